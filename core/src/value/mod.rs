@@ -1,0 +1,78 @@
+//! Values and types of PostgreSQL, exact to the last digit.
+//!
+//! One `Value` holds what one column of one row holds. Everything that reads or prints values
+//! (pgoutput text, COPY text, literals in SQL, Redis, `ClickHouse`) goes through this module, so
+//! that a snapshot and the stream give the same bytes.
+
+use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
+
+/// A type as a column or an expression has it, with its modifier where that changes values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Type {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Float4,
+    Float8,
+    /// `numeric(precision, scale)`; `None` is unconstrained. The scale may be negative.
+    Numeric(Option<(u16, i16)>),
+    Text,
+    /// `varchar(n)` in characters; `None` without a limit.
+    Varchar(Option<u32>),
+    /// `char(n)`: padded with blanks to n characters, compared without them.
+    Char(u32),
+    Bytea,
+    Date,
+    Time,
+    Timestamp,
+    TimestampTz,
+    Interval,
+    Uuid,
+    Json,
+    Jsonb,
+    /// An enum type: values are `Value::Text` labels; the order is the labels' order.
+    Enum { oid: u32, name: String, labels: Vec<String> },
+    /// A type that Walview carries as PostgreSQL's text and does not compute with.
+    Other { oid: u32, name: String },
+}
+
+/// A value. Which variant stands for which type: `Int` for int2, int4 and int8; `Text` for text,
+/// varchar, char (with its padding), enum labels, json, jsonb (PostgreSQL's text of it) and
+/// `Type::Other`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Numeric(Numeric),
+    Float4(f32),
+    Float8(f64),
+    Text(CompactString),
+    Bytea(Vec<u8>),
+    /// Days since 2000-01-01; `i32::MIN` and `i32::MAX` are -infinity and infinity, as on disk.
+    Date(i32),
+    /// Microseconds since midnight, 0 to 86,400,000,000.
+    Time(i64),
+    /// Microseconds since 2000-01-01 00:00; `i64::MIN` and `i64::MAX` are the infinities.
+    Timestamp(i64),
+    /// As `Timestamp`, in UTC.
+    TimestampTz(i64),
+    Interval(Interval),
+    Uuid(u128),
+}
+
+/// As PostgreSQL stores it: the three parts do not convert into each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interval {
+    pub months: i32,
+    pub days: i32,
+    pub micros: i64,
+}
+
+/// The columns of a row or a result, in the order of its plan.
+pub type Row = Vec<Value>;
+
+pub use numeric::Numeric;
+mod numeric;
