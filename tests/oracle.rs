@@ -208,28 +208,22 @@ impl Keys {
                     let Some(member) = column("member") else {
                         continue;
                     };
-                    match self
-                        .expected
-                        .entry(key)
-                        .or_insert_with(|| Held::Set(BTreeSet::new()))
-                    {
-                        Held::Set(members) => assert!(members.insert(member), "a member twice"),
-                        other => panic!("two shapes under one key: {other:?}"),
-                    }
+                    let empty = || Held::Set(BTreeSet::new());
+                    let Held::Set(members) = self.expected.entry(key).or_insert_with(empty) else {
+                        panic!("two shapes under one key");
+                    };
+                    assert!(members.insert(member), "a member twice");
                 }
                 _ => {
                     let (Some(member), Some(score)) = (column("member"), column("score")) else {
                         continue;
                     };
                     let score: f64 = score.parse().unwrap();
-                    match self
-                        .expected
-                        .entry(key)
-                        .or_insert_with(|| Held::ZSet(BTreeMap::new()))
-                    {
-                        Held::ZSet(members) => assert!(members.insert(member, score).is_none()),
-                        other => panic!("two shapes under one key: {other:?}"),
-                    }
+                    let empty = || Held::ZSet(BTreeMap::new());
+                    let Held::ZSet(members) = self.expected.entry(key).or_insert_with(empty) else {
+                        panic!("two shapes under one key");
+                    };
+                    assert!(members.insert(member, score).is_none(), "a member twice");
                 }
             }
         }
@@ -243,7 +237,7 @@ impl Keys {
 
     async fn compare(mut self, mut redis: MultiplexedConnection, found: &mut Found) {
         for key in scan(&mut redis).await {
-            if key.starts_with(OWN_PREFIX) || self.streams.iter().any(|stream| key == *stream) {
+            if key.starts_with(OWN_PREFIX) || self.streams.contains(&key) {
                 continue;
             }
             let expected = self.expected.remove(&key);
