@@ -14,6 +14,7 @@
 
 pub mod catalog;
 pub mod diagnostic;
+pub mod engine;
 pub mod expr;
 pub mod plan;
 pub mod position;
