@@ -7,30 +7,17 @@ use super::groups::Group;
 use super::output::{dead_letter_prefix, park, unpark};
 use super::resolve::Contribution;
 use super::state::{Space, State, StateError};
-use super::{Engine, EngineError, Touched};
+use super::{Engine, EngineError, Layout, Touched};
+use crate::expr::{EvalError, Expr};
 use crate::plan::{Aggregate, ViewKind};
 use crate::position::Position;
 use crate::target::Change;
 use crate::value::{self, Row, Value};
+use std::slice;
+use std::sync::Arc;
 
 /// Groups touched before they are written and emitted, within one transaction.
 const TOUCHED_GROUPS_MAX: usize = 10_000;
-
-/// Whether two values are the same to the last digit that is shown: 1.0 is not 1.00.
-pub(super) fn identical(left: &Value, right: &Value) -> bool {
-    match (left, right) {
-        (Value::Numeric(left), Value::Numeric(right)) => {
-            left == right && left.dscale() == right.dscale()
-        }
-        (Value::Float4(left), Value::Float4(right)) => left.to_bits() == right.to_bits(),
-        (Value::Float8(left), Value::Float8(right)) => left.to_bits() == right.to_bits(),
-        (left, right) => left == right,
-    }
-}
-
-fn identical_rows(left: &[Value], right: &[Value]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).all(|(l, r)| identical(l, r))
-}
 
 impl Engine {
     /// Applies what a fact contributed before (`old`) and contributes now (`new`).
@@ -101,21 +88,15 @@ impl Engine {
         old: Option<&Row>,
         new: Option<&Row>,
     ) -> Result<(), EngineError> {
-        let Some(layout) = self.layout.views.get(view) else {
+        let shared = Arc::clone(&self.layout);
+        let Some(layout) = shared.views.get(view) else {
             return Ok(());
         };
         if let (Some(old), Some(new)) = (old, new) {
-            if identical_rows(old, new) {
+            if old == new {
                 return Ok(());
             }
-            let same_key =
-                layout
-                    .key
-                    .iter()
-                    .all(|column| match (old.get(*column), new.get(*column)) {
-                        (Some(old), Some(new)) => identical(old, new),
-                        _ => false,
-                    });
+            let same_key = layout.key.iter().all(|column| old.get(*column) == new.get(*column));
             if !same_key {
                 // A row with another key is another row: one goes, one comes.
                 self.emit(
@@ -175,7 +156,9 @@ impl Engine {
                 // Dependent columns follow their row; the latest member has the current ones.
                 touched.group.by = by;
             }
-            touched.group.apply(arguments, sign);
+            if let Err(error) = touched.group.apply(arguments, sign) {
+                self.stop_group(view, &error);
+            }
         }
         Ok(())
     }
@@ -190,12 +173,15 @@ impl Engine {
         if self.stopped.get(view).is_some_and(Option::is_some) {
             return Ok(None);
         }
-        let Some((by_count, by_key, aggregates, output)) = self.group_plan(view) else {
-            return Ok(None);
-        };
+        let layout = Arc::clone(&self.layout);
+        let Some(plan) = group_plan(&layout, view) else { return Ok(None) };
         let mut key = group_prefix(view);
-        for value in by.iter().take(by_key) {
-            value::key::encode(value, &mut key);
+        for (value, expr) in by.iter().zip(plan.by).take(plan.by_key) {
+            value::key::encode_key_typed(
+                slice::from_ref(value),
+                slice::from_ref(&expr.ty),
+                &mut key,
+            );
         }
         if let Some(index) = self.touched_by_key.get(&key) {
             return Ok(Some(*index));
@@ -207,17 +193,17 @@ impl Engine {
         let stored = match state.get(Space::Groups, &key)? {
             None => None,
             Some(bytes) => {
-                let row = value::row::decode(&bytes).map_err(|error| StateError {
+                let row = value::row::decode_row(&bytes).map_err(|error| StateError {
                     source: Some(Box::new(error)),
                     ..corrupt()
                 })?;
-                Some(Group::from_row(row, by_count, aggregates).ok_or_else(corrupt)?)
+                Some(Group::from_row(row, plan.by.len(), plan.aggregates).ok_or_else(corrupt)?)
             }
         };
         let before = stored
             .as_ref()
-            .map(|group| group.output(aggregates, output));
-        let group = stored.unwrap_or_else(|| Group::new(by, aggregates));
+            .map(|group| group.output(plan.aggregates, plan.output));
+        let group = stored.unwrap_or_else(|| Group::new(by, plan.aggregates));
         let before = match before {
             None => None,
             Some(Ok(row)) => Some(row),
@@ -243,8 +229,8 @@ impl Engine {
         state: &impl State,
         view: usize,
     ) -> Result<(), EngineError> {
-        if let Some((0, _, aggregates, _)) = self.group_plan(view)
-            && !aggregates.is_empty()
+        let layout = Arc::clone(&self.layout);
+        if group_plan(&layout, view).is_some_and(|plan| plan.by.is_empty())
         {
             self.touch(state, view, Vec::new())?;
         }
@@ -264,12 +250,11 @@ impl Engine {
     /// Writes the touched groups and emits how their rows changed.
     pub(super) fn flush_groups(&mut self, state: &mut impl State) -> Result<(), EngineError> {
         self.touched_by_key.clear();
+        let layout = Arc::clone(&self.layout);
         for touched in std::mem::take(&mut self.touched) {
-            let Some((by_count, _, aggregates, output)) = self.group_plan(touched.view) else {
-                continue;
-            };
-            let after = if touched.group.members > 0 || by_count == 0 {
-                match touched.group.output(aggregates, output) {
+            let Some(plan) = group_plan(&layout, touched.view) else { continue };
+            let after = if touched.group.members > 0 || plan.by.is_empty() {
+                match touched.group.output(plan.aggregates, plan.output) {
                     Ok(row) => Some(row),
                     Err(error) => {
                         self.stop_group(touched.view, &error);
@@ -281,7 +266,7 @@ impl Engine {
             };
             if after.is_some() {
                 let mut bytes = Vec::with_capacity(64);
-                value::row::encode(&touched.group.to_row(), &mut bytes);
+                value::row::encode_row(&touched.group.to_row(), &mut bytes);
                 state.put(Space::Groups, &touched.key, &bytes);
             } else {
                 state.delete(Space::Groups, &touched.key);
@@ -293,7 +278,7 @@ impl Engine {
         Ok(())
     }
 
-    fn stop_group(&mut self, view: usize, error: &crate::expr::EvalError) {
+    fn stop_group(&mut self, view: usize, error: &EvalError) {
         let name = self
             .layout
             .views
@@ -305,21 +290,22 @@ impl Engine {
         );
         self.stop_view(view, why);
     }
+}
 
-    /// Grouping values, how many of them are the key, the aggregates and the output of a view.
-    fn group_plan(
-        &self,
-        view: usize,
-    ) -> Option<(usize, usize, &[Aggregate], &[crate::expr::Expr])> {
-        match &self.layout.views.get(view)?.kind {
-            ViewKind::Groups {
-                by,
-                by_key,
-                aggregates,
-                output,
-            } => Some((by.len(), *by_key, aggregates, output)),
-            ViewKind::Rows { .. } => None,
+/// What a view says of its groups.
+struct GroupPlan<'a> {
+    by: &'a [Expr],
+    by_key: usize,
+    aggregates: &'a [Aggregate],
+    output: &'a [Expr],
+}
+
+fn group_plan(layout: &Layout, view: usize) -> Option<GroupPlan<'_>> {
+    match &layout.views.get(view)?.kind {
+        ViewKind::Groups { by, by_key, aggregates, output } => {
+            Some(GroupPlan { by, by_key: *by_key, aggregates, output })
         }
+        ViewKind::Rows { .. } => None,
     }
 }
 

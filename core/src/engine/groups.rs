@@ -46,7 +46,7 @@ impl Sum {
     fn new() -> Self {
         Self {
             count: 0,
-            total: Numeric::from(0_i64),
+            total: Numeric::ZERO,
             scales: BTreeMap::new(),
             nan: 0,
             infinity: 0,
@@ -54,51 +54,46 @@ impl Sum {
         }
     }
 
-    fn add(&mut self, value: &Value, sign: i64) {
+    fn add(&mut self, value: &Value, sign: i64) -> Result<(), EvalError> {
         let number = match value {
             Value::Int(int) => Numeric::from(*int),
             Value::Numeric(number) => number.clone(),
             // NULLs are skipped; the binder admits no other type.
-            _ => return,
+            _ => return Ok(()),
         };
         self.count += sign;
-        if number.is_nan() {
-            self.nan += sign;
-        } else if number.is_infinite() {
-            let side = if number.is_negative() {
-                &mut self.negative_infinity
-            } else {
-                &mut self.infinity
+        let Some(scale) = number.scale() else {
+            let special = match number.signum() {
+                _ if number.is_nan() => &mut self.nan,
+                -1 => &mut self.negative_infinity,
+                _ => &mut self.infinity,
             };
-            *side += sign;
-        } else {
-            let of_scale = self.scales.entry(i64::from(number.dscale())).or_default();
-            *of_scale += sign;
-            if *of_scale == 0 {
-                self.scales.remove(&i64::from(number.dscale()));
-            }
-            self.total = if sign < 0 {
-                self.total.sub(&number)
-            } else {
-                self.total.add(&number)
-            };
+            *special += sign;
+            return Ok(());
+        };
+        let scale = i64::from(scale);
+        let of_scale = self.scales.entry(scale).or_default();
+        *of_scale += sign;
+        if *of_scale == 0 {
+            self.scales.remove(&scale);
         }
+        if sign < 0 { self.total.sub_assign(&number) } else { self.total.add_assign(&number) }
     }
 
     /// The sum as PostgreSQL's numeric shows it. Only called where `count` is not zero.
-    fn total(&self) -> Numeric {
+    fn total(&self) -> Result<Numeric, EvalError> {
         if self.nan > 0 || (self.infinity > 0 && self.negative_infinity > 0) {
-            return Numeric::NAN;
+            return Ok(Numeric::NAN);
         }
         if self.infinity > 0 {
-            return Numeric::INFINITY;
+            return Ok(Numeric::INFINITY);
         }
         if self.negative_infinity > 0 {
-            return Numeric::NEG_INFINITY;
+            return Ok(Numeric::NEGATIVE_INFINITY);
         }
         let scale = self.scales.last_key_value().map_or(0, |(scale, _)| *scale);
         // Every digit beyond the largest scale among the inputs is zero: this never rounds.
-        self.total.with_dscale(u16::try_from(scale).unwrap_or(0))
+        self.total.round(i32::try_from(scale).unwrap_or(0))
     }
 }
 
@@ -119,18 +114,26 @@ impl Group {
     }
 
     /// Takes a member in (`sign` 1) or out (-1).
-    pub(super) fn apply(&mut self, arguments: &[Option<Value>], sign: i64) {
+    ///
+    /// # Errors
+    /// A total left the range of numeric.
+    pub(super) fn apply(
+        &mut self,
+        arguments: &[Option<Value>],
+        sign: i64,
+    ) -> Result<(), EvalError> {
         self.members += sign;
         for (accumulator, argument) in self.accumulators.iter_mut().zip(arguments) {
             let Some(argument) = argument else { continue };
-            if matches!(argument, Value::Null) {
+            if argument.is_null() {
                 continue;
             }
             match accumulator {
                 Accumulator::Count(count) => *count += sign,
-                Accumulator::Sum(sum) => sum.add(argument, sign),
+                Accumulator::Sum(sum) => sum.add(argument, sign)?,
             }
         }
+        Ok(())
     }
 
     /// The group's result row.
@@ -233,18 +236,12 @@ fn finish(accumulator: &Accumulator, aggregate: &Aggregate) -> Result<Value, Eva
     if sum.count == 0 {
         return Ok(Value::Null);
     }
-    let total = sum.total();
+    let total = sum.total()?;
     if aggregate.func == AggregateFunc::Avg {
-        return total
-            .div(&Numeric::from(sum.count))
-            .map(Value::Numeric)
-            .map_err(EvalError::from);
+        return total.div(&Numeric::from(sum.count)).map(Value::Numeric);
     }
     if aggregate.ty == Type::Int8 {
-        return total
-            .to_i64()
-            .map(Value::Int)
-            .ok_or_else(|| EvalError::out_of_range("bigint"));
+        return total.to_i64().map(Value::Int);
     }
     Ok(Value::Numeric(total))
 }

@@ -231,7 +231,7 @@ impl Engine {
         let unfit =
             |what: &str| EngineError::Inconsistent(format!("{what} in \"{}\"", layout.qualified()));
         let identity = |row: &Row| {
-            rows::key_of(row, &layout.identity).ok_or_else(|| unfit("a change without its key"))
+            rows::key_of(layout, row, &layout.identity).ok_or_else(|| unfit("a change without its key"))
         };
         match change {
             RowChange::Insert { new } => {
@@ -317,7 +317,7 @@ impl Engine {
                 "there is no table {table}"
             )));
         };
-        let key = rows::key_of(row, &layout.identity).ok_or_else(|| {
+        let key = rows::key_of(layout, row, &layout.identity).ok_or_else(|| {
             EngineError::Inconsistent(format!(
                 "a row without its key in \"{}\"",
                 layout.qualified()
@@ -444,10 +444,7 @@ impl Engine {
             .iter()
             .filter_map(|input| view.relevant.get(*input))
             .flatten()
-            .any(|column| match (old.get(*column), new.get(*column)) {
-                (Some(old), Some(new)) => !deltas::identical(old, new),
-                _ => true,
-            })
+            .any(|column| old.get(*column) != new.get(*column))
     }
 
     /// Corrects one view's results for a changed row that plays the roles `inputs`.
@@ -491,24 +488,11 @@ impl Engine {
 
     /// The keys by which rows join, or joined, the changed row in the role of `input`.
     fn changed_keys(&self, view: usize, input: usize, overlay: Overlay<'_>) -> Vec<Vec<u8>> {
-        let access = self
-            .layout
-            .views
-            .get(view)
-            .and_then(|v| v.inputs.get(input))
-            .and_then(|i| {
-                let edge = self.layout.edges.get(i.join.as_ref()?.edge)?;
-                Some(
-                    self.layout
-                        .tables
-                        .get(edge.parent)?
-                        .access_columns(edge.access),
-                )
-            });
+        let Some((table, access)) = self.input_access(view, input) else { return Vec::new() };
         let mut keys: Vec<Vec<u8>> = [overlay.old, overlay.new]
             .into_iter()
             .flatten()
-            .filter_map(|row| rows::key_of(row, access?))
+            .filter_map(|row| rows::key_of(table, row, access))
             .collect();
         keys.dedup();
         keys
@@ -548,7 +532,7 @@ impl Engine {
                 let Some(row) = rows::get(state, table, child)? else {
                     continue;
                 };
-                if let Some(key) = rows::key_of(&row, access) {
+                if let Some(key) = rows::key_of(table, &row, access) {
                     self.walk(state, view, child_input, &key, visit)?;
                 }
             }

@@ -259,7 +259,7 @@ fn dead_letter_key(
     let mut letter = dead_letter_prefix(view, target);
     let row = change.new.or(change.old).unwrap_or(&[]);
     for column in key {
-        value::key::encode(row.get(*column).unwrap_or(&Value::Null), &mut letter);
+        value::key::encode_key_value(row.get(*column).unwrap_or(&Value::Null), &mut letter);
     }
     letter
 }
@@ -288,7 +288,7 @@ pub(super) fn park(
         Value::Text(message.into()),
         Value::Text(at.to_string().into()),
     ];
-    value::row::encode(&row, &mut bytes);
+    value::row::encode_row(&row, &mut bytes);
     state.put(Space::DeadLetters, letter, &bytes);
     Ok(())
 }

@@ -132,7 +132,7 @@ fn fetch(
     if let Some(overlay) = overlay.filter(|overlay| overlay.table == index) {
         let columns = table.access_columns(access);
         let has_key =
-            |row: &Row| rows::key_of(row, columns).is_some_and(|found| found.as_slice() == key);
+            |row: &Row| rows::key_of(table, row, columns).is_some_and(|found| found.as_slice() == key);
         if let Some(old) = overlay.old.filter(|row| has_key(row)) {
             return Ok(Some(old.clone()));
         }

@@ -12,6 +12,7 @@ use super::layout::{Access, Edge, Layout, TableLayout};
 use super::state::{Space, State, StateError};
 use crate::expr::{ColumnRef, Env, EvalError};
 use crate::value::{self, Row, Value};
+use std::slice;
 
 /// How many keys one page of a scan brings into memory.
 const SCAN_PAGE_KEYS: usize = 1024;
@@ -27,15 +28,13 @@ impl Env for Single<'_> {
     }
 }
 
-/// The encoded key of `row` over `columns`; `None` where one of them is NULL.
-pub(super) fn key_of(row: &Row, columns: &[usize]) -> Option<Vec<u8>> {
+/// The encoded key of `row` over `columns` of its table; `None` where one of them is NULL.
+pub(super) fn key_of(table: &TableLayout, row: &Row, columns: &[usize]) -> Option<Vec<u8>> {
     let mut key = Vec::with_capacity(16);
     for column in columns {
-        let value = row.get(*column).unwrap_or(&NULL);
-        if matches!(value, Value::Null) {
-            return None;
-        }
-        value::key::encode(value, &mut key);
+        let value = row.get(*column).filter(|value| !value.is_null())?;
+        let ty = &table.columns.get(*column)?.ty;
+        value::key::encode_key_typed(slice::from_ref(value), slice::from_ref(ty), &mut key);
     }
     Some(key)
 }
@@ -45,10 +44,14 @@ pub(super) fn parent_key(edge: &Edge, row: &Row) -> Result<Option<Vec<u8>>, Eval
     let mut key = Vec::with_capacity(16);
     for expr in &edge.on {
         let value = expr.eval(&Single(row))?;
-        if matches!(value, Value::Null) {
+        if value.is_null() {
             return Ok(None);
         }
-        value::key::encode(&value, &mut key);
+        value::key::encode_key_typed(
+            slice::from_ref(&value),
+            slice::from_ref(&expr.ty),
+            &mut key,
+        );
     }
     Ok(Some(key))
 }
@@ -68,7 +71,7 @@ fn reverse_prefix(edge: usize, parent_key: &[u8]) -> Vec<u8> {
 }
 
 fn decode(table: &TableLayout, bytes: &[u8]) -> Result<Row, StateError> {
-    value::row::decode(bytes).map_err(|error| StateError {
+    value::row::decode_row(bytes).map_err(|error| StateError {
         message: format!("a row of \"{}\" cannot be decoded", table.qualified()),
         source: Some(Box::new(error)),
     })
@@ -131,7 +134,7 @@ pub(super) fn replace(
     }
     if let Some((identity, row)) = new {
         let mut bytes = Vec::with_capacity(64);
-        value::row::encode(row, &mut bytes);
+        value::row::encode_row(row, &mut bytes);
         state.put(Space::Rows, &row_key(table, identity), &bytes);
     }
 }
@@ -147,7 +150,7 @@ struct Pointer {
 fn pointers(layout: &Layout, table: &TableLayout, identity: &[u8], row: &Row) -> Vec<Pointer> {
     let mut pointers = Vec::with_capacity(table.lookups.len() + table.child_edges.len());
     for (index, columns) in table.lookups.iter().enumerate() {
-        if let Some(key) = key_of(row, columns) {
+        if let Some(key) = key_of(table, row, columns) {
             let key = lookup_key(table, index, &key);
             pointers.push(Pointer {
                 space: Space::Lookups,

@@ -53,3 +53,7 @@ impl Default for Events {
         }
     }
 }
+/// STUB
+#[derive(Debug, thiserror::Error)]
+#[error("x")]
+pub struct RenderError;

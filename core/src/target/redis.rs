@@ -37,3 +37,10 @@ pub enum SpecShape {
         maxlen: Option<u64>,
     },
 }
+/// STUB
+#[derive(Clone, Debug)]
+pub struct Target;
+pub enum Op {}
+impl Op { pub fn encode(&self, _o: &mut Vec<u8>) {} }
+impl Target { pub fn is_events(&self) -> bool { false }
+pub fn render(&self, _: &super::Change<'_>, _: crate::position::Position, _: &super::Commit, _: &mut Vec<Op>) -> Result<(), super::RenderError> { Ok(()) } }
