@@ -14,10 +14,3 @@ pub struct Spec {
     /// Columns shown, in order; `None` is all.
     pub fields: Option<Vec<String>>,
 }
-/// STUB
-#[derive(Clone, Debug)]
-pub struct Target;
-pub enum Op {}
-impl Op { pub fn encode(&self, _o: &mut Vec<u8>) {} }
-impl Target { 
-pub fn render(&self, _: &super::Change<'_>, _: crate::position::Position, _: &super::Commit, _: u16, _: &mut Vec<Op>) -> Result<(), super::RenderError> { Ok(()) } }
