@@ -73,7 +73,12 @@ impl Commands {
                 command = ::redis::cmd("ZREM");
                 command.arg(key).arg(member);
             }
-            Action::StreamAdd { key, id, fields, maxlen } => {
+            Action::StreamAdd {
+                key,
+                id,
+                fields,
+                maxlen,
+            } => {
                 command = ::redis::cmd("XADD");
                 command.arg(&key);
                 if let Some(maxlen) = maxlen {

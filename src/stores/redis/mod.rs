@@ -91,16 +91,26 @@ impl Redis {
         if self.session.is_none() {
             let mut connection = open(&self.config.url).await?;
             check(&mut connection, self.config.accept_eviction).await?;
-            let mut session = Session { connection, seen: None };
+            let mut session = Session {
+                connection,
+                seen: None,
+            };
             session.watch(&self.mark_key).await?;
             self.session = Some(session);
         }
-        self.session.as_mut().ok_or_else(|| StoreError::retry("not connected to Redis"))
+        self.session
+            .as_mut()
+            .ok_or_else(|| StoreError::retry("not connected to Redis"))
     }
 
     /// The mark as last seen under WATCH.
     async fn seen(&mut self) -> Result<Option<MarkText>, StoreError> {
-        self.session().await?.seen.as_deref().map(str::parse).transpose()
+        self.session()
+            .await?
+            .seen
+            .as_deref()
+            .map(str::parse)
+            .transpose()
     }
 
     /// Watches the mark anew.
@@ -149,7 +159,9 @@ impl Redis {
     ) -> Result<Vec<Fault>, StoreError> {
         let mut faults: Vec<Fault> = Vec::new();
         for (index, reply) in replies.iter().enumerate() {
-            let Reply::ServerError(error) = reply else { continue };
+            let Reply::ServerError(error) = reply else {
+                continue;
+            };
             let Some(target) = commands.target(index) else {
                 return Err(server_error(error.code()));
             };
@@ -157,7 +169,11 @@ impl Redis {
                 continue;
             }
             let repeat = match commands.entry(index) {
-                Some((key, id)) if error.details().is_some_and(|d| d.contains("equal or smaller")) => {
+                Some((key, id))
+                    if error
+                        .details()
+                        .is_some_and(|d| d.contains("equal or smaller")) =>
+                {
                     self.is_repeat(key, id).await?
                 }
                 _ => false,
@@ -184,7 +200,9 @@ impl Redis {
             .get(usize::from(target))
             .map_or_else(String::new, |target| target.template().to_string());
         let message = if code == "WRONGTYPE" {
-            format!("a key of \"{template}\" holds a value of another type, written by someone else")
+            format!(
+                "a key of \"{template}\" holds a value of another type, written by someone else"
+            )
         } else {
             format!("Redis refused a write to a key of \"{template}\" ({code})")
         };
@@ -212,7 +230,11 @@ impl Redis {
         if self.stopped.is_empty() && ops.is_empty() {
             *ops = decoded;
         } else {
-            ops.extend(decoded.into_iter().filter(|op| !self.stopped.contains(&op.target)));
+            ops.extend(
+                decoded
+                    .into_iter()
+                    .filter(|op| !self.stopped.contains(&op.target)),
+            );
         }
         Ok(())
     }
@@ -239,7 +261,10 @@ impl Redis {
 
     /// Removes every key that a target can have made.
     async fn clear(&mut self, target: usize) -> Result<(), StoreError> {
-        let Some(template) = self.targets.get(target).map(|target| target.template().clone())
+        let Some(template) = self
+            .targets
+            .get(target)
+            .map(|target| target.template().clone())
         else {
             return Ok(());
         };
@@ -259,8 +284,11 @@ impl Redis {
                 self.session = None;
             }
             let (next, keys) = page?;
-            let ours: Vec<&str> =
-                keys.iter().map(String::as_str).filter(|key| template.matches(key)).collect();
+            let ours: Vec<&str> = keys
+                .iter()
+                .map(String::as_str)
+                .filter(|key| template.matches(key))
+                .collect();
             if !ours.is_empty() {
                 self.step(Commands::unlink(ours)).await?;
             }
@@ -287,7 +315,8 @@ impl Store for Redis {
 
     async fn reset(&mut self) -> Result<(), StoreError> {
         self.look().await?;
-        self.step(Commands::unlink([self.fresh_key.as_str()])).await?;
+        self.step(Commands::unlink([self.fresh_key.as_str()]))
+            .await?;
         for target in 0..self.targets.len() {
             self.clear(target).await?;
         }
@@ -362,7 +391,12 @@ impl Store for Redis {
 impl Session {
     async fn watch(&mut self, mark_key: &str) -> Result<(), StoreError> {
         let mut pipeline = Pipeline::new();
-        pipeline.cmd("UNWATCH").cmd("WATCH").arg(mark_key).cmd("GET").arg(mark_key);
+        pipeline
+            .cmd("UNWATCH")
+            .cmd("WATCH")
+            .arg(mark_key)
+            .cmd("GET")
+            .arg(mark_key);
         let mut replies = self.send(&pipeline).await?;
         self.seen = mark_text(replies.pop())?;
         Ok(())
@@ -382,7 +416,12 @@ impl Session {
             pipeline.cmd("SET").arg(mark_key).arg(mark.to_string());
         }
         let queued = pipeline.len();
-        pipeline.cmd("EXEC").cmd("WATCH").arg(mark_key).cmd("GET").arg(mark_key);
+        pipeline
+            .cmd("EXEC")
+            .cmd("WATCH")
+            .arg(mark_key)
+            .cmd("GET")
+            .arg(mark_key);
         let mut replies = self.send_raw(&pipeline).await?;
         let seen = replies.pop();
         let watched = replies.pop();
@@ -397,7 +436,9 @@ impl Session {
         match exec {
             Some(Reply::Array(replies)) => Ok(Some(replies)),
             Some(Reply::Nil) => Ok(None),
-            _ => Err(StoreError::retry("Redis answered a transaction with something else")),
+            _ => Err(StoreError::retry(
+                "Redis answered a transaction with something else",
+            )),
         }
     }
 
@@ -421,12 +462,16 @@ async fn send(
     pipeline: &Pipeline,
 ) -> Result<Vec<Reply>, StoreError> {
     let expected = pipeline.len();
-    let replies =
-        connection.send_packed_commands(pipeline, 0, expected).await.map_err(client_error)?;
+    let replies = connection
+        .send_packed_commands(pipeline, 0, expected)
+        .await
+        .map_err(client_error)?;
     if replies.len() == expected {
         Ok(replies)
     } else {
-        Err(StoreError::retry("Redis answered with fewer replies than commands"))
+        Err(StoreError::retry(
+            "Redis answered with fewer replies than commands",
+        ))
     }
 }
 
@@ -437,7 +482,8 @@ fn mark_text(reply: Option<Reply>) -> Result<Option<String>, StoreError> {
             Ok(text) => Ok(Some(text)),
             Err(error) => Err(StoreError::Stop {
                 message: "the mark in Redis is not walview's".to_owned(),
-                remedy: "remove the key \"walview:<pipeline>:mark\", then: walview rebuild".to_owned(),
+                remedy: "remove the key \"walview:<pipeline>:mark\", then: walview rebuild"
+                    .to_owned(),
                 cause: Some(Box::new(error.utf8_error())),
             }),
         },
@@ -449,7 +495,9 @@ fn mark_text(reply: Option<Reply>) -> Result<Option<String>, StoreError> {
 async fn open(url: &str) -> Result<MultiplexedConnection, StoreError> {
     if url.starts_with("rediss:") {
         // Fails where the process has chosen one already, which is as good.
-        rustls::crypto::ring::default_provider().install_default().ok();
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
     }
     let client = Client::open(url).map_err(|error| StoreError::Stop {
         message: format!("the URL of Redis is not usable: {}", error.category()),
@@ -459,7 +507,10 @@ async fn open(url: &str) -> Result<MultiplexedConnection, StoreError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(RESPONSE_TIMEOUT));
-    client.get_multiplexed_async_connection_with_config(&config).await.map_err(client_error)
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+        .map_err(client_error)
 }
 
 /// Refuses what would lose rows or is not supported.
@@ -477,7 +528,8 @@ async fn check(
         _ => return Err(StoreError::retry("Redis answered INFO with something else")),
     };
     let field = |name: &str| {
-        text.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
+        text.lines()
+            .find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
     };
     if field("cluster_enabled") == Some("1") {
         return Err(StoreError::stop(
@@ -489,7 +541,9 @@ async fn check(
         return Err(StoreError::retry("Redis is loading its data"));
     }
     if field("role").is_some_and(|role| role != "master") {
-        return Err(StoreError::retry("this Redis is a replica; waiting for it to be the primary"));
+        return Err(StoreError::retry(
+            "this Redis is a replica; waiting for it to be the primary",
+        ));
     }
     match field("maxmemory_policy") {
         Some(policy) if policy.starts_with("allkeys-") && !accept_eviction => {
@@ -517,7 +571,10 @@ fn client_error(error: RedisError) -> StoreError {
             } else {
                 format!("the connection to Redis failed: {}", error.category())
             };
-            StoreError::Retry { message, cause: Some(Box::new(error)) }
+            StoreError::Retry {
+                message,
+                cause: Some(Box::new(error)),
+            }
         }
     }
 }

@@ -54,7 +54,13 @@ pub(super) async fn scan(
     }
     pattern.push('*');
     let mut pipeline = Pipeline::new();
-    pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(count);
+    pipeline
+        .cmd("SCAN")
+        .arg(cursor)
+        .arg("MATCH")
+        .arg(pattern)
+        .arg("COUNT")
+        .arg(count);
     let (next, items) = page(send(connection, &pipeline).await?)?;
     Ok((next, items.into_iter().filter_map(text).collect()))
 }
@@ -82,7 +88,10 @@ async fn read_keys(
                         value: String::from_utf8_lossy(&value).into_owned(),
                     }),
                     Reply::Array(items) if !items.is_empty() => {
-                        each(Action::HashReplace { key: key.clone(), fields: pairs(items) });
+                        each(Action::HashReplace {
+                            key: key.clone(),
+                            fields: pairs(items),
+                        });
                     }
                     Reply::Map(fields) if !fields.is_empty() => each(Action::HashReplace {
                         key: key.clone(),
@@ -117,15 +126,27 @@ async fn read_members(
     let mut cursor = "0".to_owned();
     loop {
         let mut pipeline = Pipeline::new();
-        pipeline.cmd(command).arg(key).arg(&cursor).arg("COUNT").arg(SCAN_COUNT);
+        pipeline
+            .cmd(command)
+            .arg(key)
+            .arg(&cursor)
+            .arg("COUNT")
+            .arg(SCAN_COUNT);
         let (next, items) = page(send(connection, &pipeline).await?)?;
         if kind == Kind::Set {
             for member in items.into_iter().filter_map(text) {
-                each(Action::SetAdd { key: key.to_owned(), member });
+                each(Action::SetAdd {
+                    key: key.to_owned(),
+                    member,
+                });
             }
         } else {
             for (member, score) in pairs(items) {
-                each(Action::ZAdd { key: key.to_owned(), member, score });
+                each(Action::ZAdd {
+                    key: key.to_owned(),
+                    member,
+                    score,
+                });
             }
         }
         if next == "0" {
@@ -137,7 +158,9 @@ async fn read_members(
 
 fn page(replies: Vec<Reply>) -> Result<(String, Vec<Reply>), StoreError> {
     let reply = replies.into_iter().next().unwrap_or(Reply::Nil);
-    let Reply::Array(parts) = reply else { return Err(unexpected(&reply)) };
+    let Reply::Array(parts) = reply else {
+        return Err(unexpected(&reply));
+    };
     let mut parts = parts.into_iter();
     match (parts.next().and_then(text), parts.next()) {
         (Some(next), Some(Reply::Array(items) | Reply::Set(items))) => Ok((next, items)),

@@ -74,13 +74,14 @@ impl ChType {
             Type::Float4 => Self::Float32,
             Type::Float8 => Self::Float64,
             Type::Numeric(None) => Self::Decimal(76, 38),
-            Type::Numeric(Some((precision, scale))) => decimal_for(*precision, *scale)
-                .ok_or_else(|| {
+            Type::Numeric(Some((precision, scale))) => {
+                decimal_for(*precision, *scale).ok_or_else(|| {
                     format!(
                         "column \"{column}\" is numeric({precision}, {scale}), wider than \
                          ClickHouse's widest Decimal(76, …); write types: {{ {column}: String }}"
                     )
-                })?,
+                })?
+            }
             Type::Date => Self::Date32,
             Type::Timestamp | Type::TimestampTz => Self::DateTime64,
             Type::Uuid => Self::Uuid,
@@ -127,7 +128,12 @@ impl ChType {
 
     /// Appends a value as the writer sends it: one byte that says whether it is NULL, then its
     /// bits.
-    pub(super) fn put(self, value: &Value, ty: &Type, out: &mut Vec<u8>) -> Result<(), &'static str> {
+    pub(super) fn put(
+        self,
+        value: &Value,
+        ty: &Type,
+        out: &mut Vec<u8>,
+    ) -> Result<(), &'static str> {
         if matches!(value, Value::Null) {
             out.push(0);
             return Ok(());
@@ -169,7 +175,11 @@ impl ChType {
         match reader.byte()? {
             0 => return Ok(Cell::Null),
             1 => {}
-            _ => return Err(CodecError { what: "a damaged value" }),
+            _ => {
+                return Err(CodecError {
+                    what: "a damaged value",
+                });
+            }
         }
         Ok(match self {
             Self::Bool => Cell::Bool(reader.byte()? != 0),
@@ -207,7 +217,9 @@ pub enum Cell<'a> {
 }
 
 fn array<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N], CodecError> {
-    reader.take(N)?.try_into().map_err(|_| CodecError { what: "a cut record" })
+    reader.take(N)?.try_into().map_err(|_| CodecError {
+        what: "a cut record",
+    })
 }
 
 /// 1900-01-01 and 2299-12-31 as days since 1970-01-01: what `ClickHouse` documents for `Date32` and
@@ -219,7 +231,9 @@ const TIMESTAMP_RANGE: &str = "DateTime64 holds the years 1900 to 2299";
 /// Microseconds since 1970 of PostgreSQL's since 2000.
 pub(super) fn unix_micros(micros: i64) -> Option<i64> {
     let unix = micros.checked_add(EPOCH_DAYS * DAY_MICROS)?;
-    (DAYS_MIN..=DAYS_MAX).contains(&unix.div_euclid(DAY_MICROS)).then_some(unix)
+    (DAYS_MIN..=DAYS_MAX)
+        .contains(&unix.div_euclid(DAY_MICROS))
+        .then_some(unix)
 }
 
 /// `numeric(3, -2)` holds 12300; `numeric(2, 5)` holds 0.00012.
@@ -231,7 +245,10 @@ fn decimal_for(precision: u16, scale: i16) -> Option<ChType> {
     if precision > DECIMAL_DIGITS_MAX {
         return None;
     }
-    Some(ChType::Decimal(u8::try_from(precision).ok()?, u8::try_from(scale).ok()?))
+    Some(ChType::Decimal(
+        u8::try_from(precision).ok()?,
+        u8::try_from(scale).ok()?,
+    ))
 }
 
 fn parse_decimal(text: &str) -> Option<ChType> {

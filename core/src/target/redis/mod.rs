@@ -32,14 +32,27 @@ pub struct Spec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpecShape {
     /// One string key per result row. `empty_zero`: a vanished row's counter stays at 0.
-    String { value: String, empty_zero: bool },
+    String {
+        value: String,
+        empty_zero: bool,
+    },
     Hash,
     /// A plain string holding JSON. `numbers_text`: integers as JSON strings.
-    Json { numbers_text: bool },
-    Set { member: String },
-    ZSet { member: String, score: String },
+    Json {
+        numbers_text: bool,
+    },
+    Set {
+        member: String,
+    },
+    ZSet {
+        member: String,
+        score: String,
+    },
     /// `maxlen`: `None` does not trim.
-    Stream { events: Events, maxlen: Option<u64> },
+    Stream {
+        events: Events,
+        maxlen: Option<u64>,
+    },
 }
 
 /// Redis's types.
@@ -67,13 +80,27 @@ pub struct Target {
 
 #[derive(Clone, Debug)]
 enum Shape {
-    String { value: Field, empty_zero: bool },
+    String {
+        value: Field,
+        empty_zero: bool,
+    },
     Hash,
-    Json { numbers_text: bool },
-    Set { member: Field },
-    ZSet { member: Field, score: Field },
+    Json {
+        numbers_text: bool,
+    },
+    Set {
+        member: Field,
+    },
+    ZSet {
+        member: Field,
+        score: Field,
+    },
     /// `identity`: the result's key among the columns shown, which a delete's entry still shows.
-    Stream { events: Events, maxlen: Option<u64>, identity: Vec<usize> },
+    Stream {
+        events: Events,
+        maxlen: Option<u64>,
+        identity: Vec<usize>,
+    },
 }
 
 /// Columns of a stream entry that are not the view's.
@@ -163,10 +190,20 @@ impl Target {
         out: &mut Vec<Op>,
     ) -> Result<(), RenderError> {
         let mut push = |action| out.push(Op { target, action });
-        if let Shape::Stream { events, maxlen, identity } = &self.shape {
+        if let Shape::Stream {
+            events,
+            maxlen,
+            identity,
+        } = &self.shape
+        {
             if let Some(entry) = self.event(change, *events, identity, at, commit)? {
                 let (key, id, fields) = entry;
-                push(Action::StreamAdd { key, id, fields, maxlen: *maxlen });
+                push(Action::StreamAdd {
+                    key,
+                    id,
+                    fields,
+                    maxlen: *maxlen,
+                });
             }
             return Ok(());
         }
@@ -179,7 +216,10 @@ impl Target {
         // A row that could not be rendered was parked and holds nothing.
         let old = change.old.and_then(|row| self.slot(row).ok());
         let new = match change.new {
-            Some(row) => match self.slot(row).and_then(|slot| Ok((self.content(row)?, slot))) {
+            Some(row) => match self
+                .slot(row)
+                .and_then(|slot| Ok((self.content(row)?, slot)))
+            {
                 Ok((content, slot)) => Some((content, slot)),
                 Err(error) => {
                     if let Some(old) = old {
@@ -246,7 +286,10 @@ impl Target {
             }
             Shape::String { .. } | Shape::Hash | Shape::Json { .. } | Shape::Stream { .. } => None,
         };
-        Ok(Slot { key: self.key(row)?, member })
+        Ok(Slot {
+            key: self.key(row)?,
+            member,
+        })
     }
 
     /// What the slot of a row holds; `None` for nothing.
@@ -273,7 +316,9 @@ impl Target {
 
     fn vanish(&self, slot: Slot) -> Action {
         match &self.shape {
-            Shape::String { empty_zero: true, .. } => put(slot, Content::Text("0".to_owned())),
+            Shape::String {
+                empty_zero: true, ..
+            } => put(slot, Content::Text("0".to_owned())),
             shape => remove(slot, shape),
         }
     }
@@ -311,17 +356,25 @@ impl Target {
         let id = at.stream_id().ok_or(RenderError::Position(at))?;
         let mut fields = match event {
             Event::Insert | Event::Update => flat(&self.shown, row),
-            Event::Delete => {
-                flat(self.shown.iter().filter(|field| identity.contains(&field.index)), row)
-            }
+            Event::Delete => flat(
+                self.shown
+                    .iter()
+                    .filter(|field| identity.contains(&field.index)),
+                row,
+            ),
         };
         fields.push(("_op".to_owned(), name.to_owned()));
         fields.push(("_view".to_owned(), self.view.clone()));
         let committed_at = Value::TimestampTz(commit.committed_at);
-        fields.push(("_committed_at".to_owned(), text_of(&committed_at, &Type::TimestampTz)));
+        fields.push((
+            "_committed_at".to_owned(),
+            text_of(&committed_at, &Type::TimestampTz),
+        ));
         if let Some(old) = change.old {
             let changed = self.shown.iter().filter(|field| {
-                change.new.is_none_or(|new| value_of(old, field) != value_of(new, field))
+                change
+                    .new
+                    .is_none_or(|new| value_of(old, field) != value_of(new, field))
             });
             let mut text = String::new();
             write_object(changed, old, false, &mut text);
@@ -370,7 +423,9 @@ fn remove(slot: Slot, shape: &Shape) -> Action {
 
 fn not_null<'a>(row: &'a [Value], field: &Field) -> Result<&'a Value, RenderError> {
     match value_of(row, field) {
-        Value::Null => Err(RenderError::NullKey { column: field.name.clone() }),
+        Value::Null => Err(RenderError::NullKey {
+            column: field.name.clone(),
+        }),
         value => Ok(value),
     }
 }
@@ -416,7 +471,10 @@ fn score_of(row: &[Value], field: &Field) -> Result<Option<String>, RenderError>
     if matches!(value, Value::Null) {
         return Ok(None);
     }
-    let unfit = |why| RenderError::Unfit { column: field.name.clone(), why };
+    let unfit = |why| RenderError::Unfit {
+        column: field.name.clone(),
+        why,
+    };
     let text = text_of(value, &field.ty);
     match text.as_str() {
         "Infinity" => return Ok(Some("inf".to_owned())),
@@ -427,7 +485,10 @@ fn score_of(row: &[Value], field: &Field) -> Result<Option<String>, RenderError>
         Ok(score) if score.is_nan() => Err(unfit("a Redis score cannot be NaN")),
         Ok(score) if score.is_infinite() => Err(unfit("it is beyond what a Redis score holds")),
         // Redis refuses digits that underflow to a subnormal.
-        Ok(score) if score.is_subnormal() || (score == 0.0 && text.bytes().any(|b| (b'1'..=b'9').contains(&b))) => {
+        Ok(score)
+            if score.is_subnormal()
+                || (score == 0.0 && text.bytes().any(|b| (b'1'..=b'9').contains(&b))) =>
+        {
             Ok(Some("0".to_owned()))
         }
         Ok(_) => Ok(Some(text)),
@@ -466,17 +527,31 @@ fn bind_shape(spec: &Spec, view: &View, columns: &mut Columns<'_>) -> Option<(Sh
                     value.name
                 ));
             }
-            (Shape::String { value: value.clone(), empty_zero: *empty_zero }, vec![value])
+            (
+                Shape::String {
+                    value: value.clone(),
+                    empty_zero: *empty_zero,
+                },
+                vec![value],
+            )
         }
         SpecShape::Hash => (Shape::Hash, columns.shown(fields)),
-        SpecShape::Json { numbers_text } => {
-            (Shape::Json { numbers_text: *numbers_text }, columns.shown(fields))
-        }
+        SpecShape::Json { numbers_text } => (
+            Shape::Json {
+                numbers_text: *numbers_text,
+            },
+            columns.shown(fields),
+        ),
         SpecShape::Set { member } => {
             single(columns, "set");
             let member = columns.find(member, "\"member\"")?;
             columns.must_not_be_null(&member, "\"member\"");
-            (Shape::Set { member: member.clone() }, vec![member])
+            (
+                Shape::Set {
+                    member: member.clone(),
+                },
+                vec![member],
+            )
         }
         SpecShape::ZSet { member, score } => {
             single(columns, "zset");
@@ -496,7 +571,10 @@ fn bind_shape(spec: &Spec, view: &View, columns: &mut Columns<'_>) -> Option<(Sh
         }
         SpecShape::Stream { events, maxlen } => {
             let shown = columns.shown(fields);
-            for field in shown.iter().filter(|field| STREAM_META.contains(&field.name.as_str())) {
+            for field in shown
+                .iter()
+                .filter(|field| STREAM_META.contains(&field.name.as_str()))
+            {
                 columns.errors.push(format!(
                     "column \"{}\" has the name of a field that every stream entry has; rename it \
                      with AS",
@@ -504,13 +582,24 @@ fn bind_shape(spec: &Spec, view: &View, columns: &mut Columns<'_>) -> Option<(Sh
                 ));
             }
             if !(events.insert || events.update || events.delete) {
-                columns.errors.push("\"events\" is empty; name insert, update or delete".to_owned());
+                columns
+                    .errors
+                    .push("\"events\" is empty; name insert, update or delete".to_owned());
             }
             if *maxlen == Some(0) {
-                columns.errors.push("\"maxlen\" must be at least 1".to_owned());
+                columns
+                    .errors
+                    .push("\"maxlen\" must be at least 1".to_owned());
             }
             let identity = view.key.clone();
-            (Shape::Stream { events: *events, maxlen: *maxlen, identity }, shown)
+            (
+                Shape::Stream {
+                    events: *events,
+                    maxlen: *maxlen,
+                    identity,
+                },
+                shown,
+            )
         }
     })
 }
@@ -534,7 +623,9 @@ fn needs_old(shape: &Shape, key: &[Field], view: &View) -> bool {
     };
     match shape {
         Shape::Stream { events, .. } => events.update || events.delete,
-        Shape::Set { member } | Shape::ZSet { member, .. } => key.iter().any(moves) || moves(member),
+        Shape::Set { member } | Shape::ZSet { member, .. } => {
+            key.iter().any(moves) || moves(member)
+        }
         Shape::String { .. } | Shape::Hash | Shape::Json { .. } => key.iter().any(moves),
     }
 }

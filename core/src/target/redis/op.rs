@@ -17,16 +17,42 @@ pub struct Op {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    Set { key: String, value: String },
-    Del { key: String },
+    Set {
+        key: String,
+        value: String,
+    },
+    Del {
+        key: String,
+    },
     /// The whole hash: whatever else stood there goes. No fields: the key goes.
-    HashReplace { key: String, fields: Vec<(String, String)> },
-    SetAdd { key: String, member: String },
-    SetRem { key: String, member: String },
+    HashReplace {
+        key: String,
+        fields: Vec<(String, String)>,
+    },
+    SetAdd {
+        key: String,
+        member: String,
+    },
+    SetRem {
+        key: String,
+        member: String,
+    },
     /// The score in digits that Redis reads as a double.
-    ZAdd { key: String, member: String, score: String },
-    ZRem { key: String, member: String },
-    StreamAdd { key: String, id: (u64, u64), fields: Vec<(String, String)>, maxlen: Option<u64> },
+    ZAdd {
+        key: String,
+        member: String,
+        score: String,
+    },
+    ZRem {
+        key: String,
+        member: String,
+    },
+    StreamAdd {
+        key: String,
+        id: (u64, u64),
+        fields: Vec<(String, String)>,
+        maxlen: Option<u64>,
+    },
 }
 
 impl Action {
@@ -64,7 +90,10 @@ impl Action {
         match (self, other) {
             (
                 Self::HashReplace { key, fields },
-                Self::HashReplace { key: other_key, fields: other_fields },
+                Self::HashReplace {
+                    key: other_key,
+                    fields: other_fields,
+                },
             ) => {
                 let sorted = |fields: &[(String, String)]| {
                     let mut fields = fields.to_vec();
@@ -75,9 +104,14 @@ impl Action {
             }
             (
                 Self::ZAdd { key, member, score },
-                Self::ZAdd { key: other_key, member: other_member, score: other_score },
+                Self::ZAdd {
+                    key: other_key,
+                    member: other_member,
+                    score: other_score,
+                },
             ) => {
-                let double = |score: &str| score.parse::<f64>().map(|score| (score + 0.0).to_bits());
+                let double =
+                    |score: &str| score.parse::<f64>().map(|score| (score + 0.0).to_bits());
                 key == other_key
                     && member == other_member
                     && matches!((double(score), double(other_score)), (Ok(a), Ok(b)) if a == b)
@@ -111,7 +145,12 @@ impl Op {
             Action::SetRem { key, member } => put(4, &[key, member]),
             Action::ZAdd { key, member, score } => put(5, &[key, member, score]),
             Action::ZRem { key, member } => put(6, &[key, member]),
-            Action::StreamAdd { key, id, fields, maxlen } => {
+            Action::StreamAdd {
+                key,
+                id,
+                fields,
+                maxlen,
+            } => {
                 put(7, &[key]);
                 put_varint(out, id.0);
                 put_varint(out, id.1);
@@ -134,26 +173,56 @@ impl Op {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
         if reader.byte()? != VERSION {
-            return Err(CodecError { what: "a Redis operation of another version" });
+            return Err(CodecError {
+                what: "a Redis operation of another version",
+            });
         }
         let target = reader.small()?;
         let tag = reader.byte()?;
         let key = reader.text()?.to_owned();
         let mut text = || reader.text().map(str::to_owned);
         let action = match tag {
-            0 => Action::Set { key, value: text()? },
+            0 => Action::Set {
+                key,
+                value: text()?,
+            },
             1 => Action::Del { key },
-            2 => Action::HashReplace { key, fields: read_fields(reader)? },
-            3 => Action::SetAdd { key, member: text()? },
-            4 => Action::SetRem { key, member: text()? },
-            5 => Action::ZAdd { key, member: text()?, score: text()? },
-            6 => Action::ZRem { key, member: text()? },
+            2 => Action::HashReplace {
+                key,
+                fields: read_fields(reader)?,
+            },
+            3 => Action::SetAdd {
+                key,
+                member: text()?,
+            },
+            4 => Action::SetRem {
+                key,
+                member: text()?,
+            },
+            5 => Action::ZAdd {
+                key,
+                member: text()?,
+                score: text()?,
+            },
+            6 => Action::ZRem {
+                key,
+                member: text()?,
+            },
             7 => {
                 let id = (reader.varint()?, reader.varint()?);
                 let maxlen = reader.varint()?.checked_sub(1);
-                Action::StreamAdd { key, id, fields: read_fields(reader)?, maxlen }
+                Action::StreamAdd {
+                    key,
+                    id,
+                    fields: read_fields(reader)?,
+                    maxlen,
+                }
             }
-            _ => return Err(CodecError { what: "an unknown Redis operation" }),
+            _ => {
+                return Err(CodecError {
+                    what: "an unknown Redis operation",
+                });
+            }
         };
         Ok(Self { target, action })
     }
@@ -199,7 +268,10 @@ pub fn coalesce(ops: Vec<Op>) -> Vec<Op> {
         }
     }
     drop(last);
-    ops.into_iter().zip(dropped).filter_map(|(op, dropped)| (!dropped).then_some(op)).collect()
+    ops.into_iter()
+        .zip(dropped)
+        .filter_map(|(op, dropped)| (!dropped).then_some(op))
+        .collect()
 }
 
 #[cfg(test)]
@@ -216,8 +288,11 @@ mod tests {
             (key(), fields()).prop_map(|(key, fields)| Action::HashReplace { key, fields }),
             (key(), "[ab]").prop_map(|(key, member)| Action::SetAdd { key, member }),
             (key(), "[ab]").prop_map(|(key, member)| Action::SetRem { key, member }),
-            (key(), "[ab]", "[0-9]{1,3}")
-                .prop_map(|(key, member, score)| Action::ZAdd { key, member, score }),
+            (key(), "[ab]", "[0-9]{1,3}").prop_map(|(key, member, score)| Action::ZAdd {
+                key,
+                member,
+                score
+            }),
             (key(), "[ab]").prop_map(|(key, member)| Action::ZRem { key, member }),
             (key(), any::<(u64, u64)>(), fields(), any::<Option<u32>>()).prop_map(
                 |(key, id, fields, maxlen)| Action::StreamAdd {
