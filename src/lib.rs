@@ -1,1 +1,2 @@
 //! Walview.
+pub mod stores;

@@ -16,6 +16,7 @@ pub mod catalog;
 pub mod diagnostic;
 pub mod engine;
 pub mod expr;
+pub mod outbox;
 pub mod plan;
 pub mod position;
 pub mod sql;
