@@ -33,9 +33,16 @@ pub enum Type {
     Json,
     Jsonb,
     /// An enum type: values are `Value::Text` labels; the order is the labels' order.
-    Enum { oid: u32, name: String, labels: Vec<String> },
+    Enum {
+        oid: u32,
+        name: String,
+        labels: Vec<String>,
+    },
     /// A type that Walview carries as PostgreSQL's text and does not compute with.
-    Other { oid: u32, name: String },
+    Other {
+        oid: u32,
+        name: String,
+    },
 }
 
 /// A value. Which variant stands for which type: `Int` for int2, int4 and int8; `Text` for text,
