@@ -17,6 +17,7 @@ pub mod diagnostic;
 pub mod engine;
 pub mod expr;
 pub mod outbox;
+pub mod pgoutput;
 pub mod plan;
 pub mod position;
 pub mod sql;
