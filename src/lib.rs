@@ -1,2 +1,4 @@
 //! Walview.
+
+pub mod demo;
 pub mod stores;
