@@ -1,1 +1,12 @@
-//! Walview.
+//! Walview: SQL views over PostgreSQL, kept exactly in Redis and ClickHouse.
+//!
+//! ```text
+//!  cli ──► check            config: a file to a validated pipeline; no server
+//!      └─► run, status, …   the service around `walview_core`
+//! ```
+
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod logging;
+pub mod output;
