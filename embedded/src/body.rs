@@ -7,44 +7,50 @@
 //! Invariants: at most [`PIECES_MAX`] frames wait, so a slow engine slows the client; an upload that
 //! breaks off never looks like one that ended, because the end is a piece of its own.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use tokio::sync::mpsc;
 
 use crate::engine::EngineError;
 
 /// Frames between socket and engine; hyper's frames are at most some 400 KiB.
 const PIECES_MAX: usize = 4;
-/// How long a client may pause in an upload (ClickHouse's `http_receive_timeout`).
-const RECEIVE_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A compressed block larger than this is refused (ClickHouse's own limit is 1 GiB).
 const BLOCK_BYTES_MAX: usize = 256 << 20;
 
 /// A request's body, read frame by frame.
-pub(crate) struct Upload(BodyDataStream);
+pub(crate) struct Upload {
+    frames: BodyDataStream,
+    pause_max: Duration,
+}
 
 impl Upload {
-    pub(crate) fn new(body: Body) -> Self {
-        Self(body.into_data_stream())
+    /// `pause_max` is how long the client may pause (ClickHouse's `http_receive_timeout`).
+    pub(crate) fn new(body: Body, pause_max: Duration) -> Self {
+        Self {
+            frames: body.into_data_stream(),
+            pause_max,
+        }
     }
 
     /// The next frame; `None` at the end.
     ///
     /// # Errors
     ///
-    /// 210 when the client breaks off, 209 when it pauses for longer than 30 s.
+    /// 210 when the client breaks off, 209 when it pauses for too long.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, EngineError> {
-        match tokio::time::timeout(RECEIVE_PAUSE_MAX, self.0.next()).await {
+        match tokio::time::timeout(self.pause_max, self.frames.next()).await {
             Ok(None) => Ok(None),
             Ok(Some(Ok(frame))) => Ok(Some(frame)),
             Ok(Some(Err(error))) => Err(EngineError::new(210, "NETWORK_ERROR", error)),
             Err(elapsed) => {
                 tracing::debug!(%elapsed, "upload paused");
-                let text = format!("the upload paused for {} s", RECEIVE_PAUSE_MAX.as_secs());
+                let text = format!("the upload paused for {} s", self.pause_max.as_secs());
                 Err(EngineError::new(209, "SOCKET_TIMEOUT", text))
             }
         }
@@ -181,25 +187,53 @@ impl Encoding {
         }
     }
 
-    /// Wraps a reader of compressed bytes.
-    ///
-    /// # Errors
-    ///
-    /// When the first bytes are no such stream.
-    pub(crate) fn decode(self, reader: impl Read + 'static) -> io::Result<Box<dyn Read>> {
-        Ok(match self {
+    /// Wraps a reader of compressed bytes. Of several frames in a row, all are read: clients
+    /// compress block by block.
+    pub(crate) fn decode(self, reader: impl Read + 'static) -> Box<dyn Read> {
+        match self {
             Self::Plain => Box::new(reader),
             Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(reader)),
             Self::Deflate => Box::new(flate2::read::ZlibDecoder::new(reader)),
             Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(reader)),
-            Self::Zstd => {
-                Box::new(ruzstd::decoding::StreamingDecoder::new(reader).map_err(io::Error::other)?)
-            }
+            Self::Zstd => Box::new(Frames {
+                reader: Some(BufReader::new(reader)),
+                frame: None,
+            }),
             Self::Blocks => Box::new(Blocks {
                 reader,
                 block: Bytes::new(),
             }),
-        })
+        }
+    }
+}
+
+/// Zstandard frames, one after the other.
+struct Frames<R: Read> {
+    /// Between frames.
+    reader: Option<BufReader<R>>,
+    frame: Option<StreamingDecoder<BufReader<R>, FrameDecoder>>,
+}
+
+impl<R: Read> Read for Frames<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(frame) = &mut self.frame {
+                let length = frame.read(buffer)?;
+                if length > 0 || buffer.is_empty() {
+                    return Ok(length);
+                }
+            }
+            if let Some(frame) = self.frame.take() {
+                self.reader = Some(frame.into_inner());
+            }
+            let Some(mut reader) = self.reader.take() else {
+                return Ok(0);
+            };
+            if reader.fill_buf()?.is_empty() {
+                return Ok(0);
+            }
+            self.frame = Some(StreamingDecoder::new(reader).map_err(io::Error::other)?);
+        }
     }
 }
 

@@ -31,6 +31,9 @@ pub(crate) struct Cli {
     /// Seconds that running statements may take to end after SIGTERM
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) grace: u64,
+    /// Seconds that a client may pause in an upload
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) receive_timeout: u64,
     /// Load the engine, print its version, and leave
     #[arg(long)]
     pub(crate) check: bool,

@@ -18,8 +18,8 @@ use crate::engine::{Connection, Engine, EngineError, Statistics};
 use crate::format::Joiner;
 use crate::request::Options;
 
-/// Blocks of a result between engine and socket.
-pub(crate) const BLOCKS_MAX: usize = 2;
+/// Blocks of a result between engine and socket; each may have some 100 MiB.
+pub(crate) const BLOCKS_MAX: usize = 1;
 /// How long a client may leave a result unread before its query is cancelled.
 const SEND_PAUSE_MAX: Duration = Duration::from_secs(300);
 /// Bytes of an insert that the engine gets at once.
@@ -219,7 +219,7 @@ impl Job {
                 EngineError::new(271, "CANNOT_DECOMPRESS", error)
             }
         };
-        let mut rows = encoding.decode(rows).map_err(failed)?;
+        let mut rows = encoding.decode(rows);
         let mut buffer = vec![0; APPEND_BYTES];
         loop {
             let length = match rows.read(&mut buffer) {

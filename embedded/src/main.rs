@@ -26,8 +26,9 @@ mod server;
 mod sql;
 
 use std::fs::{File, TryLockError};
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,13 +49,28 @@ const LOCK_FILE: &str = "walview-clickhouse.lock";
 const STATEMENT_SHARE: u64 = 2;
 /// Part of the memory limit for a result in one piece, counted before formatting; as JSON it grows
 /// some ten times.
-const WHOLE_RESULT_SHARE: u64 = 32;
+const WHOLE_RESULT_SHARE: u64 = 64;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without the backtrace that `Debug` would add: each message names its remedy.
+            let mut stderr = std::io::stderr();
+            if writeln!(stderr, "walview-clickhouse: {error:#}").is_err() {
+                return ExitCode::from(2);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter)
         .init();
     if cli.check {
@@ -91,13 +107,15 @@ fn main() -> anyhow::Result<()> {
         identity,
         permits: Arc::new(Semaphore::new(queries_max)),
         whole_result_bytes_max: limit / WHOLE_RESULT_SHARE,
+        receive_pause_max: Duration::from_secs(cli.receive_timeout),
     });
     let ended = runtime.block_on(serve(&cli, Arc::clone(&server)))?;
     if ended {
         drop(anchor);
         runtime.shutdown_timeout(Duration::from_secs(1));
         if !engine.shutdown() {
-            tracing::warn!("engine has open connections; its tables are safe all the same");
+            // 26.7 refuses once a MergeTree table was opened, although no connection is left.
+            tracing::debug!("the engine leaves its threads to the end of the process");
         }
         tracing::info!("engine is closed");
     } else {

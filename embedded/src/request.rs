@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::io::{Cursor, Read};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -126,11 +127,20 @@ impl Request {
     /// # Errors
     ///
     /// In the engine's shape, to be answered like its own.
-    pub(crate) async fn read(parts: &Parts, body: Body) -> Result<Self, EngineError> {
+    pub(crate) async fn read(
+        parts: &Parts,
+        body: Body,
+        pause_max: Duration,
+    ) -> Result<Self, EngineError> {
         let mut options = Options::new(parts)?;
         let content_type = text_header(&parts.headers, CONTENT_TYPE.as_str()).unwrap_or_default();
         let body = if content_type.trim_start().starts_with("multipart/form-data") {
-            options.read_form(&content_type, body).await?;
+            let form = options.read_form(&content_type, body);
+            tokio::time::timeout(pause_max, form)
+                .await
+                .map_err(|_elapsed| {
+                    EngineError::new(209, "SOCKET_TIMEOUT", "the form did not come to its end")
+                })??;
             Body::empty()
         } else {
             body
@@ -138,7 +148,7 @@ impl Request {
         let encoding = text_header(&parts.headers, CONTENT_ENCODING.as_str());
         let encoding = Encoding::new(encoding.as_deref(), options.blocks_in)?;
 
-        let mut upload = Upload::new(body);
+        let mut upload = Upload::new(body, pause_max);
         let mut text = std::mem::take(&mut options.query).into_bytes();
         let mut statement = Statement::parse(&text);
         if !matches!(statement, Statement::Insert { .. }) {
@@ -192,7 +202,7 @@ fn inflate(encoding: Encoding, bytes: Vec<u8>, text: &mut Vec<u8>) -> Result<(),
         .unwrap_or(u64::MAX)
         .saturating_add(1);
     let mut plain = Vec::new();
-    let reader = encoding.decode(Cursor::new(bytes)).map_err(bad)?;
+    let reader = encoding.decode(Cursor::new(bytes));
     reader.take(limit).read_to_end(&mut plain).map_err(bad)?;
     body::push(text, &plain, SQL_BYTES_MAX)
 }

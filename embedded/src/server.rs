@@ -36,6 +36,8 @@ pub(crate) struct Server {
     /// One permit for each statement that may run at once.
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) whole_result_bytes_max: u64,
+    /// How long a client may pause in an upload.
+    pub(crate) receive_pause_max: Duration,
 }
 
 /// Routes of the interface.
@@ -75,7 +77,7 @@ impl Server {
         body: Body,
         query_id: &mut String,
     ) -> Result<Response, EngineError> {
-        let mut request = Box::pin(Request::read(parts, body)).await?;
+        let mut request = Box::pin(Request::read(parts, body, self.receive_pause_max)).await?;
         if let Some(id) = request.options.query_id.take() {
             *query_id = id;
         }

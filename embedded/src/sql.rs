@@ -337,8 +337,8 @@ mod tests {
             "\n",
         );
         insert(
-            "INSERT INTO FUNCTION f(select) FORMAT CSV",
-            "INSERT INTO FUNCTION f(select) ",
+            "INSERT INTO FUNCTION f(a, 'select') FORMAT CSV",
+            "INSERT INTO FUNCTION f(a, 'select') ",
             Some("CSV"),
             "",
         );

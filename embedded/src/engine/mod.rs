@@ -49,13 +49,17 @@ impl EngineError {
     }
 
     /// Parses the engine's text. Some calls add the version, others do not; it is cut off here so
-    /// that the HTTP layer adds it once.
+    /// that the HTTP layer adds it once. Some wrap an exception's text in another of its kind: the
+    /// innermost is the one to show.
     fn parse(text: &str) -> Self {
-        let text = text.trim_end();
-        let text = match text.rfind(" (version ") {
-            Some(at) if text.ends_with(')') => text.get(..at).unwrap_or(text),
-            _ => text,
+        const WRAPPED: &str = "DB::Exception: Code: ";
+        let text = match text.rfind(WRAPPED) {
+            Some(at) => text
+                .get(at + WRAPPED.len() - "Code: ".len()..)
+                .unwrap_or(text),
+            None => text,
         };
+        let text = text.split(" (version ").next().unwrap_or(text).trim_end();
         let code = text
             .strip_prefix("Code: ")
             .and_then(|rest| rest.split('.').next())
@@ -555,6 +559,10 @@ mod tests {
             let error = EngineError::parse(&format!("{text}{suffix}"));
             assert_eq!((error.code, error.message.as_str()), (60, text));
         }
+        let inner = format!("{text} (version 26.7.2.1)");
+        let wrapped =
+            format!("Code: 60. DB::Exception: {inner}. (UNKNOWN_TABLE) (version 26.7.2.1)");
+        assert_eq!(EngineError::parse(&wrapped).message, text);
         assert_eq!(EngineError::parse("no code").code, CODE_UNKNOWN);
     }
 }
