@@ -17,9 +17,10 @@ use super::PipelineError;
 use super::board::Board;
 use super::feed::{Feed, Frontier};
 use super::ingest::Relations;
-use crate::source::stream::Event;
+use super::pipeline::Faults;
+use crate::source::stream::{Event, Gulp};
 use crate::state::{COMMIT_BYTES, LocalStore, Progress};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use walview_core::catalog::Catalog;
@@ -35,6 +36,14 @@ const IDLE_COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// A transaction longer than this is made durable in pieces of this many changes.
 const CUT_CHANGES: u64 = 20_000;
 
+/// What the loop works on.
+pub enum Input {
+    Gulp(Gulp),
+    /// Everything committed before `at` (the source's clock, microseconds since 2000-01-01 UTC)
+    /// lies before `lsn`.
+    Clock { lsn: Lsn, at: i64 },
+}
+
 pub struct EngineLoop {
     pub engine: Engine,
     pub store: LocalStore,
@@ -44,6 +53,7 @@ pub struct EngineLoop {
     /// By store: how long the store itself may lose what it acknowledged.
     pub windows: Vec<Duration>,
     pub board: Arc<Board>,
+    pub faults: Faults,
     relations: Relations,
     /// Emitted since the last local commit and not written ahead: (store, record).
     pending: Vec<(usize, Arc<Record>)>,
@@ -56,6 +66,7 @@ pub struct EngineLoop {
     uncommitted: bool,
     idle_position: bool,
     last_commit: Instant,
+    clock: Option<(Lsn, i64)>,
 }
 
 impl EngineLoop {
@@ -67,6 +78,7 @@ impl EngineLoop {
         feeds: Vec<Arc<Feed>>,
         windows: Vec<Duration>,
         board: Arc<Board>,
+        faults: Faults,
     ) -> Self {
         Self {
             engine,
@@ -76,6 +88,7 @@ impl EngineLoop {
             feeds,
             windows,
             board,
+            faults,
             relations: Relations::default(),
             pending: Vec::new(),
             pending_bytes: 0,
@@ -85,6 +98,7 @@ impl EngineLoop {
             uncommitted: false,
             idle_position: false,
             last_commit: Instant::now(),
+            clock: None,
         }
     }
 
@@ -110,7 +124,7 @@ impl EngineLoop {
         Ok(())
     }
 
-    /// Works until the stream ends (`events` closed). Everything whole is durable then; what was
+    /// Works until the stream ends (`inputs` closed). Everything whole is durable then; what was
     /// left of a transaction in the middle is forgotten and comes again.
     ///
     /// # Errors
@@ -118,16 +132,16 @@ impl EngineLoop {
     pub fn run(
         &mut self,
         runtime: &tokio::runtime::Handle,
-        events: &mut mpsc::Receiver<Vec<Event>>,
+        inputs: &mut mpsc::Receiver<Input>,
         confirmed: &watch::Sender<Lsn>,
     ) -> Result<(), PipelineError> {
         loop {
-            let gulp = match self.commit_due_in() {
-                None => runtime.block_on(events.recv()),
+            let input = match self.commit_due_in() {
+                None => runtime.block_on(inputs.recv()),
                 Some(due) => {
-                    match runtime.block_on(async { tokio::time::timeout(due, events.recv()).await })
+                    match runtime.block_on(async { tokio::time::timeout(due, inputs.recv()).await })
                     {
-                        Ok(gulp) => gulp,
+                        Ok(input) => input,
                         Err(_elapsed) => {
                             self.commit()?;
                             confirmed.send_replace(self.progress.confirmed());
@@ -136,15 +150,21 @@ impl EngineLoop {
                     }
                 }
             };
-            let Some(gulp) = gulp else {
+            let Some(input) = input else {
                 if !self.in_transaction {
                     self.commit()?;
                     confirmed.send_replace(self.progress.confirmed());
                 }
                 return self.rewind();
             };
-            for event in gulp {
-                self.event(event)?;
+            match input {
+                Input::Gulp(gulp) => gulp.events.into_iter().try_for_each(|e| self.event(e))?,
+                Input::Clock { lsn, at } => {
+                    self.clock = Some((lsn, at));
+                    if !self.in_transaction {
+                        self.hand_over();
+                    }
+                }
             }
             if self.commit_due_in() == Some(Duration::ZERO) {
                 self.commit()?;
@@ -194,17 +214,15 @@ impl EngineLoop {
                 self.hand_over();
                 self.commit_if_large()
             }
-            Event::KeepAlive { wal_end, server_time } => {
-                if !self.in_transaction {
-                    if wal_end > self.progress.confirmed() {
-                        self.progress.confirmed = wal_end.0;
-                        self.idle_position = true;
-                    }
-                    self.progress.committed_at = self.progress.committed_at.max(server_time);
+            Event::KeepAlive { wal_end } => {
+                if !self.in_transaction && wal_end > self.progress.confirmed() {
+                    self.progress.confirmed = wal_end.0;
+                    self.idle_position = true;
                     self.hand_over();
                 }
                 Ok(())
             }
+            Event::Message { .. } => Ok(()),
         }
     }
 
@@ -260,8 +278,10 @@ impl EngineLoop {
 
     /// Gives what the engine emitted to the feeds, and keeps it for the next commit.
     fn hand_over(&mut self) {
-        let frontier =
-            Frontier { lsn: self.progress.confirmed(), at: self.progress.committed_at };
+        let lsn = self.progress.confirmed();
+        // What the source had flushed when its clock stood there has all been seen.
+        let clock = self.clock.filter(|(flushed, _)| *flushed <= lsn).map_or(i64::MIN, |(_, at)| at);
+        let frontier = Frontier { lsn, at: self.progress.committed_at.max(clock) };
         let mut by_store: Vec<Vec<Arc<Record>>> = vec![Vec::new(); self.feeds.len()];
         for Part { store, to, committed_at, ends, ops } in self.engine.take_parts() {
             let Some(end) = self.progress.outbox_end.get_mut(store) else { continue };
@@ -287,7 +307,19 @@ impl EngineLoop {
 
     /// The local commit.
     fn commit(&mut self) -> Result<(), PipelineError> {
+        let faults = std::mem::take(&mut *self.faults.lock().unwrap_or_else(PoisonError::into_inner));
+        for (view, why) in faults {
+            self.engine.stop_view(view, why);
+        }
         self.progress.stopped = self.engine.stopped().to_vec();
+        // Where the outbox begins is durable before anything of it goes.
+        let prunable: Vec<_> =
+            self.feeds.iter().zip(&self.windows).map(|(feed, w)| feed.prunable(*w)).collect();
+        for (feed, pruned) in self.feeds.iter().zip(&mut self.progress.pruned) {
+            if let Some(position) = feed.pruned_to() {
+                *pruned = position.to_string();
+            }
+        }
         let records = self.pending.iter().map(|(store, record)| (*store, &**record));
         self.store.commit(records, &self.progress)?;
         self.pending.clear();
@@ -296,9 +328,9 @@ impl EngineLoop {
         self.idle_position = false;
         self.last_commit = Instant::now();
         let outbox = self.store.outbox();
-        for (index, (feed, window)) in self.feeds.iter().zip(&self.windows).enumerate() {
+        for (index, (feed, range)) in self.feeds.iter().zip(prunable).enumerate() {
             feed.committed();
-            if let Some((from, to)) = feed.prunable(*window) {
+            if let Some((from, to)) = range {
                 outbox.prune(index, from, to)?;
             }
         }

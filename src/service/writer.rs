@@ -13,15 +13,15 @@
 //! - a batch is whole transactions, but for one larger than `ATOMIC_BYTES_MAX`;
 //! - a store that fails waits for itself: the feed never waits for it.
 
+use super::PipelineError;
 use super::board::{Board, StoreState};
 use super::feed::{Feed, Frontier, Taken};
+use super::patience::Patience;
 use crate::stores::{Batch, Fault, Store, StoreError};
-use rand::RngExt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use walview_core::engine::StateError;
 use walview_core::outbox::Record;
 use walview_core::position::Position;
 
@@ -29,8 +29,6 @@ use walview_core::position::Position;
 const BATCH_BYTES: usize = 4 << 20;
 /// A transaction larger than this reaches a store in parts (`atomic_max`).
 const ATOMIC_BYTES_MAX: usize = 32 << 20;
-/// First and longest wait between attempts at a store that fails.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How often readers are told that the store is current.
 const FRESH_EVERY: Duration = Duration::from_secs(1);
 /// How long a stop may take: a batch in flight is finished, then what waits is written.
@@ -58,15 +56,6 @@ pub struct Writer<S> {
     pub on_fault: OnFault,
 }
 
-/// Why a writer ended for good.
-#[derive(Debug, thiserror::Error)]
-pub enum WriterError {
-    #[error("store \"{name}\": {error}")]
-    Store { name: String, error: StoreError },
-    #[error(transparent)]
-    State(#[from] StateError),
-}
-
 /// What a connected writer came to.
 enum Ended {
     Stopping,
@@ -78,40 +67,23 @@ impl<S: Store> Writer<S> {
     ///
     /// # Errors
     /// The store cannot be written without somebody's help, or the outbox cannot be read.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), WriterError> {
-        let mut attempt = 0_u32;
-        let mut outage: Option<Instant> = None;
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), PipelineError> {
+        let mut patience =
+            Patience::new(Arc::clone(&self.board), self.index, &self.name, stop.clone());
         loop {
             let ended = match self.open().await {
                 Ok((at, next)) => {
-                    attempt = 0;
-                    if let Some(since) = outage.take() {
-                        let seconds = since.elapsed().as_secs();
-                        tracing::info!(store = self.name, seconds, "store is back");
-                    }
-                    self.board.store(self.index, StoreState::Live, None);
+                    patience.works(StoreState::Live);
                     self.write(at, next, &mut stop).await?
                 }
                 Err(error) => Ended::Failed(error),
             };
-            let error = match ended {
+            match ended {
                 Ended::Stopping => return Ok(()),
-                Ended::Failed(error) => error,
-            };
-            if matches!(error, StoreError::Stop { .. }) {
-                self.board.store(self.index, StoreState::Stopped, Some(&error.to_string()));
-                return Err(WriterError::Store { name: self.name, error });
-            }
-            if outage.is_none() {
-                outage = Some(Instant::now());
-                tracing::warn!(store = self.name, error = %describe(&error), "store does not take writes; trying again");
-            }
-            self.board.store(self.index, StoreState::Retrying, Some(&describe(&error)));
-            let wait = backoff(attempt);
-            attempt = attempt.saturating_add(1);
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                Ended::Failed(error) => match patience.after(error).await {
+                    Err(PipelineError::Stopping) => return Ok(()),
+                    waited => waited?,
+                },
             }
         }
     }
@@ -161,7 +133,7 @@ impl<S: Store> Writer<S> {
         mut at: Position,
         mut next: u64,
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<Ended, WriterError> {
+    ) -> Result<Ended, PipelineError> {
         let mut held: Vec<Arc<Record>> = Vec::new();
         let mut last_flush: Option<Instant> = None;
         let mut last_fresh: Option<Instant> = None;
@@ -268,26 +240,4 @@ fn ready(held: &[Arc<Record>]) -> usize {
         return whole;
     }
     if bytes(held) >= ATOMIC_BYTES_MAX { held.len() } else { 0 }
-}
-
-/// Doubling, capped, with jitter so that stores do not come back all at once.
-fn backoff(attempt: u32) -> Duration {
-    let (first, longest) = BACKOFF;
-    let full = first.saturating_mul(1 << attempt.min(10)).min(longest);
-    full.mul_f64(rand::rng().random_range(0.5..=1.0))
-}
-
-/// An error with its causes, which `Display` alone hides.
-fn describe(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

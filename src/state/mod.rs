@@ -77,6 +77,8 @@ pub struct Progress {
     pub partial: Option<(u64, u64, Vec<u64>)>,
     /// By store: the sequence number that the next record gets.
     pub outbox_end: Vec<u64>,
+    /// By store: the position up to which its records are no longer kept.
+    pub pruned: Vec<String>,
     /// By view: why it stopped.
     pub stopped: Vec<Option<String>>,
 }

@@ -3,9 +3,10 @@
 //! Invariant: how operations are cut into parts follows from the operations alone, never from
 //! timing, so a replay gives the same parts with the same positions.
 
+use super::EngineError;
 use super::state::{Space, State, StateError};
 use crate::position::{Lsn, Position};
-use crate::target::{Change, Commit, clickhouse, redis};
+use crate::target::{Change, Commit, RenderError, clickhouse, redis};
 use crate::value::{self, Value};
 
 /// A part is cut when its operations pass this many bytes: what a store's writer takes in one go.
@@ -17,14 +18,15 @@ pub struct Target {
     pub view: usize,
     /// Index of the store in the pipeline.
     pub store: usize,
+    /// The target's number among its store's.
+    pub number: u16,
     pub kind: TargetKind,
 }
 
 #[derive(Clone, Debug)]
 pub enum TargetKind {
     Redis(redis::Target),
-    /// With the number that its operations carry.
-    ClickHouse(u16, clickhouse::Target),
+    ClickHouse(clickhouse::Target),
 }
 
 impl TargetKind {
@@ -32,8 +34,8 @@ impl TargetKind {
     #[must_use]
     pub fn is_events(&self) -> bool {
         match self {
-            Self::Redis(target) => target.is_events(),
-            Self::ClickHouse(..) => false,
+            Self::Redis(target) => target.is_stream(),
+            Self::ClickHouse(_) => false,
         }
     }
 }
@@ -110,7 +112,7 @@ impl Output {
         view: usize,
         key: &[usize],
         change: &Change<'_>,
-    ) -> Result<(), StateError> {
+    ) -> Result<(), EngineError> {
         for index in 0..self.targets.len() {
             let Some(target) = self.targets.get(index).filter(|target| target.view == view) else {
                 continue;
@@ -127,31 +129,17 @@ impl Output {
                 lsn: self.lsn,
                 ordinal: store.ordinal,
             };
-            let rendered = store.render(&target.kind, change, at, self.commit);
-            let letter = || dead_letter_key(view, Some(index), key, change);
+            let rendered = store.render(target, change, at, self.commit);
             match rendered {
-                Err(error) => {
-                    let gone = Change {
-                        old: change.old,
-                        new: None,
-                    };
-                    if change.old.is_some()
-                        && store.render(&target.kind, &gone, at, self.commit).is_err()
-                    {
-                        // The old row was parked too: there is nothing to take away.
-                        store.discard();
-                    }
-                    park(
-                        state,
-                        &mut self.dead,
-                        view,
-                        &letter(),
-                        &error.to_string(),
-                        at,
-                    )?;
+                // The operations that take the old row away are rendered all the same.
+                Err(error) if !matches!(error, RenderError::Position(_)) => {
+                    let letter = dead_letter_key(view, Some(index), key, change);
+                    park(state, &mut self.dead, view, &letter, &error.to_string(), at)?;
                 }
+                Err(error) => return Err(EngineError::Inconsistent(error.to_string())),
                 Ok(()) if self.dead.get(view).is_some_and(|dead| *dead > 0) => {
-                    unpark(state, &mut self.dead, view, &letter())?;
+                    let letter = dead_letter_key(view, Some(index), key, change);
+                    unpark(state, &mut self.dead, view, &letter)?;
                 }
                 Ok(()) => {}
             }
@@ -208,24 +196,20 @@ impl Output {
 impl StoreOutput {
     fn render(
         &mut self,
-        target: &TargetKind,
+        target: &Target,
         change: &Change<'_>,
         at: Position,
         commit: Commit,
-    ) -> Result<(), crate::target::RenderError> {
-        self.discard();
-        match target {
-            TargetKind::Redis(target) => target.render(change, at, &commit, &mut self.redis),
-            TargetKind::ClickHouse(number, target) => {
-                target.render(change, at, &commit, *number, &mut self.clickhouse)
+    ) -> Result<(), RenderError> {
+        let number = target.number;
+        match &target.kind {
+            TargetKind::Redis(target) => {
+                target.render(number, change, at, &commit, &mut self.redis)
+            }
+            TargetKind::ClickHouse(target) => {
+                target.render(number, change, at, &commit, &mut self.clickhouse)
             }
         }
-    }
-
-    /// Forgets what a failed rendering left behind.
-    fn discard(&mut self) {
-        self.redis.clear();
-        self.clickhouse.clear();
     }
 
     fn encode(&mut self) {
