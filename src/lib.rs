@@ -1,1 +1,3 @@
 //! Walview.
+
+pub mod source;
