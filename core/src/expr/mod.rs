@@ -37,7 +37,10 @@ pub enum ExprKind {
     /// `IS NOT DISTINCT FROM`.
     NotDistinct(Box<Expr>, Box<Expr>),
     /// The first branch whose condition is true; a simple `CASE x WHEN` is bound to `x = …`.
-    Case { branches: Vec<(Expr, Expr)>, otherwise: Box<Expr> },
+    Case {
+        branches: Vec<(Expr, Expr)>,
+        otherwise: Box<Expr>,
+    },
     Coalesce(Vec<Expr>),
     NullIf(Box<Expr>, Box<Expr>),
     /// NULL arguments are skipped.
@@ -144,7 +147,10 @@ impl Expr {
                 left.for_each(visit);
                 right.for_each(visit);
             }
-            ExprKind::Case { branches, otherwise } => {
+            ExprKind::Case {
+                branches,
+                otherwise,
+            } => {
                 for (condition, result) in branches {
                     condition.for_each(visit);
                     result.for_each(visit);
@@ -171,7 +177,10 @@ impl Expr {
                 visit(left);
                 visit(right);
             }
-            ExprKind::Case { branches, otherwise } => {
+            ExprKind::Case {
+                branches,
+                otherwise,
+            } => {
                 for (condition, result) in branches {
                     visit(condition);
                     visit(result);
