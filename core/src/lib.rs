@@ -15,6 +15,7 @@
 pub mod catalog;
 pub mod diagnostic;
 pub mod expr;
+pub mod outbox;
 pub mod plan;
 pub mod position;
 pub mod sql;

@@ -330,7 +330,7 @@ fn read_stores(node: &Node, found: &mut Found) -> Option<Vec<RawStore>> {
     let example = "write stores: { redis: { url: … } }";
     let entries = match &node.value {
         Value::Map(entries) if !entries.is_empty() => entries,
-        Value::Refused => return Vec::new(),
+        Value::Refused => return None,
         Value::Null | Value::Map(_) => {
             found.push(node.place, "\"stores\" is empty", example);
             return None;
