@@ -16,6 +16,7 @@ pub mod catalog;
 pub mod diagnostic;
 pub mod expr;
 pub mod outbox;
+pub mod pgoutput;
 pub mod plan;
 pub mod position;
 pub mod sql;
