@@ -1,0 +1,39 @@
+# Walview: `make help` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# What `make demo` runs: make demo ARGS="betting --rate 500 --for 30s"
+ARGS ?= betting
+
+.PHONY: help
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 12
+
+.PHONY: setup
+setup: ## Install what is missing: PostgreSQL, Redis, ClickHouse's engine (once; needs root or sudo)
+	scripts/setup
+
+.PHONY: build
+build: ## Build the programs in release mode
+	cargo build --locked --release --workspace --bins
+
+.PHONY: demo
+demo: setup build ## Run everything on this machine; ARGS="betting --rate 500 --for 30s"
+	target/release/walview demo $(ARGS)
+
+.PHONY: lint
+lint: ## Check format and lints
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+
+# The programs first: the suite starts both as child processes.
+.PHONY: test
+test: setup lint ## Run the whole suite against real servers
+	cargo build --locked --workspace --bins
+	cargo test --locked --workspace
+
+.PHONY: clean
+clean: ## Remove what was built
+	cargo clean

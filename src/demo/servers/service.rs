@@ -1,0 +1,216 @@
+//! `walview run` as a child process, looked at from outside: its HTTP interface, its exit code.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep};
+
+use super::http;
+use super::process::{Launch, Process, Signal};
+
+const POLL: Duration = Duration::from_millis(20);
+/// Draining to two stores on a machine that compiles on all cores.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// What to run and where.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub program: PathBuf,
+    pub pipeline_file: PathBuf,
+    /// `pipeline:` in that file.
+    pub pipeline: String,
+    pub state: PathBuf,
+    /// What `${…}` in the file refers to.
+    pub env: Vec<(String, String)>,
+    pub log: PathBuf,
+}
+
+#[derive(Debug)]
+pub struct Service {
+    process: Process,
+    instance: PathBuf,
+}
+
+/// `GET /status`, as far as we look at it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// `snapshotting`, `live`, …
+    pub state: String,
+    pub source: SourceStatus,
+    pub stores: Vec<StoreStatus>,
+    pub process: ProcessStatus,
+    /// Row changes streamed since the start of this process.
+    pub changes_total: u64,
+    pub snapshot: Option<SnapshotStatus>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SourceStatus {
+    pub lsn: Option<String>,
+    pub changes_per_second: f64,
+    pub behind_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct StoreStatus {
+    pub name: String,
+    pub state: String,
+    /// The last commit that the store holds.
+    pub lsn: Option<String>,
+    pub behind_ms: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ProcessStatus {
+    pub cpu_seconds: f64,
+    pub rss_bytes: u64,
+    pub rss_peak_bytes: u64,
+}
+
+/// Present while a snapshot runs.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SnapshotStatus {
+    pub rows: u64,
+    pub rows_total: u64,
+}
+
+impl Options {
+    fn launch(&self) -> Launch {
+        let arg = |path: &Path| path.display().to_string();
+        let (file, state) = (arg(&self.pipeline_file), arg(&self.state));
+        let args = ["run", &file, "--state", &state, "--http", "127.0.0.1:0"];
+        Launch {
+            program: self.program.clone(),
+            args: args.map(str::to_owned).to_vec(),
+            env: self.env.clone(),
+            user: None,
+            log: self.log.clone(),
+            death: Signal::KILL,
+        }
+    }
+}
+
+impl Service {
+    /// Starts it, without waiting for anything.
+    pub fn spawn(options: &Options) -> Result<Self> {
+        let process = Process::spawn("walview", &options.launch())?;
+        let instance = options.state.join(&options.pipeline).join("instance.json");
+        Ok(Self { process, instance })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub fn check_running(&mut self) -> Result<()> {
+        self.process.check_running()
+    }
+
+    pub fn failure(&self, what: &str) -> anyhow::Error {
+        self.process.failure(what)
+    }
+
+    /// `host:port` of its HTTP interface; `None` until it has written that down.
+    pub fn address(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Instance {
+            pid: u32,
+            http: String,
+        }
+        let text = std::fs::read_to_string(&self.instance).ok()?;
+        let instance: Instance = serde_json::from_str(&text).ok()?;
+        // One that was killed leaves its file behind.
+        let http = instance.http.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        (instance.pid == self.process.pid()).then_some(http)
+    }
+
+    pub async fn status(&self) -> Option<Status> {
+        let (code, body) = http::get(&self.address()?, "/status").await.ok()?;
+        // Not ready yet may be said with 503, and the body is worth reading all the same.
+        if code != 200 && code != 503 {
+            return None;
+        }
+        serde_json::from_str(&body).ok()
+    }
+
+    /// Waits for a status that `wanted` accepts.
+    pub async fn until(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut wanted: impl FnMut(&Status) -> bool,
+    ) -> Result<Status> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let status = self.status().await;
+            self.process.check_running()?;
+            if let Some(status) = &status
+                && wanted(status)
+            {
+                return Ok(status.clone());
+            }
+            if Instant::now() >= deadline {
+                let what = format!("was not {what} within {limit:?}, last seen as {status:?}");
+                return Err(self.process.failure(&what));
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Waits until it streams, its snapshot done.
+    pub async fn until_live(&mut self, limit: Duration) -> Result<Status> {
+        self.until("live", limit, |status| status.state == "live").await
+    }
+
+    /// Waits until every store holds everything up to `lsn`.
+    pub async fn until_stores_reach(&mut self, lsn: u64, limit: Duration) -> Result<Status> {
+        self.until(&format!("at {}", format_lsn(lsn)), limit, |status| {
+            status.state == "live"
+                && !status.stores.is_empty()
+                && status.stores.iter().all(|store| {
+                    store.lsn.as_deref().and_then(parse_lsn).is_some_and(|held| held >= lsn)
+                })
+        })
+        .await
+    }
+
+    /// SIGTERM: it drains and ends by itself.
+    pub async fn stop(self) -> Result<()> {
+        let log = self.process.log().to_owned();
+        let status = self.process.stop(Signal::TERM, STOP_LIMIT).await?;
+        if !status.success() {
+            let tail = super::log_tail(&log, 15);
+            bail!("walview ended with {status} after SIGTERM; the end of its log:\n{tail}");
+        }
+        Ok(())
+    }
+
+    pub async fn kill9(self) -> Result<()> {
+        self.process.kill9().await
+    }
+
+    /// Waits for it to end by itself.
+    pub async fn exited(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let status = self.process.exited(limit).await;
+        status.with_context(|| format!("walview did not end within {limit:?}"))
+    }
+}
+
+/// `16/B374D848` as PostgreSQL prints it.
+pub fn parse_lsn(text: &str) -> Option<u64> {
+    let (high, low) = text.split_once('/')?;
+    let high = u64::from(u32::from_str_radix(high, 16).ok()?);
+    Some(high << 32 | u64::from(u32::from_str_radix(low, 16).ok()?))
+}
+
+pub fn format_lsn(lsn: u64) -> String {
+    format!("{:X}/{:X}", lsn >> 32, lsn & 0xFFFF_FFFF)
+}
