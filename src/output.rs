@@ -3,7 +3,7 @@
 //! People get text, `--json` gets one JSON document on standard output whatever happens. Field names
 //! are stable. A closed pipe (`walview status | head -1`) is not a fault.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use serde::Serialize;
 

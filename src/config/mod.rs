@@ -150,7 +150,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn parse(file: &Path, text: String) -> Result<Self, Problems> {
+    pub fn parse(file: &Path, mut text: String) -> Result<Self, Problems> {
+        // A byte order mark is not a character of the first line.
+        if text.starts_with('\u{feff}') {
+            text.remove(0);
+        }
         validate::pipeline(Arc::new(SourceText { file: file.to_path_buf(), text }))
     }
 

@@ -171,18 +171,23 @@ fn printable(line: &str) -> String {
     line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
-/// Whether a line could hold a secret: it is inside the top-level blocks `source:` and `stores:`, or
-/// looks like a URL or a password. Goes by the text alone, since the file may not even be YAML.
+/// Whether a line could hold a secret: it is in the top-level blocks `source:` and `stores:`, or looks
+/// like a URL, an account or a password. Goes by the text alone, since the file may not even be YAML;
+/// so only a line that certainly begins another block ends one of these two.
 fn may_hold_secret(text: &str, number: u32) -> bool {
     let mut in_block = false;
     for (index, line) in text.lines().enumerate() {
-        if line.starts_with(|c: char| c.is_alphanumeric() || "\"'{?".contains(c)) {
-            let key = line.trim_start_matches(['"', '\'']);
-            // A flow mapping at the top holds everything on one line, or any.
-            in_block = ["source", "stores", "{", "?"].iter().any(|start| key.starts_with(start));
+        let key = line.trim_start_matches(['"', '\'']);
+        let begins = |keys: &[&str]| keys.iter().any(|start| key.starts_with(start));
+        // A flow mapping at the top holds everything on one line, or any.
+        if begins(&["source", "stores", "{", "?"]) {
+            in_block = true;
+        } else if begins(&["pipeline", "views"]) {
+            in_block = false;
         }
         if u32::try_from(index + 1) == Ok(number) {
-            return in_block || line.contains("://") || line.to_lowercase().contains("password");
+            let line = line.to_lowercase();
+            return in_block || ["://", "@", "password"].iter().any(|sign| line.contains(sign));
         }
     }
     false

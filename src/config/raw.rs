@@ -47,10 +47,12 @@ pub(super) const VIEW: Keys = Keys {
 };
 
 /// A mapping whose keys are known to be its own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Map<'n> {
     pub(super) place: Place,
     entries: &'n [(Text, Node)],
+    /// What misspelt keys were probably meant to be: these are not missing, too.
+    meant: Vec<&'static str>,
 }
 
 impl<'n> Map<'n> {
@@ -61,6 +63,10 @@ impl<'n> Map<'n> {
     /// Where the key stands, or the mapping where there is none.
     pub(super) fn key_place(&self, key: &str) -> Place {
         self.entries.iter().find(|(k, _)| k.text == key).map_or(self.place, |(k, _)| k.place)
+    }
+
+    pub(super) fn was_meant(&self, key: &str) -> bool {
+        self.meant.contains(&key)
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &'n Text> {
@@ -95,6 +101,7 @@ impl Found {
                 return None;
             }
         };
+        let mut meant = Vec::new();
         for (key, _) in entries {
             let name = key.text.as_str();
             if keys.known.contains(&name) {
@@ -105,19 +112,16 @@ impl Found {
                 continue;
             }
             let hint = keys.hints.iter().find(|(other, _)| *other == name);
-            let remedy = match hint {
-                Some((_, ours)) => format!("did you mean \"{ours}\"?"),
-                None => {
-                    let all: Vec<&str> = keys.known.iter().chain(keys.later).copied().collect();
-                    match suggest::closest(name, all.iter().copied()) {
-                        Some(near) => format!("did you mean \"{near}\"?"),
-                        None => format!("known here: {}", keys.known.join(", ")),
-                    }
-                }
+            let all = || keys.known.iter().chain(keys.later).copied();
+            let near = hint.map(|(_, ours)| *ours).or_else(|| suggest::closest(name, all()));
+            let remedy = match near {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("known here: {}", keys.known.join(", ")),
             };
+            meant.extend(near);
             self.push(key.place, format!("{} has no key {}", keys.what, quoted(name)), remedy);
         }
-        Some(Map { place: node.place, entries })
+        Some(Map { place: node.place, entries, meant })
     }
 
     pub(super) fn not_yet(&mut self, place: Place, what: &str) {
@@ -129,9 +133,22 @@ impl Found {
         match map.get(key) {
             Some(node) => self.text(node, key),
             None => {
-                self.push(map.place, format!("{what} has no \"{key}\""), format!("add {key}: …"));
+                self.missing(map, key, what, format!("add {key}: …"));
                 None
             }
+        }
+    }
+
+    /// Unless it is there under a misspelt name.
+    pub(super) fn missing(
+        &mut self,
+        map: &Map<'_>,
+        key: &str,
+        what: &str,
+        remedy: impl Into<String>,
+    ) {
+        if !map.was_meant(key) {
+            self.push(map.place, format!("{what} has no \"{key}\""), remedy);
         }
     }
 
@@ -193,7 +210,8 @@ impl Found {
 pub(super) struct RawConfig<'n> {
     pub(super) name: Option<Text>,
     pub(super) source: Option<RawSource>,
-    pub(super) stores: Vec<RawStore>,
+    /// `None` where they are missing or no mapping: then a target's store cannot be wrong.
+    pub(super) stores: Option<Vec<RawStore>>,
     pub(super) views: Vec<RawView<'n>>,
 }
 
@@ -239,21 +257,21 @@ pub(super) fn read<'n>(root: &'n Node, found: &mut Found) -> Option<RawConfig<'n
     let source = match map.get("source") {
         Some(node) => read_source(node, found),
         None => {
-            found.push(map.place, "the file has no \"source\"", "add source: { url: … }");
+            found.missing(&map, "source", "the file", "add source: { url: … }");
             None
         }
     };
     let stores = match map.get("stores") {
         Some(node) => read_stores(node, found),
         None => {
-            found.push(map.place, "the file has no \"stores\"", "add stores: { redis: { url: … } }");
-            Vec::new()
+            found.missing(&map, "stores", "the file", "add stores: { redis: { url: … } }");
+            None
         }
     };
     let views = match map.get("views") {
         Some(node) => read_views(node, found),
         None => {
-            found.push(map.place, "the file has no \"views\"", "add views: with one view or more");
+            found.missing(&map, "views", "the file", "add views: with one view or more");
             Vec::new()
         }
     };
@@ -308,18 +326,18 @@ fn read_source(node: &Node, found: &mut Found) -> Option<RawSource> {
     })
 }
 
-fn read_stores(node: &Node, found: &mut Found) -> Vec<RawStore> {
+fn read_stores(node: &Node, found: &mut Found) -> Option<Vec<RawStore>> {
     let example = "write stores: { redis: { url: … } }";
     let entries = match &node.value {
         Value::Map(entries) if !entries.is_empty() => entries,
-        Value::Refused => return Vec::new(),
+        Value::Refused => return None,
         Value::Null | Value::Map(_) => {
             found.push(node.place, "\"stores\" is empty", example);
-            return Vec::new();
+            return None;
         }
         Value::Scalar(_) | Value::List(_) => {
             found.push(node.place, "\"stores\" must be a mapping of names to stores", example);
-            return Vec::new();
+            return None;
         }
     };
     let mut stores = Vec::new();
@@ -332,7 +350,7 @@ fn read_stores(node: &Node, found: &mut Found) -> Vec<RawStore> {
         let url = map.as_ref().and_then(|map| found.required(map, "url", &what));
         stores.push(RawStore { name: name.clone(), kind, url, password_file, database });
     }
-    stores
+    Some(stores)
 }
 
 fn read_views<'n>(node: &'n Node, found: &mut Found) -> Vec<RawView<'n>> {
@@ -354,7 +372,7 @@ fn read_views<'n>(node: &'n Node, found: &mut Found) -> Vec<RawView<'n>> {
 
 fn read_sql(map: &Map<'_>, what: &str, found: &mut Found) -> Option<SqlText> {
     let Some(node) = map.get("sql") else {
-        found.push(map.place, format!("{what} has no \"sql\""), "add sql: | and a SELECT below");
+        found.missing(map, "sql", what, "add sql: | and a SELECT below");
         return None;
     };
     let place = map.key_place("sql");
@@ -388,7 +406,7 @@ fn read_sql(map: &Map<'_>, what: &str, found: &mut Found) -> Option<SqlText> {
 fn read_targets<'n>(map: &Map<'n>, what: &str, found: &mut Found) -> Vec<RawTarget<'n>> {
     let Some(node) = map.get("to") else {
         let remedy = "add to: with a list of targets, such as - redis: { hash: \"…\" }";
-        found.push(map.place, format!("{what} has no \"to\""), remedy);
+        found.missing(map, "to", what, remedy);
         return Vec::new();
     };
     let list = found.list(node, "to", "write - STORE: { … } for each target");

@@ -79,6 +79,7 @@ pub(super) fn read_redis(node: &Node, found: &mut Found) -> Option<(redis::Spec,
         [(shape, options)] => (*shape, *options),
         // A channel is refused above; that it is no shape of ours need not be said again.
         [] if map.get("channel").is_some() => return None,
+        [] if SHAPES.iter().any(|(shape, _)| map.was_meant(shape)) => return None,
         [] => {
             found.push(
                 map.place,
@@ -276,7 +277,7 @@ pub(super) fn read_clickhouse(
         Some(node) => column_list(node, "order_by", found, &mut places),
         None => {
             let remedy = "add order_by: with a list of columns that holds the result's key";
-            found.push(map.place, "a ClickHouse target has no \"order_by\"", remedy);
+            found.missing(&map, "order_by", "a ClickHouse target", remedy);
             None
         }
     };

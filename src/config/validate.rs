@@ -8,7 +8,7 @@ use std::sync::Arc;
 use walview_core::diagnostic::Place;
 use walview_core::target::redis::SpecShape;
 
-use super::env::Setting;
+use super::env::{Setting, mentions_variable};
 use super::name::Name;
 use super::problem::{Problems, SourceText};
 use super::raw::{Found, RawSource, RawStore, RawTarget, RawView};
@@ -36,9 +36,7 @@ fn build(text: &Arc<SourceText>, found: &mut Found) -> Option<Pipeline> {
         found.push(place, "a carriage return without a line feed", "save with LF or CRLF lines");
         return None;
     }
-    // A byte order mark is not a character of the first line.
-    let yaml = text.text.strip_prefix('\u{feff}').unwrap_or(&text.text);
-    let root = yaml::parse(yaml, &mut found.list);
+    let root = yaml::parse(&text.text, &mut found.list);
     let Some(root) = root.filter(|root| root.value != yaml::Value::Null) else {
         if found.list.is_empty() {
             found.push(Place::default(), "holds nothing", "begin with pipeline: NAME");
@@ -48,8 +46,9 @@ fn build(text: &Arc<SourceText>, found: &mut Found) -> Option<Pipeline> {
     let raw = raw::read(&root, found)?;
     let name = raw.name.and_then(|text| read_name(&text, "pipeline", found));
     let source = raw.source.and_then(|source| read_source(source, found));
+    let stores_known = raw.stores.is_some();
     let stores: Vec<StoreEntry> =
-        raw.stores.into_iter().map(|store| read_store(store, found)).collect();
+        raw.stores.into_iter().flatten().map(|store| read_store(store, found)).collect();
     let mut views = Vec::new();
     let mut names: Vec<(String, Place)> = Vec::new();
     for view in raw.views {
@@ -65,6 +64,7 @@ fn build(text: &Arc<SourceText>, found: &mut Found) -> Option<Pipeline> {
     check_tables(&views, &stores, found);
     check_templates(&views, &stores, found);
     let stores = stores.into_iter().map(|entry| entry.store).collect::<Option<Vec<_>>>();
+    let stores = stores.filter(|_| stores_known);
     let file = text.file.clone();
     Some(Pipeline {
         name: name?,
@@ -87,6 +87,10 @@ fn bare_carriage_return(text: &str) -> Option<Place> {
 }
 
 fn read_name(text: &Text, what: &str, found: &mut Found) -> Option<Name> {
+    if mentions_variable(&text.text) {
+        // Reported as such; that "$" is no letter need not be said again.
+        return None;
+    }
     Name::parse(&text.text)
         .map_err(|rule| {
             let message = format!("{} cannot name a {what}", quoted(&text.text));
@@ -235,13 +239,11 @@ fn read_target(
 ) -> Option<TargetSpec> {
     let Some(store) = stores.iter().position(|entry| entry.name == raw.store.text) else {
         let names: Vec<&str> = stores.iter().map(|entry| entry.name.as_str()).collect();
-        let message = format!("there is no store {}", quoted(&raw.store.text));
-        let remedy = if names.is_empty() {
-            "add it to stores:".to_owned()
-        } else {
-            suggest::remedy(&raw.store.text, &names)
-        };
-        found.push(raw.store.place, message, remedy);
+        // Where there is none at all, that has been said.
+        if !names.is_empty() {
+            let message = format!("there is no store {}", quoted(&raw.store.text));
+            found.push(raw.store.place, message, suggest::remedy(&raw.store.text, &names));
+        }
         return None;
     };
     let (kind, places) = match stores.get(store)?.kind? {

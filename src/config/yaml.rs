@@ -159,16 +159,17 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
+    /// The node is kept: what is inside may be wrong too.
     fn without_properties(&mut self, node: Node, anchor: usize, tagged: bool) -> Node {
         if anchor != 0 {
-            return self.refuse(
+            self.refuse(
                 node.place,
                 "a YAML anchor (&name) is not accepted",
                 "write the value out, or quote a text that begins with &",
             );
         }
         if tagged {
-            return self.refuse(
+            self.refuse(
                 node.place,
                 "a YAML tag (!name) is not accepted",
                 "leave it out, or quote a text that begins with !",
