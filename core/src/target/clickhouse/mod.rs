@@ -44,11 +44,12 @@ pub struct Spec {
 /// A `ClickHouse` target bound to its view.
 #[derive(Clone, Debug)]
 pub struct Target {
-    pub(super) table: String,
-    pub(super) columns: Vec<Column>,
+    view: String,
+    table: String,
+    columns: Vec<Column>,
     /// The sorting key, as indexes into `columns`.
     order: Vec<usize>,
-    pub(super) partition_by: Option<String>,
+    partition_by: Option<String>,
     /// The same columns as `columns`, as the view has them.
     fields: Vec<Field>,
     fingerprint: u32,
@@ -133,6 +134,7 @@ impl Target {
                     )
             });
         let target = Self {
+            view: view.name.clone(),
             table: spec.table.clone(),
             fingerprint: fingerprint(&table, &order),
             columns: table,
@@ -142,6 +144,12 @@ impl Target {
             needs_old,
         };
         columns.done(Some(target))
+    }
+
+    /// The pipeline's name of the view that it shows.
+    #[must_use]
+    pub fn view(&self) -> &str {
+        &self.view
     }
 
     /// The name of the exact view, and of the table of rows in its own database.
