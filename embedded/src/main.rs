@@ -99,13 +99,14 @@ fn run() -> anyhow::Result<()> {
     let queries_max = usize::from(cli.queries_max);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(queries_max + 4)
+        .max_blocking_threads(2 * queries_max + 4)
         .enable_all()
         .build()?;
     let server = Arc::new(Server {
         engine: Arc::clone(&engine),
         identity,
         permits: Arc::new(Semaphore::new(queries_max)),
+        decoders: Arc::new(Semaphore::new(queries_max)),
         whole_result_bytes_max: limit / WHOLE_RESULT_SHARE,
         receive_pause_max: Duration::from_secs(cli.receive_timeout),
     });
