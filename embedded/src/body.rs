@@ -1,39 +1,60 @@
-//! Bytes of a request on their way from the socket to a thread of the engine.
+//! Bytes of a request on their way from the socket to the engine.
 //!
 //! ```text
-//! hyper ── frame ──> pump (async, timeout per frame) ── Piece, bounded ──> Rows (io::Read) ──> decoder
+//! hyper ── frames ──> Upload ──────────────────────────────────────────> statement, then rows
+//!                       └── (compressed) decoder's thread ──> Upload ──>
 //! ```
 //!
-//! Invariants: at most [`PIECES_MAX`] frames wait, so a slow engine slows the client; an upload that
-//! breaks off never looks like one that ended, because the end is a piece of its own.
+//! Invariants: frames are read when they are asked for, so a slow engine slows the client; an upload
+//! that breaks off, or whose decoder dies, never looks like one that ended.
 
+use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read};
+use std::rc::Rc;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::spawn_blocking;
 
 use crate::engine::EngineError;
 
-/// Frames between socket and engine; hyper's frames are at most some 400 KiB.
+/// Pieces between a decoder and the engine.
 const PIECES_MAX: usize = 4;
+/// Size of such a piece.
+const DECODED_BYTES: usize = 128 << 10;
 /// A compressed block larger than this is refused (ClickHouse's own limit is 1 GiB).
 const BLOCK_BYTES_MAX: usize = 256 << 20;
 
 /// A request's body, read frame by frame.
 pub(crate) struct Upload {
-    frames: BodyDataStream,
+    frames: Frames,
+    /// How long the client may pause (ClickHouse's `http_receive_timeout`).
     pause_max: Duration,
 }
 
+enum Frames {
+    Socket(BodyDataStream),
+    Decoded(mpsc::Receiver<Piece>),
+    Ended,
+}
+
+/// What a decoder's thread sends. The end is a piece of its own: a thread that died must not look
+/// like an upload that ended.
+enum Piece {
+    Data(Bytes),
+    Failed(EngineError),
+    End,
+}
+
 impl Upload {
-    /// `pause_max` is how long the client may pause (ClickHouse's `http_receive_timeout`).
     pub(crate) fn new(body: Body, pause_max: Duration) -> Self {
         Self {
-            frames: body.into_data_stream(),
+            frames: Frames::Socket(body.into_data_stream()),
             pause_max,
         }
     }
@@ -42,34 +63,89 @@ impl Upload {
     ///
     /// # Errors
     ///
-    /// 210 when the client breaks off, 209 when it pauses for too long.
+    /// 210 when the client breaks off, 209 when it pauses for too long, 271 when it does not send
+    /// what it said.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, EngineError> {
-        match tokio::time::timeout(self.pause_max, self.frames.next()).await {
-            Ok(None) => Ok(None),
-            Ok(Some(Ok(frame))) => Ok(Some(frame)),
-            Ok(Some(Err(error))) => Err(EngineError::new(210, "NETWORK_ERROR", error)),
-            Err(elapsed) => {
-                tracing::debug!(%elapsed, "upload paused");
-                let text = format!("the upload paused for {} s", self.pause_max.as_secs());
-                Err(EngineError::new(209, "SOCKET_TIMEOUT", text))
+        match &mut self.frames {
+            Frames::Socket(frames) => {
+                let frame = tokio::time::timeout(self.pause_max, frames.next()).await;
+                match frame {
+                    Ok(frame) => frame
+                        .transpose()
+                        .map_err(|error| EngineError::new(210, "NETWORK_ERROR", error)),
+                    Err(_elapsed) => {
+                        let text = format!("the upload paused for {} s", self.pause_max.as_secs());
+                        Err(EngineError::new(209, "SOCKET_TIMEOUT", text))
+                    }
+                }
             }
+            Frames::Decoded(pieces) => match pieces.recv().await {
+                Some(Piece::Data(bytes)) => Ok(Some(bytes)),
+                Some(Piece::Failed(error)) => Err(error),
+                Some(Piece::End) => {
+                    self.frames = Frames::Ended;
+                    Ok(None)
+                }
+                None => Err(EngineError::new(
+                    1002,
+                    "UNKNOWN_EXCEPTION",
+                    "the decoder died",
+                )),
+            },
+            Frames::Ended => Ok(None),
         }
     }
 
-    /// Appends the rest to `text`.
+    /// The next frame, on a thread that may block.
     ///
     /// # Errors
     ///
-    /// As [`Upload::next`], and 307 past `bytes_max`.
-    pub(crate) async fn read_to_end(
-        &mut self,
-        text: &mut Vec<u8>,
-        bytes_max: usize,
-    ) -> Result<(), EngineError> {
-        while let Some(frame) = self.next().await? {
-            push(text, &frame, bytes_max)?;
+    /// As [`Upload::next`].
+    pub(crate) fn next_blocking(&mut self) -> Result<Option<Bytes>, EngineError> {
+        Handle::current().block_on(self.next())
+    }
+
+    /// The same upload without its compression. `turn` bounds how many threads decode at once; it
+    /// is given back when the thread ends, which it does with the upload.
+    pub(crate) fn decode(self, encoding: Encoding, turn: OwnedSemaphorePermit) -> Self {
+        let pause_max = self.pause_max;
+        let (sender, pieces) = mpsc::channel(PIECES_MAX);
+        // Owned by its channel: it ends when either side does.
+        drop(spawn_blocking(move || {
+            let _turn = turn;
+            let failure = Rc::new(RefCell::new(None));
+            let source = Source {
+                upload: self,
+                current: Bytes::new(),
+                failure: Rc::clone(&failure),
+            };
+            let mut reader = encoding.decode(source);
+            loop {
+                let mut buffer = vec![0; DECODED_BYTES];
+                let piece = match reader.read(&mut buffer) {
+                    Ok(0) => Piece::End,
+                    Ok(length) => {
+                        buffer.truncate(length);
+                        Piece::Data(buffer.into())
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    // What went wrong with the upload says more than what its decoder makes of it.
+                    Err(error) => Piece::Failed(
+                        failure
+                            .take()
+                            .unwrap_or_else(|| EngineError::new(271, "CANNOT_DECOMPRESS", error)),
+                    ),
+                };
+                let last = !matches!(piece, Piece::Data(_));
+                if sender.blocking_send(piece).is_err() || last {
+                    return;
+                }
+            }
+        }));
+        Self {
+            frames: Frames::Decoded(pieces),
+            pause_max,
         }
-        Ok(())
     }
 }
 
@@ -87,63 +163,23 @@ pub(crate) fn push(text: &mut Vec<u8>, more: &[u8], bytes_max: usize) -> Result<
     Ok(())
 }
 
-enum Piece {
-    Data(Bytes),
-    End,
-}
-
-/// The async end of an insert's rows.
-pub(crate) struct Pump(mpsc::Sender<Piece>);
-
-/// The blocking end.
-pub(crate) struct Rows {
-    pieces: mpsc::Receiver<Piece>,
+/// Compressed bytes for a decoder; keeps the upload's error, which `io::Error` cannot carry.
+struct Source {
+    upload: Upload,
     current: Bytes,
-    ended: bool,
+    failure: Rc<RefCell<Option<EngineError>>>,
 }
 
-/// A bounded pipe between both.
-pub(crate) fn pipe() -> (Pump, Rows) {
-    let (sender, pieces) = mpsc::channel(PIECES_MAX);
-    (
-        Pump(sender),
-        Rows {
-            pieces,
-            current: Bytes::new(),
-            ended: false,
-        },
-    )
-}
-
-impl Pump {
-    /// Sends the whole upload. Returns early, without an error, when the engine has stopped reading:
-    /// it will tell why.
-    ///
-    /// # Errors
-    ///
-    /// As [`Upload::next`]; the engine's end then sees a broken upload.
-    pub(crate) async fn run(self, upload: &mut Upload) -> Result<(), EngineError> {
-        while let Some(frame) = upload.next().await? {
-            if self.0.send(Piece::Data(frame)).await.is_err() {
-                return Ok(());
-            }
-        }
-        if self.0.send(Piece::End).await.is_err() {
-            tracing::debug!("the engine stopped reading before the end");
-        }
-        Ok(())
-    }
-}
-
-impl Read for Rows {
+impl Read for Source {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() && !self.ended {
-            match self.pieces.blocking_recv() {
-                Some(Piece::Data(bytes)) => self.current = bytes,
-                Some(Piece::End) => self.ended = true,
-                None => {
-                    let reason = "the upload broke off";
-                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason));
+        while self.current.is_empty() {
+            match self.upload.next_blocking() {
+                Ok(Some(bytes)) => self.current = bytes,
+                Ok(None) => return Ok(0),
+                Err(error) => {
+                    let text = error.to_string();
+                    self.failure.replace(Some(error));
+                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, text));
                 }
             }
         }
@@ -189,13 +225,13 @@ impl Encoding {
 
     /// Wraps a reader of compressed bytes. Of several frames in a row, all are read: clients
     /// compress block by block.
-    pub(crate) fn decode(self, reader: impl Read + 'static) -> Box<dyn Read> {
+    fn decode(self, reader: impl Read + 'static) -> Box<dyn Read> {
         match self {
             Self::Plain => Box::new(reader),
             Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(reader)),
             Self::Deflate => Box::new(flate2::read::ZlibDecoder::new(reader)),
             Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(reader)),
-            Self::Zstd => Box::new(Frames {
+            Self::Zstd => Box::new(ZstdFrames {
                 reader: Some(BufReader::new(reader)),
                 frame: None,
             }),
@@ -208,13 +244,13 @@ impl Encoding {
 }
 
 /// Zstandard frames, one after the other.
-struct Frames<R: Read> {
+struct ZstdFrames<R: Read> {
     /// Between frames.
     reader: Option<BufReader<R>>,
     frame: Option<StreamingDecoder<BufReader<R>, FrameDecoder>>,
 }
 
-impl<R: Read> Read for Frames<R> {
+impl<R: Read> Read for ZstdFrames<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(frame) = &mut self.frame {

@@ -5,7 +5,6 @@
 //! query). A statement holds a permit from before its thread starts until that thread ends: permits
 //! count what runs in the engine, not what clients still wait for.
 
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::body::{Encoding, Rows};
+use crate::body::Upload;
 use crate::engine::{Connection, Engine, EngineError, Statistics};
 use crate::format::Joiner;
 use crate::request::Options;
@@ -22,9 +21,6 @@ use crate::request::Options;
 pub(crate) const BLOCKS_MAX: usize = 1;
 /// How long a client may leave a result unread before its query is cancelled.
 const SEND_PAUSE_MAX: Duration = Duration::from_secs(300);
-/// Bytes of an insert that the engine gets at once.
-const APPEND_BYTES: usize = 256 << 10;
-
 /// One statement to run.
 pub(crate) struct Job {
     pub(crate) engine: Arc<Engine>,
@@ -193,42 +189,27 @@ impl Job {
         }
     }
 
-    /// Runs an insert: `first` are rows that came with the statement, `rows` those that follow.
+    /// Runs an insert: `first` are rows that came with the statement, `upload` has those that
+    /// follow.
     ///
     /// # Errors
     ///
-    /// The engine's, or 210 and 271 for an upload that broke off or is no such stream; nothing that
-    /// the engine has not yet made into a part stays then.
+    /// The engine's, or the upload's; nothing that the engine has not yet made into a part stays
+    /// then.
     pub(crate) fn run_insert(
         &self,
         sql: &[u8],
         format: &str,
         first: &[u8],
-        rows: Rows,
-        encoding: Encoding,
+        upload: &mut Upload,
     ) -> Result<Statistics, EngineError> {
         let mut connection = self.connect(false)?;
         let mut insert = connection.insert(sql, format, &self.options.parameters)?;
         if !first.is_empty() {
             insert.append(first)?;
         }
-        let failed = |error: std::io::Error| {
-            if error.kind() == std::io::ErrorKind::ConnectionAborted {
-                EngineError::new(210, "NETWORK_ERROR", error)
-            } else {
-                EngineError::new(271, "CANNOT_DECOMPRESS", error)
-            }
-        };
-        let mut rows = encoding.decode(rows);
-        let mut buffer = vec![0; APPEND_BYTES];
-        loop {
-            let length = match rows.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => length,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(failed(error)),
-            };
-            insert.append(buffer.get(..length).unwrap_or_default())?;
+        while let Some(rows) = upload.next_blocking()? {
+            insert.append(&rows)?;
         }
         insert.finish()
     }

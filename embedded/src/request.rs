@@ -4,13 +4,14 @@
 //! engine judges them.
 
 use std::borrow::Cow;
-use std::io::{Cursor, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
+use tokio::sync::Semaphore;
 
 use crate::body::{self, Encoding, Upload};
 use crate::engine::EngineError;
@@ -43,8 +44,6 @@ pub(crate) struct Request {
     pub(crate) text: Vec<u8>,
     pub(crate) statement: Statement,
     pub(crate) upload: Upload,
-    /// Of what is left in `upload`.
-    pub(crate) encoding: Encoding,
 }
 
 impl Options {
@@ -131,6 +130,7 @@ impl Request {
         parts: &Parts,
         body: Body,
         pause_max: Duration,
+        decoders: &Arc<Semaphore>,
     ) -> Result<Self, EngineError> {
         let mut options = Options::new(parts)?;
         let content_type = text_header(&parts.headers, CONTENT_TYPE.as_str()).unwrap_or_default();
@@ -149,19 +149,22 @@ impl Request {
         let encoding = Encoding::new(encoding.as_deref(), options.blocks_in)?;
 
         let mut upload = Upload::new(body, pause_max);
+        if encoding != Encoding::Plain {
+            let turn = Arc::clone(decoders)
+                .acquire_owned()
+                .await
+                .map_err(|_closed| {
+                    EngineError::new(210, "NETWORK_ERROR", "the server is shutting down")
+                })?;
+            upload = upload.decode(encoding, turn);
+        }
         let mut text = std::mem::take(&mut options.query).into_bytes();
         let mut statement = Statement::parse(&text);
         if !matches!(statement, Statement::Insert { .. }) {
             if text.iter().any(|byte| !byte.is_ascii_whitespace()) {
                 text.push(b'\n');
             }
-            if encoding == Encoding::Plain {
-                read_statement(&mut upload, &mut text).await?;
-            } else {
-                let mut compressed = Vec::new();
-                upload.read_to_end(&mut compressed, SQL_BYTES_MAX).await?;
-                inflate(encoding, compressed, &mut text)?;
-            }
+            read_statement(&mut upload, &mut text).await?;
             statement = Statement::parse(&text);
         }
         Ok(Self {
@@ -169,7 +172,6 @@ impl Request {
             text,
             statement,
             upload,
-            encoding,
         })
     }
 }
@@ -191,20 +193,6 @@ async fn read_statement(upload: &mut Upload, text: &mut Vec<u8>) -> Result<(), E
         }
     }
     Ok(())
-}
-
-fn inflate(encoding: Encoding, bytes: Vec<u8>, text: &mut Vec<u8>) -> Result<(), EngineError> {
-    let bad = |error| EngineError::new(271, "CANNOT_DECOMPRESS", error);
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    let limit = u64::try_from(SQL_BYTES_MAX)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    let mut plain = Vec::new();
-    let reader = encoding.decode(Cursor::new(bytes));
-    reader.take(limit).read_to_end(&mut plain).map_err(bad)?;
-    body::push(text, &plain, SQL_BYTES_MAX)
 }
 
 fn text_header(headers: &HeaderMap, name: &str) -> Option<String> {

@@ -13,7 +13,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use crate::answer::{Identity, random_id};
-use crate::body;
 use crate::engine::{Engine, EngineError, Statistics};
 use crate::execute::{BLOCKS_MAX, Job, Sink};
 use crate::request::Request;
@@ -35,6 +34,8 @@ pub(crate) struct Server {
     pub(crate) identity: Identity,
     /// One permit for each statement that may run at once.
     pub(crate) permits: Arc<Semaphore>,
+    /// One permit for each compressed upload that may be decoded at once.
+    pub(crate) decoders: Arc<Semaphore>,
     pub(crate) whole_result_bytes_max: u64,
     /// How long a client may pause in an upload.
     pub(crate) receive_pause_max: Duration,
@@ -77,7 +78,13 @@ impl Server {
         body: Body,
         query_id: &mut String,
     ) -> Result<Response, EngineError> {
-        let mut request = Box::pin(Request::read(parts, body, self.receive_pause_max)).await?;
+        let mut request = Box::pin(Request::read(
+            parts,
+            body,
+            self.receive_pause_max,
+            &self.decoders,
+        ))
+        .await?;
         if let Some(id) = request.options.query_id.take() {
             *query_id = id;
         }
@@ -147,28 +154,25 @@ impl Server {
             options,
             mut text,
             mut upload,
-            encoding,
             ..
         } = request;
         let job = self.job(options).await?;
-        let (pump, rows) = body::pipe();
         let insert = spawn_blocking(move || {
             let first = text.split_off(first);
             text.truncate(head);
             // The engine appends its FORMAT clause: a comment at the end would swallow it.
             text.push(b'\n');
-            job.run_insert(&text, &format, &first, rows, encoding)
+            let result = job.run_insert(&text, &format, &first, &mut upload);
+            (result, upload)
         });
-        let uploaded = pump.run(&mut upload).await;
-        let result = insert.await.map_err(|_panic| thread_died())?;
-        if result.is_err() && uploaded.is_ok() {
+        let (result, mut upload) = insert.await.map_err(|_panic| thread_died())?;
+        if result.is_err() {
             let rest = async { while let Ok(Some(_)) = upload.next().await {} };
             if tokio::time::timeout(DRAIN_MAX, rest).await.is_err() {
                 tracing::debug!("client still sends rows of a failed insert");
             }
         }
-        // What went wrong with the upload says more than that it broke off.
-        uploaded.and(result)
+        result
     }
 
     async fn job(&self, options: crate::request::Options) -> Result<Job, EngineError> {

@@ -1,5 +1,6 @@
 //! Statements, formats, settings, parameters, errors.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use crate::process::{Answer, start};
@@ -187,6 +188,72 @@ async fn inserts_in_every_way() {
         .await;
     assert_eq!(answer.status, 400, "{}", answer.text);
     assert_eq!(server.ok("SELECT count() FROM t").await, "9");
+}
+
+#[tokio::test]
+async fn compressed_uploads_are_read_as_they_come() {
+    let (server, _folder) = start();
+    server
+        .ok("CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a")
+        .await;
+    let rows: String = (0..3_000_000).map(|row| format!("{row}\n")).collect();
+    let client = reqwest::Client::new();
+    let post = |encoding: &'static str, query: &str, body: Vec<u8>| {
+        let url = format!("{}/{query}", server.url);
+        let request = client
+            .post(url)
+            .header("content-encoding", encoding)
+            .body(body);
+        async { Answer::read(request.send().await.expect("an answer")).await }
+    };
+    let gzip = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).expect("compressed");
+        encoder.finish().expect("compressed")
+    };
+    let lz4 = |text: &str| {
+        let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        encoder.write_all(text.as_bytes()).expect("compressed");
+        encoder.finish().expect("compressed")
+    };
+    // More than a statement may have: the rows behind it are not counted.
+    let all = format!("INSERT INTO t FORMAT CSV\n{rows}");
+    assert!(all.len() > 16 << 20);
+    for (encoding, query, body) in [
+        ("gzip", "", gzip(&all)),
+        ("lz4", "", lz4(&all)),
+        ("lz4", "?query=INSERT+INTO+t+FORMAT+CSV", lz4(&rows)),
+    ] {
+        let answer = post(encoding, query, body).await;
+        assert_eq!(answer.status, 200, "{encoding}: {}", answer.text);
+        assert!(
+            answer
+                .header("x-clickhouse-summary")
+                .contains("\"3000000\""),
+            "{encoding}"
+        );
+    }
+    server.ok("TRUNCATE TABLE t").await;
+    for body in [
+        gzip("1\n2\n").split_at(12).0.to_vec(),
+        b"no such stream".to_vec(),
+    ] {
+        let answer = post("gzip", "?query=INSERT+INTO+t+FORMAT+CSV", body).await;
+        assert_eq!(
+            answer.header("x-clickhouse-exception-code"),
+            "271",
+            "{}",
+            answer.text
+        );
+    }
+    let answer = post("br", "", Vec::new()).await;
+    assert_eq!(
+        answer.header("x-clickhouse-exception-code"),
+        "89",
+        "{}",
+        answer.text
+    );
+    assert_eq!(server.ok("SELECT count() FROM t").await, "0");
 }
 
 #[tokio::test]
