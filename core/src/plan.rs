@@ -17,8 +17,11 @@ pub struct View {
     /// What the view shows, in SELECT order.
     pub columns: Vec<OutputColumn>,
     /// Output columns that identify a result row, as indexes into `columns`. Empty where the result
-    /// is a single row (an aggregate without GROUP BY).
+    /// is a single row (an aggregate without GROUP BY), or where the SELECT list does not show a
+    /// whole key: then `key_hint` says what to add, and targets that need a key refuse the view.
     pub key: Vec<usize>,
+    /// Empty where `key` is whole.
+    pub key_hint: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]

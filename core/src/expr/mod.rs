@@ -160,7 +160,7 @@ impl Expr {
         }
     }
 
-    fn children_mut(&mut self, visit: &mut impl FnMut(&mut Self)) {
+    pub(crate) fn children_mut(&mut self, visit: &mut impl FnMut(&mut Self)) {
         match &mut self.kind {
             ExprKind::Column(_) | ExprKind::Const(_) => {}
             ExprKind::Call(_, args)

@@ -293,25 +293,32 @@ impl Binder<'_> {
         Ok(Bound { place, expr: Expr { kind, ty }, nullable, collation, unknown: false })
     }
 
-    /// The type of the result is that of the left side as `=` takes it.
+    /// The result has the type of the left side as `=` takes it, which is not always the type in
+    /// which the two are compared: `nullif(date, timestamp)` is a date.
     fn null_if(&mut self, left: Bound, right: Bound, place: Place) -> Binding<Bound> {
-        let collation = left.collation;
-        let left_type = left.expr.ty.clone();
-        let blanks = left.base() == Base::Bpchar && right.base() != Base::Text;
+        let candidates = operators::candidates(Op::Eq);
+        let operator = self.resolve("=", candidates, &left, &right, place)?;
         let equal = self.binary(Op::Eq, left.clone(), right, place)?;
         let ExprKind::Call(_, sides) = &equal.expr.kind else { return Err(Refused) };
         let [first, second] = sides.as_slice() else { return Err(Refused) };
-        let (kind, ty) = if blanks {
-            // Compared without the blanks of char(n), shown with them.
-            let null = Expr { kind: ExprKind::Const(Value::Null), ty: left_type.clone() };
-            let branches = vec![(equal.expr.clone(), null)];
-            (ExprKind::Case { branches, otherwise: Box::new(left.expr) }, left_type)
+        let collation = left.collation;
+        let shown = match operator.args[0] {
+            Base::AnyEnum => first.clone(),
+            Base::Bpchar if left.unknown || left.base() != Base::Bpchar => {
+                return self.refuse(place, "nullif of a literal and char", "cast to text: x::text");
+            }
+            base => self.coerce_base(left, base)?.expr,
+        };
+        let ty = match &shown.ty {
+            Type::Varchar(_) => Type::Text,
+            ty => ty.clone(),
+        };
+        let kind = if shown == *first {
+            ExprKind::NullIf(Box::new(first.clone()), Box::new(second.clone()))
         } else {
-            let ty = match &first.ty {
-                Type::Varchar(_) => Type::Text,
-                ty => ty.clone(),
-            };
-            (ExprKind::NullIf(Box::new(first.clone()), Box::new(second.clone())), ty)
+            let null = Expr { kind: ExprKind::Const(Value::Null), ty: ty.clone() };
+            let branches = vec![(equal.expr.clone(), null)];
+            ExprKind::Case { branches, otherwise: Box::new(shown) }
         };
         Ok(Bound { place, expr: Expr { kind, ty }, nullable: true, collation, unknown: false })
     }

@@ -273,7 +273,7 @@ impl Lower {
             }
         }
         let (from, joins) = tables?;
-        Ok(Select { place, distinct, items, from, joins, filter: filter?, group_by: group_by? })
+        Ok(Select { distinct, items, from, joins, filter: filter?, group_by: group_by? })
     }
 
     fn refuse_clauses(&mut self, select: &sql::Select, place: Place) {
@@ -288,7 +288,7 @@ impl Lower {
             self.note(place, "WINDOW is not accepted in a view", WINDOW_REMEDY);
         }
         if let Some(into) = &select.into {
-            let place = into.name.0.first().map_or(place, |part| start_of(part.span(), place));
+            let place = into.targets.first().map_or(place, |target| start_of(target.span(), place));
             self.note(place, "SELECT INTO is not a view", "remove INTO");
         }
         let foreign = select.select_modifiers.is_some()

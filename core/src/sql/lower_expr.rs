@@ -158,8 +158,8 @@ impl Lower {
                 }
                 NodeKind::Call(name.to_owned(), vec![self.expr_at(inner, depth)?])
             }
-            Expr::Substring { expr: inner, substring_from, substring_for, special, .. } => {
-                let Some(from) = substring_from.as_deref().filter(|_| !special) else {
+            Expr::Substring { expr: inner, substring_from, substring_for, .. } => {
+                let Some(from) = substring_from.as_deref() else {
                     return self.refuse(
                         place,
                         "substring without FROM",
@@ -190,11 +190,11 @@ impl Lower {
                     [schema, _] => schema.text == "pg_catalog",
                     _ => false,
                 };
-                if !schema_fits || !matches!(name, "C" | "POSIX" | "ucs_basic") {
+                if !schema_fits || name != "C" {
                     return self.refuse(
                         place,
-                        format!("collation \"{name}\" follows the server's own rules"),
-                        "write COLLATE \"C\" (with quotes), which orders by bytes",
+                        format!("collation \"{name}\" is not accepted"),
+                        "write COLLATE \"C\" (with quotes), which compares and orders bytes",
                     );
                 }
                 NodeKind::CollateC(node)
@@ -403,7 +403,15 @@ impl Lower {
             BinaryOperator::PGExp | BinaryOperator::BitwiseXor => {
                 return self.refuse(place, "operator ^ is not accepted", "multiply instead");
             }
-            other => return self.refuse(place, format!("operator {other} is not accepted"), ""),
+            other => {
+                let symbol = other.to_string();
+                let remedy = if symbol.len() > 1 && symbol.ends_with(['-', '+']) {
+                    "put a space in front of the sign"
+                } else {
+                    ""
+                };
+                return self.refuse(place, format!("operator {symbol} is not accepted"), remedy);
+            }
         })
     }
 
