@@ -75,7 +75,7 @@ pub enum Command {
     /// Compare what the stores hold with the SQL on PostgreSQL; exits 0 equal, 1 different,
     /// 2 could not tell
     Verify(VerifyArgs),
-    /// Forget local state and fill the stores from a new snapshot
+    /// Forget local state, fill the stores from a new snapshot, then run
     Rebuild(RebuildArgs),
     /// Start throw-away servers with sample data and a pipeline that runs
     Demo(DemoArgs),
@@ -138,6 +138,10 @@ pub struct RebuildArgs {
 
     #[command(flatten)]
     pub state: StateArgs,
+
+    /// Address for /live, /ready, /status and /metrics; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7878")]
+    pub http: SocketAddr,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

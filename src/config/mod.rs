@@ -173,11 +173,13 @@ impl Pipeline {
     /// What the binder says of a view's SQL, ready to be shown.
     #[must_use]
     pub fn sql_problems(&self, view: usize, list: Vec<Diagnostic>) -> Problems {
-        let located = list.into_iter().map(|diagnostic| {
-            let place = self.locate(view, diagnostic.place);
-            Diagnostic { place, ..diagnostic }
-        });
-        self.problems(located.collect())
+        self.problems(self.sql_diagnostics(view, list))
+    }
+
+    /// What the binder says of a view's SQL, at its places in the file.
+    #[must_use]
+    pub fn sql_diagnostics(&self, view: usize, list: Vec<Diagnostic>) -> Vec<Diagnostic> {
+        self.views.get(view).map_or_else(Vec::new, |view| view.sql.diagnostics_in_file(list))
     }
 
     /// Diagnostics whose places are the file's own, ready to be shown.

@@ -12,7 +12,7 @@ use super::env::{Setting, mentions_variable};
 use super::name::Name;
 use super::problem::{Problems, SourceText};
 use super::raw::{Found, RawSource, RawStore, RawTarget, RawView};
-use super::sql::{ParsedView, output_columns, parse_sql};
+use super::sql::ParsedView;
 use super::yaml::{Text, quoted};
 use super::{
     Pipeline, SettingPlaces, Source, Store, StoreKind, TargetKind, TargetSpec, ViewSpec, connect,
@@ -209,7 +209,7 @@ fn read_kind(raw: &RawStore, found: &mut Found) -> Option<StoreKind> {
 fn read_view(raw: RawView<'_>, stores: &[StoreEntry], found: &mut Found) -> Option<ViewSpec> {
     let place = place_of(raw.name.as_ref());
     let name = raw.name.and_then(|text| read_name(&text, "view", found));
-    let parsed = raw.sql.as_ref().and_then(|sql| match parse_sql(&sql.text) {
+    let parsed = raw.sql.as_ref().and_then(|sql| match walview_core::sql::parse(&sql.text) {
         Ok(parsed) => Some(parsed),
         Err(list) => {
             found.list.extend(sql.diagnostics_in_file(list));
@@ -256,7 +256,7 @@ fn read_target(
             (TargetKind::ClickHouse(spec), places)
         }
     };
-    if let Some(columns) = parsed.and_then(output_columns) {
+    if let Some(columns) = parsed.and_then(ParsedView::output_names) {
         check_columns(&places, &columns, found);
     }
     Some(TargetSpec { store, place: raw.store.place, kind, options: places.options })

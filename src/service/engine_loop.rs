@@ -197,7 +197,7 @@ impl EngineLoop {
                 Ok(())
             }
             Event::Data(bytes) => {
-                let message = pgoutput::decode(&bytes).map_err(PipelineError::decode)?;
+                let message = pgoutput::decode(&bytes)?;
                 self.message(&message)
             }
             Event::Commit { commit_lsn, end_lsn, committed_at } => {

@@ -25,10 +25,10 @@ mod run;
 pub mod snapshot;
 pub mod writer;
 
-pub use run::run;
+pub use run::{rebuild, run, source_config};
 
 use crate::config::Problems;
-use crate::source::error::SourceError;
+use crate::source::SourceError;
 use crate::stores::StoreError;
 use walview_core::engine::{EngineError, StateError};
 use walview_core::pgoutput::DecodeError;

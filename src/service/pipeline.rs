@@ -10,7 +10,6 @@ use super::snapshot::{Filled, Snapshot};
 use super::writer::{OnFault, Pace, Writer};
 use crate::config::{Connections, Pipeline, StoreKind};
 use crate::source::config::SourceConfig;
-use crate::source::stream::{Event, Stream};
 use crate::source::{catalog, connect, publication, server, slot};
 use crate::state::{Identity, LocalStore, Progress};
 use crate::stores::any::AnyStore;
@@ -19,7 +18,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use walview_core::catalog::Catalog;
 use walview_core::engine::Engine;
@@ -27,8 +26,6 @@ use walview_core::position::{Lsn, Position};
 
 /// How long a source that does not answer is waited for at the start.
 const FIRST_CONNECT_MAX: Duration = Duration::from_secs(10);
-/// Gulps between the replication stream and the engine.
-const GULPS_MAX: usize = 8;
 /// At most one insert a second and table: a `ClickHouse` with many small parts merges itself to
 /// death.
 const CLICKHOUSE_FLUSH_EVERY: Duration = Duration::from_secs(1);
@@ -245,7 +242,7 @@ impl Runner {
         self.ensure_publication(&bound).await?;
         if found.slot.is_some() {
             let session = connect(&self.source).await?;
-            slot::drop(&session, &slot_name).await?;
+            slot::drop(&self.source, &session, &slot_name).await?;
             session.close().await;
         }
         let mut identity = Identity {

@@ -144,6 +144,23 @@ async fn pump(
     mut stop: watch::Receiver<bool>,
 ) -> (Stream, Result<(), PipelineError>) {
     let ended = loop {
+        // Room first, so that a gulp that was read always has a place to go. Reserving, waiting for
+        // a gulp and waiting for a position may all be dropped: nothing is lost.
+        let permit = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break Ok(()),
+            changed = confirmed.changed() => match changed {
+                Ok(()) => {
+                    stream.confirm(*confirmed.borrow_and_update());
+                    continue;
+                }
+                Err(_engine_ended) => break Ok(()),
+            },
+            permit = inputs.reserve() => match permit {
+                Ok(permit) => permit,
+                Err(_engine_ended) => break Ok(()),
+            },
+        };
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break Ok(()),
@@ -151,22 +168,10 @@ async fn pump(
                 Ok(()) => stream.confirm(*confirmed.borrow_and_update()),
                 Err(_engine_ended) => break Ok(()),
             },
-            // Both may be dropped while they wait: nothing is lost.
-            permit = inputs.reserve() => {
-                let Ok(permit) = permit else { break Ok(()) };
-                tokio::select! {
-                    biased;
-                    _ = stop.wait_for(|stop| *stop) => break Ok(()),
-                    changed = confirmed.changed() => match changed {
-                        Ok(()) => stream.confirm(*confirmed.borrow_and_update()),
-                        Err(_engine_ended) => break Ok(()),
-                    },
-                    gulp = stream.next() => match gulp {
-                        Ok(gulp) => permit.send(Input::Gulp(gulp)),
-                        Err(error) => break Err(error.into()),
-                    },
-                }
-            }
+            gulp = stream.next() => match gulp {
+                Ok(gulp) => permit.send(Input::Gulp(gulp)),
+                Err(error) => break Err(error.into()),
+            },
         }
     };
     (stream, ended)

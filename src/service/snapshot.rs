@@ -176,7 +176,7 @@ impl Snapshot {
             engine.begin_snapshot(consistent_point, taken_at);
             let views = engine.layout().views.len();
             let mut pages = 0_u64;
-            let mut send = |engine: &mut Engine| {
+            let send = |engine: &mut Engine| {
                 engine.take_parts().into_iter().all(|part| {
                     feeds.get(part.store).is_none_or(|feed| feed.blocking_send(part).is_ok())
                 })

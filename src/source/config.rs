@@ -4,42 +4,14 @@
 //! `sslmode=verify-full`, and pgwire-replication reads no URLs. One parser gives both the same
 //! meaning. A parameter that is not understood is refused, never dropped in silence.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::config::Secret;
+
 /// How long one attempt to connect may take, unless `connect_timeout` says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A password. Printing it in any way shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    #[must_use]
-    pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
-    }
-
-    /// The secret itself, for the one call that sends it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// How the connection is protected. There is no mode that encrypts without verifying: whoever can
 /// read the wire can also answer in the server's place.
@@ -124,7 +96,7 @@ impl SourceConfig {
         let port = parts
             .take("port")
             .map_or(Ok(5432), |port| parse_port(&port))?;
-        let password = match (parts.take("password").map(Secret), password) {
+        let password = match (parts.take("password").map(Secret::new), password) {
             (Some(_), Some(_)) => {
                 return Err(ConfigError::new(
                     "the source's password is given twice, in the URL and beside it",

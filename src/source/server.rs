@@ -113,6 +113,26 @@ pub(super) async fn version(client: &Client) -> Result<i32, SourceError> {
     Ok(version.parse().unwrap_or(0))
 }
 
+/// The source's clock, in microseconds since 2000-01-01 UTC, and an LSN below which every commit
+/// lies that the clock has passed.
+///
+/// # Errors
+/// The question failed.
+pub async fn clock(client: &Client) -> Result<(Lsn, i64), SourceError> {
+    // The time is read first: a commit between the two only moves the LSN further.
+    const CLOCK: &str = "
+        WITH now AS MATERIALIZED (
+          SELECT (extract(epoch FROM clock_timestamp() - '2000-01-01Z') * 1000000)::int8 AS at
+        ) SELECT at, pg_current_wal_insert_lsn()::text FROM now";
+    let failed = |error| SourceError::query("read the server's clock", error);
+    let row = client.query_one(CLOCK, &[]).await.map_err(failed)?;
+    let lsn: String = row.try_get(1).map_err(failed)?;
+    let lsn = lsn.parse().map_err(|_not_an_lsn| {
+        SourceError::stop("cannot read the server's clock: odd LSN", "")
+    })?;
+    Ok((lsn, row.try_get(0).map_err(failed)?))
+}
+
 impl Info {
     /// Whether logical replication can work here at all. Membership in a managed service's
     /// replication role is not seen in `may_replicate`, so that is left to the session itself.

@@ -235,7 +235,9 @@ impl SlotInfo {
         }
     }
 
-    fn held(&self, holder: &Holder) -> SourceError {
+    /// The error that names the session which holds the slot.
+    #[must_use]
+    pub fn held(&self, holder: &Holder) -> SourceError {
         let application = holder
             .application
             .as_deref()

@@ -29,6 +29,7 @@
 //! `mark` is `None`, so a crash leads back to `reset`.
 
 pub mod clickhouse;
+pub mod any;
 pub mod redis;
 
 use std::collections::BTreeSet;

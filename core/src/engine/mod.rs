@@ -175,6 +175,11 @@ impl Engine {
         self.output.has_parts()
     }
 
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
+        &self.output.targets
+    }
+
     /// Why each view stopped; `None` for a view that goes on.
     #[must_use]
     pub fn stopped(&self) -> &[Option<String>] {

@@ -258,6 +258,8 @@ fn read_column(row: &Row, types: &Types) -> Result<(u32, Column), tokio_postgres
         name: row.try_get(1)?,
         attnum: row.try_get(2)?,
         ty: types.resolve(type_oid, modifier),
+        type_oid,
+        type_modifier: modifier,
         not_null: row.try_get(5)?,
         collation: read_collation(row)?,
         generated: row.try_get(6)?,
