@@ -17,4 +17,4 @@ pub mod source;
 pub mod state;
 pub mod status;
 pub mod stores;
-
+pub mod verify;

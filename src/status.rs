@@ -1,6 +1,9 @@
 //! `walview status`: finds running instances by their state folders and asks them.
 
+use crate::cli::{Exit, StatusArgs};
+use crate::config::Pipeline;
 use crate::http::{Report, faults_of};
+use crate::output::Output;
 use crate::service::board::{Phase, Status, StoreState};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -46,6 +49,61 @@ pub fn health(status: &Status) -> Health {
     } else {
         Health::Degraded
     }
+}
+
+/// The command: every pipeline of the state folder, or the one that `file` defines.
+pub async fn run(args: &StatusArgs, output: Output) -> Exit {
+    let state = &args.state.state;
+    let pipelines = match &args.file {
+        Some(file) => match Pipeline::load(file) {
+            Ok(pipeline) => vec![pipeline.name.to_string()],
+            Err(problems) => {
+                output.problems(&[problems]);
+                return Exit::CouldNotTell;
+            }
+        },
+        None => known(state),
+    };
+    if pipelines.is_empty() {
+        output.fault(&format!(
+            "no pipeline has run with the state folder \"{}\"; name another with --state",
+            state.display()
+        ));
+        return Exit::CouldNotTell;
+    }
+    let (mut worst, mut text, mut report) = (Health::Well, String::new(), Vec::new());
+    for pipeline in pipelines {
+        match ask(state, &pipeline).await {
+            Ok(status) => {
+                worst = worst.max(health(&status));
+                text.push_str(&render(&status));
+                report.push(status);
+            }
+            Err(why) => {
+                worst = Health::Stopped;
+                output.fault(&why);
+            }
+        }
+    }
+    output.result(text.trim_end(), &Report { pipelines: report });
+    match worst {
+        Health::Well => Exit::Ok,
+        Health::Degraded => Exit::Failed,
+        Health::Stopped => Exit::CouldNotTell,
+    }
+}
+
+/// Pipelines that have a folder in `state`.
+fn known(state: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(state)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
 }
 
 /// Asks the instance that runs `pipeline` under the folder `state`.

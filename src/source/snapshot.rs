@@ -142,6 +142,33 @@ async fn begin(config: &SourceConfig, snapshot_name: &str) -> Result<Session, So
     }
 }
 
+/// Runs a query inside the session's transaction and hands its rows to `each`, in the query's
+/// order. `types` are those of its columns.
+///
+/// # Errors
+/// The query failed, or a value cannot be read.
+pub async fn query_rows(
+    session: &Session,
+    what: &str,
+    sql: &str,
+    types: Vec<Type>,
+    mut each: impl FnMut(Row) + Send,
+) -> Result<(), SourceError> {
+    let failed = |error| SourceError::query(what, error);
+    let unreadable = |_: CopyError| SourceError::stop(format!("cannot {what}: a value is odd"), "");
+    // A line of its own, so that a comment at the end of the text ends there.
+    let statement = format!("COPY (\n{}\n) TO STDOUT", sql.trim().trim_end_matches(';'));
+    let stream = session.copy_out(statement.as_str()).await.map_err(failed)?;
+    tokio::pin!(stream);
+    let mut reader = CopyReader::new(types);
+    let mut rows = Vec::new();
+    while let Some(piece) = stream.next().await {
+        reader.feed(&piece.map_err(failed)?, &mut rows).map_err(unreadable)?;
+        rows.drain(..).for_each(&mut each);
+    }
+    reader.finish().map_err(unreadable)
+}
+
 /// How large a table is, as far as the server knows without counting.
 struct Size {
     partitioned: bool,
