@@ -11,7 +11,7 @@
 
 use super::Value;
 use super::error::{SqlState, ValueError};
-use super::order::DAY_MICROS;
+pub(crate) use super::order::DAY_MICROS;
 use super::text::is_space;
 use std::fmt::Write;
 
