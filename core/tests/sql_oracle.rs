@@ -4,7 +4,11 @@
 //! accepted there with the same column names, types and modifiers, and what PostgreSQL refuses must
 //! be refused here. Without PostgreSQL 15 or later these tests fail; they are never skipped.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test stops at the first surprise"
+)]
 
 use std::fs;
 use std::io::Write as _;
@@ -30,21 +34,45 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let bin = newest_postgres();
-        let folder = std::env::temp_dir().join(format!("walview-sql-oracle-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("walview-sql-oracle-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
         let server = Self { folder, bin };
         let data = server.folder.join("data");
         server.run(
             "initdb",
-            &["-D", path(&data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8"],
+            &[
+                "-D",
+                path(&data),
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-sync",
+                "--locale=C.UTF-8",
+            ],
         );
         let options = format!(
             "-k {} -c listen_addresses='' -c fsync=off -c timezone=UTC",
             path(&server.folder)
         );
         let log = server.folder.join("log");
-        server.run("pg_ctl", &["-D", path(&data), "-o", &options, "-l", path(&log), "-w", "start"]);
+        server.run(
+            "pg_ctl",
+            &[
+                "-D",
+                path(&data),
+                "-o",
+                &options,
+                "-l",
+                path(&log),
+                "-w",
+                "start",
+            ],
+        );
         server
     }
 
@@ -76,7 +104,11 @@ impl Server {
             .stderr(log)
             .status()
             .unwrap_or_else(|error| panic!("{program} does not start: {error}"));
-        assert!(status.success(), "{program} failed: see {}", self.folder.display());
+        assert!(
+            status.success(),
+            "{program} failed: see {}",
+            self.folder.display()
+        );
     }
 
     /// Runs a script and gives what psql prints, errors in their place.
@@ -139,13 +171,20 @@ impl Server {
                 oid: table[0].parse().unwrap(),
                 schema: table[1].clone(),
                 name: table[2].clone(),
-                columns: columns.iter().filter(|row| row[0] == table[0]).map(|row| column(row)).collect(),
+                columns: columns
+                    .iter()
+                    .filter(|row| row[0] == table[0])
+                    .map(|row| column(row))
+                    .collect(),
                 unique_keys: keys
                     .iter()
                     .filter(|row| row[0] == table[0])
                     .map(|row| UniqueKey {
                         name: row[1].clone(),
-                        columns: row[2].split(' ').map(|n| n.parse::<usize>().unwrap() - 1).collect(),
+                        columns: row[2]
+                            .split(' ')
+                            .map(|n| n.parse::<usize>().unwrap() - 1)
+                            .collect(),
                         primary: row[3] == "t",
                     })
                     .collect(),
@@ -210,7 +249,10 @@ fn newest_postgres() -> PathBuf {
         .filter(|(version, bin)| *version >= 15 && bin.join("initdb").is_file())
         .collect();
     versions.sort();
-    versions.pop().expect("this test needs PostgreSQL 15 or later").1
+    versions
+        .pop()
+        .expect("this test needs PostgreSQL 15 or later")
+        .1
 }
 
 fn column(row: &[String]) -> Column {
@@ -225,7 +267,10 @@ fn column(row: &[String]) -> Column {
         "float8" => Type::Float8,
         "numeric" => Type::Numeric((modifier >= 0).then(|| {
             let packed = modifier - 4;
-            (u16::try_from(packed >> 16).unwrap(), i16::try_from(packed & 0x7ff).unwrap())
+            (
+                u16::try_from(packed >> 16).unwrap(),
+                i16::try_from(packed & 0x7ff).unwrap(),
+            )
         })),
         "text" => Type::Text,
         "varchar" => Type::Varchar(length),
@@ -244,7 +289,10 @@ fn column(row: &[String]) -> Column {
             name: name.to_owned(),
             labels: row[10].split(',').map(str::to_owned).collect(),
         },
-        name => Type::Other { oid: row[4].parse().unwrap(), name: name.to_owned() },
+        name => Type::Other {
+            oid: row[4].parse().unwrap(),
+            name: name.to_owned(),
+        },
     };
     let collation = match row[7].as_str() {
         "" => Collation::None,
@@ -265,7 +313,10 @@ fn column(row: &[String]) -> Column {
 
 /// Statements between semicolons at a line's end; lines that start with `--` are comments.
 fn statements(text: &str) -> Vec<&str> {
-    text.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()).collect()
+    text.split(";\n")
+        .map(str::trim)
+        .filter(|statement| !statement.is_empty())
+        .collect()
 }
 
 /// As `format_type` prints it.
@@ -307,7 +358,10 @@ fn bind(statement: &str, catalog: &Catalog) -> Result<View, Vec<Diagnostic>> {
 }
 
 fn shown(view: &View) -> Vec<String> {
-    view.columns.iter().map(|column| format!("{} {}", column.name, format_type(&column.ty))).collect()
+    view.columns
+        .iter()
+        .map(|column| format!("{} {}", column.name, format_type(&column.ty)))
+        .collect()
 }
 
 #[test]
@@ -324,12 +378,17 @@ fn postgres_agrees() {
         match (bind(statement, &catalog), postgres) {
             (Ok(view), Ok(columns)) if shown(&view) == columns => {}
             (Ok(view), Ok(columns)) => {
-                wrong.push(format!("{statement}\n  bound    {:?}\n  postgres {columns:?}", shown(&view)));
+                wrong.push(format!(
+                    "{statement}\n  bound    {:?}\n  postgres {columns:?}",
+                    shown(&view)
+                ));
             }
             (Ok(_), Err(error)) => wrong.push(format!("{statement}\n  postgres refuses: {error}")),
             (Err(diagnostics), answer) => {
                 let ours: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-                wrong.push(format!("{statement}\n  refused: {ours:?}\n  postgres: {answer:?}"));
+                wrong.push(format!(
+                    "{statement}\n  refused: {ours:?}\n  postgres: {answer:?}"
+                ));
             }
         }
     }
@@ -338,11 +397,18 @@ fn postgres_agrees() {
     assert!(refused.len() >= 50, "{} statements", refused.len());
     for (statement, postgres) in refused.iter().zip(server.views(&refused)) {
         if let Ok(columns) = postgres {
-            wrong.push(format!("{statement}\n  belongs elsewhere: postgres gives {columns:?}"));
+            wrong.push(format!(
+                "{statement}\n  belongs elsewhere: postgres gives {columns:?}"
+            ));
         }
         if let Ok(view) = bind(statement, &catalog) {
             wrong.push(format!("{statement}\n  bound: {:?}", shown(&view)));
         }
     }
-    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} differences:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

@@ -1,5 +1,10 @@
 //! Binary operators after resolution: which of them Walview computes, and over which values.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "types that are not named are refused or take the general way"
+)]
+
 use super::ast::Op;
 use super::bind::{Binder, Binding};
 use super::bind_expr::shown;
@@ -18,7 +23,8 @@ impl Binder<'_> {
         right: Bound,
         place: Place,
     ) -> Binding<Bound> {
-        let operator = self.resolve(op.symbol(), operators::candidates(op), &left, &right, place)?;
+        let operator =
+            self.resolve(op.symbol(), operators::candidates(op), &left, &right, place)?;
         let args = operator.args;
         let nullable = left.nullable || right.nullable;
         let collation = left.collation.merge(right.collation);
@@ -28,9 +34,10 @@ impl Binder<'_> {
                 return Ok(self.boolean(place, nullable, ExprKind::Call(comparison(op), exprs)));
             }
             Op::Concat => {
-                if args.iter().any(|base| {
-                    !matches!(base, Base::Text | Base::AnyNonArray)
-                }) {
+                if args
+                    .iter()
+                    .any(|base| !matches!(base, Base::Text | Base::AnyNonArray))
+                {
                     return self.not_computed(op, &left, &right, place);
                 }
                 let exprs = vec![self.as_text(left)?.expr, self.as_text(right)?.expr];
@@ -43,21 +50,36 @@ impl Binder<'_> {
                 self.arithmetic(op, operator, left, right, place)?
             }
         };
-        let expr = Expr { kind: ExprKind::Call(func, exprs), ty };
-        let collation = if op == Op::Concat { collation } else { Coll::None };
-        Ok(Bound { place, expr, nullable, collation, unknown: false })
+        let expr = Expr {
+            kind: ExprKind::Call(func, exprs),
+            ty,
+        };
+        let collation = if op == Op::Concat {
+            collation
+        } else {
+            Coll::None
+        };
+        Ok(Bound {
+            place,
+            expr,
+            nullable,
+            collation,
+            unknown: false,
+        })
     }
 
-    fn not_computed<T>(
-        &mut self,
-        op: Op,
-        left: &Bound,
-        right: &Bound,
-        place: Place,
-    ) -> Binding<T> {
-        let message =
-            format!("{} {} {} is not accepted", shown(left), op.symbol(), shown(right));
-        self.refuse(place, message, "Walview does not compute this operator for these types")
+    fn not_computed<T>(&mut self, op: Op, left: &Bound, right: &Bound, place: Place) -> Binding<T> {
+        let message = format!(
+            "{} {} {} is not accepted",
+            shown(left),
+            op.symbol(),
+            shown(right)
+        );
+        self.refuse(
+            place,
+            message,
+            "Walview does not compute this operator for these types",
+        )
     }
 
     /// Both sides brought to one type whose values compare.
@@ -74,7 +96,10 @@ impl Binder<'_> {
         let ty = match args {
             [Base::Bpchar, Base::Bpchar] => {
                 self.comparable(&Type::Text, collation, ordering, place)?;
-                return Ok(vec![self.without_blanks(left)?, self.without_blanks(right)?]);
+                return Ok(vec![
+                    self.without_blanks(left)?,
+                    self.without_blanks(right)?,
+                ]);
             }
             // Integers of every width are one value.
             [a, b] if a.is_integer() && b.is_integer() => {
@@ -205,8 +230,17 @@ impl Binder<'_> {
             (Op::Arrow, _) => Type::Jsonb,
             _ => Type::Text,
         };
-        let expr = Expr { kind: ExprKind::Call(func, vec![left.expr, right.expr]), ty };
-        Ok(Bound { place, expr, nullable: true, collation: Coll::None, unknown: false })
+        let expr = Expr {
+            kind: ExprKind::Call(func, vec![left.expr, right.expr]),
+            ty,
+        };
+        Ok(Bound {
+            place,
+            expr,
+            nullable: true,
+            collation: Coll::None,
+            unknown: false,
+        })
     }
 
     fn arithmetic(
@@ -248,10 +282,7 @@ impl Binder<'_> {
                 (left, self.coerce_base(right, Interval)?)
             }
             (Op::Add | Op::Sub, [Date, Int4])
-            | (
-                Op::Sub,
-                [Date, Date] | [Timestamp, Timestamp] | [TimestampTz, TimestampTz],
-            )
+            | (Op::Sub, [Date, Date] | [Timestamp, Timestamp] | [TimestampTz, TimestampTz])
             | (Op::Add, [Interval, Interval]) => {
                 let [a, b] = operator.args;
                 let left = self.coerce_base(left, a)?;
@@ -265,7 +296,11 @@ impl Binder<'_> {
     /// A date in front of an interval is a timestamp at midnight.
     fn moment(&mut self, bound: Bound, base: Base) -> Binding<Bound> {
         let bound = self.coerce_base(bound, base)?;
-        if base == Base::Date { self.coerce(bound, &Type::Timestamp) } else { Ok(bound) }
+        if base == Base::Date {
+            self.coerce(bound, &Type::Timestamp)
+        } else {
+            Ok(bound)
+        }
     }
 }
 
@@ -305,7 +340,10 @@ fn wider(left: Base, right: Base) -> Option<Base> {
 
 /// `{a,b,0}` without quotes, escapes, blanks, nesting or NULL, which reads the same everywhere.
 fn is_simple_array(path: &str) -> bool {
-    let Some(inner) = path.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
+    let Some(inner) = path
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'))
+    else {
         return false;
     };
     inner.is_empty()
@@ -313,7 +351,9 @@ fn is_simple_array(path: &str) -> bool {
             !part.is_empty()
                 && !part.eq_ignore_ascii_case("null")
                 && !part.chars().any(|char| {
-                    char.is_whitespace() || char.is_control() || matches!(char, '{' | '}' | '"' | '\\')
+                    char.is_whitespace()
+                        || char.is_control()
+                        || matches!(char, '{' | '}' | '"' | '\\')
                 })
         })
 }

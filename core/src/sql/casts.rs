@@ -4,6 +4,11 @@
 //! more than the value (dates written in text follow `DateStyle`; `now` hides in them) and those
 //! that Walview does not compute.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "casts that are not named do not exist"
+)]
+
 use super::types::Base;
 use crate::value::Type;
 
@@ -18,7 +23,10 @@ pub(super) fn explicit(from: Base, to: Base) -> Result<(), Refusal> {
         Bool, Date, Enum, Int4, Interval, Json, Jsonb, Other, Text, Time, Timestamp, TimestampTz,
         Uuid, Varchar,
     };
-    let no_such = Err(Refusal { message: "does not exist", remedy: "" });
+    let no_such = Err(Refusal {
+        message: "does not exist",
+        remedy: "",
+    });
     if from == Other || to == Other {
         return Err(Refusal {
             message: "is not computed",
@@ -42,12 +50,14 @@ pub(super) fn explicit(from: Base, to: Base) -> Result<(), Refusal> {
                 remedy: "store it in a column of that type",
             })
         }
-        (from, Json | Jsonb) if from.is_string() => {
-            Err(Refusal { message: "is not accepted", remedy: "store it in a json column" })
-        }
-        (Json, Jsonb) | (Jsonb, Json) => {
-            Err(Refusal { message: "is not accepted", remedy: "use the column as it is" })
-        }
+        (from, Json | Jsonb) if from.is_string() => Err(Refusal {
+            message: "is not accepted",
+            remedy: "store it in a json column",
+        }),
+        (Json, Jsonb) | (Jsonb, Json) => Err(Refusal {
+            message: "is not accepted",
+            remedy: "use the column as it is",
+        }),
         (Jsonb, to) if to == Bool || to.is_number() => Err(Refusal {
             message: "is not accepted",
             remedy: "go through text: (x ->> 'key')::type",

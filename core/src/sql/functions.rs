@@ -16,11 +16,21 @@ pub(super) struct Function {
 }
 
 const fn f(name: &'static str, args: &'static [Base], result: Base, func: Func) -> Function {
-    Function { name, args, result, func: Some(func) }
+    Function {
+        name,
+        args,
+        result,
+        func: Some(func),
+    }
 }
 
 const fn other(name: &'static str, args: &'static [Base], result: Base) -> Function {
-    Function { name, args, result, func: None }
+    Function {
+        name,
+        args,
+        result,
+        func: None,
+    }
 }
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -80,7 +90,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
     f("rtrim", &[Text, Text], Text, Func::Trim(TrimSide::Trailing)),
     other("rtrim", &[Bytea, Bytea], Bytea),
     f("date_trunc", &[Text, Timestamp], Timestamp, Func::DateTrunc),
-    f("date_trunc", &[Text, TimestampTz], TimestampTz, Func::DateTrunc),
+    f(
+        "date_trunc",
+        &[Text, TimestampTz],
+        TimestampTz,
+        Func::DateTrunc,
+    ),
     other("date_trunc", &[Text, Interval], Interval),
     other("date_trunc", &[Text, TimestampTz, Text], TimestampTz),
     f("md5", &[Text], Text, Func::Md5),
@@ -101,13 +116,20 @@ pub(super) const EXTRACT: &[Function] = &[
     other("extract", &[Text, TimeTz], Numeric),
 ];
 
-const SPECIAL: &[&str] =
-    &["coalesce", "nullif", "greatest", "least", "extract", "trim", "count", "sum", "avg"];
+const SPECIAL: &[&str] = &[
+    "coalesce", "nullif", "greatest", "least", "extract", "trim", "count", "sum", "avg",
+];
 
 pub(super) fn overloads(name: &str) -> &'static [Function] {
-    let start = FUNCTIONS.iter().position(|function| function.name == name).unwrap_or(0);
+    let start = FUNCTIONS
+        .iter()
+        .position(|function| function.name == name)
+        .unwrap_or(0);
     let rest = FUNCTIONS.get(start..).unwrap_or_default();
-    let count = rest.iter().take_while(|function| function.name == name).count();
+    let count = rest
+        .iter()
+        .take_while(|function| function.name == name)
+        .count();
     rest.get(..count).unwrap_or_default()
 }
 
@@ -116,7 +138,10 @@ pub(super) fn is_known(name: &str) -> bool {
 }
 
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    FUNCTIONS.iter().map(|function| function.name).chain(SPECIAL.iter().copied())
+    FUNCTIONS
+        .iter()
+        .map(|function| function.name)
+        .chain(SPECIAL.iter().copied())
 }
 
 pub(super) fn listed() -> String {
@@ -192,7 +217,9 @@ pub(super) fn is_volatile(name: &str) -> bool {
 pub(super) fn instead(name: &str) -> Option<&'static str> {
     Some(match name {
         "date_part" => "write extract(field FROM x)",
-        "concat" | "concat_ws" | "format" => "write a || b, with coalesce(x, '') where x may be null",
+        "concat" | "concat_ws" | "format" => {
+            "write a || b, with coalesce(x, '') where x may be null"
+        }
         "mod" => "write a % b",
         "ifnull" | "nvl" | "isnull" => "write coalesce(a, b)",
         "iif" | "if" => "write CASE WHEN … THEN … ELSE … END",
@@ -203,10 +230,12 @@ pub(super) fn instead(name: &str) -> Option<&'static str> {
         "to_char" => "write x::text, or date_trunc and extract",
         "to_timestamp" | "to_date" => "store a timestamp in a column",
         "date" => "write x::date",
-        "int4" | "int8" | "int2" | "numeric" | "text" | "varchar" | "float4" | "float8" | "bool"
-        | "timestamp" | "timestamptz" => "write a cast: x::type",
+        "int4" | "int8" | "int2" | "numeric" | "text" | "varchar" | "float4" | "float8"
+        | "bool" | "timestamp" | "timestamptz" => "write a cast: x::type",
         "regexp_replace" | "regexp_match" | "regexp_matches" | "regexp_substr" | "replace"
-        | "translate" | "strpos" | "position" => "write LIKE, split_part or substring(x FROM n FOR m)",
+        | "translate" | "strpos" | "position" => {
+            "write LIKE, split_part or substring(x FROM n FOR m)"
+        }
         "initcap" => "write lower(x COLLATE \"C\") or upper(x COLLATE \"C\")",
         "json_extract_path_text" | "jsonb_extract_path_text" => "write x #>> '{a,b}'",
         "json_extract_path" | "jsonb_extract_path" => "write x -> 'a' -> 'b'",
@@ -221,7 +250,10 @@ mod tests {
     #[test]
     fn overloads_stand_together() {
         for function in FUNCTIONS {
-            let all = FUNCTIONS.iter().filter(|other| other.name == function.name).count();
+            let all = FUNCTIONS
+                .iter()
+                .filter(|other| other.name == function.name)
+                .count();
             assert_eq!(overloads(function.name).len(), all, "{}", function.name);
         }
     }

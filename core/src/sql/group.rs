@@ -1,5 +1,10 @@
 //! Aggregate views: GROUP BY, DISTINCT, and the outputs over groups and aggregates.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "nodes and types that are not named take the general way"
+)]
+
 use super::ast::{Item, Node, NodeKind, Select};
 use super::bind::{Binder, Binding, Output, Refused, column};
 use super::bind_expr::shown;
@@ -34,7 +39,9 @@ impl Binder<'_> {
     ) -> Binding<Bound> {
         let before = self.seen.len();
         let argument = argument.map(|node| self.settled(node)).transpose();
-        let filter = filter.map(|node| self.condition(node, "FILTER")).transpose();
+        let filter = filter
+            .map(|node| self.condition(node, "FILTER"))
+            .transpose();
         // Inside an aggregate every column may be used.
         self.seen.truncate(before);
         let (argument, filter) = (argument?, filter?);
@@ -63,9 +70,21 @@ impl Binder<'_> {
                 self.aggregates.len() - 1
             }
         };
-        let column = ColumnRef { input: AGGREGATES, column };
-        let expr = Expr { kind: ExprKind::Column(column), ty };
-        Ok(Bound { place, expr, nullable: empty, collation: Coll::None, unknown: false })
+        let column = ColumnRef {
+            input: AGGREGATES,
+            column,
+        };
+        let expr = Expr {
+            kind: ExprKind::Column(column),
+            ty,
+        };
+        Ok(Bound {
+            place,
+            expr,
+            nullable: empty,
+            collation: Coll::None,
+            unknown: false,
+        })
     }
 
     fn aggregate_type(
@@ -91,9 +110,11 @@ impl Binder<'_> {
                     format!("write {name}(x::numeric): the cast rounds to {digits} digits"),
                 )
             }
-            (_, Base::Interval) => {
-                self.refuse(place, format!("{name} over interval is not supported yet"), "")
-            }
+            (_, Base::Interval) => self.refuse(
+                place,
+                format!("{name} over interval is not supported yet"),
+                "",
+            ),
             _ => self.refuse(
                 place,
                 format!("function does not exist: {name}({})", shown(argument)),
@@ -108,7 +129,10 @@ impl Binder<'_> {
         outputs: Binding<Vec<Output>>,
     ) -> Binding<(Vec<OutputColumn>, ViewKind, Vec<usize>, String)> {
         let grouping = if select.distinct {
-            outputs.as_ref().map_err(|Refused| Refused).and_then(|outputs| self.distinct_by(outputs))
+            outputs
+                .as_ref()
+                .map_err(|Refused| Refused)
+                .and_then(|outputs| self.distinct_by(outputs))
         } else {
             self.group_by(select)
         };
@@ -129,7 +153,17 @@ impl Binder<'_> {
         let (key, hint) = self.group_key(&output, &grouping);
         let aggregates = std::mem::take(&mut self.aggregates);
         let Grouping { by, by_key } = grouping;
-        Ok((columns, ViewKind::Groups { by, by_key, aggregates, output }, key, hint))
+        Ok((
+            columns,
+            ViewKind::Groups {
+                by,
+                by_key,
+                aggregates,
+                output,
+            },
+            key,
+            hint,
+        ))
     }
 
     fn distinct_by(&mut self, outputs: &[Output]) -> Binding<Grouping> {
@@ -141,7 +175,14 @@ impl Binder<'_> {
                 by.push(output.bound.expr.clone());
             }
         }
-        if refused { Err(Refused) } else { Ok(Grouping { by_key: by.len(), by }) }
+        if refused {
+            Err(Refused)
+        } else {
+            Ok(Grouping {
+                by_key: by.len(),
+                by,
+            })
+        }
     }
 
     fn group_by(&mut self, select: &Select) -> Binding<Grouping> {
@@ -158,7 +199,14 @@ impl Binder<'_> {
                 Err(Refused) => refused = true,
             }
         }
-        if refused { Err(Refused) } else { Ok(Grouping { by_key: by.len(), by }) }
+        if refused {
+            Err(Refused)
+        } else {
+            Ok(Grouping {
+                by_key: by.len(),
+                by,
+            })
+        }
     }
 
     /// PostgreSQL's reading of an item: a number is an output column's place; a bare name is a
@@ -167,9 +215,16 @@ impl Binder<'_> {
         let target = match &node.kind {
             NodeKind::Number(digits) => {
                 if items.iter().any(|item| matches!(item, Item::Star { .. })) {
-                    return self.refuse(node.place, "a place in GROUP BY together with *", "write the expression");
+                    return self.refuse(
+                        node.place,
+                        "a place in GROUP BY together with *",
+                        "write the expression",
+                    );
                 }
-                let item = digits.parse::<usize>().ok().and_then(|place| place.checked_sub(1));
+                let item = digits
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|place| place.checked_sub(1));
                 match item.and_then(|index| items.get(index)) {
                     Some(Item::Expr { node, .. }) => node,
                     _ => {
@@ -240,10 +295,16 @@ impl Binder<'_> {
         seen: &[(ColumnRef, Place)],
         place: Place,
     ) -> Binding<()> {
-        if let Some(index) =
-            grouping.by.iter().take(grouping.by_key).position(|known| known == expr)
+        if let Some(index) = grouping
+            .by
+            .iter()
+            .take(grouping.by_key)
+            .position(|known| known == expr)
         {
-            expr.kind = ExprKind::Column(ColumnRef { input: OUTPUT_BY, column: index });
+            expr.kind = ExprKind::Column(ColumnRef {
+                input: OUTPUT_BY,
+                column: index,
+            });
             return Ok(());
         }
         let ExprKind::Column(column) = expr.kind else {
@@ -254,7 +315,10 @@ impl Binder<'_> {
             return if refused { Err(Refused) } else { Ok(()) };
         };
         if column.input == AGGREGATES {
-            let output = ColumnRef { input: OUTPUT_AGGREGATES, column: column.column };
+            let output = ColumnRef {
+                input: OUTPUT_AGGREGATES,
+                column: column.column,
+            };
             expr.kind = ExprKind::Column(output);
             return Ok(());
         }
@@ -266,20 +330,40 @@ impl Binder<'_> {
                     grouping.by.len() - 1
                 }
             };
-            expr.kind = ExprKind::Column(ColumnRef { input: OUTPUT_BY, column: index });
+            expr.kind = ExprKind::Column(ColumnRef {
+                input: OUTPUT_BY,
+                column: index,
+            });
             return Ok(());
         }
-        let named = seen.iter().find(|(known, _)| *known == column).map(|(_, place)| *place);
-        let remedy = match self.scope.inputs.get(column.input).and_then(|input| input.table.primary_key()) {
+        let named = seen
+            .iter()
+            .find(|(known, _)| *known == column)
+            .map(|(_, place)| *place);
+        let remedy = match self
+            .scope
+            .inputs
+            .get(column.input)
+            .and_then(|input| input.table.primary_key())
+        {
             Some(_) if grouping.by_key == 0 => "add GROUP BY".to_owned(),
             Some(key) => {
                 let table = self.scope.inputs[column.input].table;
                 let names: Vec<String> = key
                     .columns
                     .iter()
-                    .map(|own| self.scope.describe(ColumnRef { input: column.input, column: *own }))
+                    .map(|own| {
+                        self.scope.describe(ColumnRef {
+                            input: column.input,
+                            column: *own,
+                        })
+                    })
                     .collect();
-                format!("add it, or the primary key of \"{}\" ({})", table.name, names.join(", "))
+                format!(
+                    "add it, or the primary key of \"{}\" ({})",
+                    table.name,
+                    names.join(", ")
+                )
             }
             None => "add it".to_owned(),
         };
@@ -294,11 +378,22 @@ impl Binder<'_> {
 
     /// Whether the primary key of the column's table is grouped, so that a group has one value.
     fn depends(&self, column: ColumnRef, grouping: &Grouping) -> bool {
-        let Some(input) = self.scope.inputs.get(column.input) else { return false };
-        let Some(key) = input.table.primary_key() else { return false };
+        let Some(input) = self.scope.inputs.get(column.input) else {
+            return false;
+        };
+        let Some(key) = input.table.primary_key() else {
+            return false;
+        };
         key.columns.iter().all(|own| {
-            let wanted = ExprKind::Column(ColumnRef { input: column.input, column: *own });
-            grouping.by.iter().take(grouping.by_key).any(|expr| expr.kind == wanted)
+            let wanted = ExprKind::Column(ColumnRef {
+                input: column.input,
+                column: *own,
+            });
+            grouping
+                .by
+                .iter()
+                .take(grouping.by_key)
+                .any(|expr| expr.kind == wanted)
         })
     }
 
@@ -306,7 +401,10 @@ impl Binder<'_> {
         let mut key = Vec::new();
         let mut missing = Vec::new();
         for index in 0..grouping.by_key {
-            let wanted = ExprKind::Column(ColumnRef { input: OUTPUT_BY, column: index });
+            let wanted = ExprKind::Column(ColumnRef {
+                input: OUTPUT_BY,
+                column: index,
+            });
             match output.iter().position(|expr| expr.kind == wanted) {
                 Some(place) => key.push(place),
                 None => missing.push(match &grouping.by[index].kind {
@@ -318,6 +416,9 @@ impl Binder<'_> {
         if missing.is_empty() {
             return (key, String::new());
         }
-        (Vec::new(), format!("add {} to the SELECT list", missing.join(", ")))
+        (
+            Vec::new(),
+            format!("add {} to the SELECT list", missing.join(", ")),
+        )
     }
 }

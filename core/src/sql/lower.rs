@@ -8,14 +8,12 @@
 //! Invariant: every field of the tree's nodes is either used or refused. sqlparser reads many
 //! dialects; what it reads where PostgreSQL would read something else is refused too.
 
-use super::ast::{Item, JoinRef, Name, Node, NodeKind, Select, TableRef};
+use super::ast::{Item, Name, Node, NodeKind, Select};
 use super::words;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::plan::JoinKind;
 use sqlparser::ast::{
-    self as sql, Distinct, Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName,
-    ObjectNamePart, Query, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator,
-    Spanned, Statement, TableFactor, TableWithJoins,
+    self as sql, Distinct, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, Query, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, SetOperator, Spanned, Statement,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
@@ -42,13 +40,22 @@ pub(super) fn lower(text: &str) -> Result<Select, Vec<Diagnostic>> {
     }
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
         .tokenize_with_location()
-        .map_err(|error| vec![Diagnostic::new(at(error.location), lower_first(&error.message), "")])?;
+        .map_err(|error| {
+            vec![Diagnostic::new(
+                at(error.location),
+                lower_first(&error.message),
+                "",
+            )]
+        })?;
     let after_as = names_after_as(&tokens);
     let statements = Parser::new(&PostgreSqlDialect {})
         .with_tokens_with_locations(tokens)
         .parse_statements()
         .map_err(|error| vec![syntax_error(&error)])?;
-    let mut this = Lower { diagnostics: Vec::new(), after_as };
+    let mut this = Lower {
+        diagnostics: Vec::new(),
+        after_as,
+    };
     let select = this.statements(statements);
     match select {
         Ok(select) if this.diagnostics.is_empty() => Ok(select),
@@ -64,7 +71,10 @@ const START: Place = Place { line: 1, column: 1 };
 
 pub(super) fn at(location: Location) -> Place {
     let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).max(1);
-    Place { line: count(location.line), column: count(location.column) }
+    Place {
+        line: count(location.line),
+        column: count(location.column),
+    }
 }
 
 /// Tokens without white space: where a name follows AS.
@@ -103,7 +113,10 @@ fn syntax_error(error: &ParserError) -> Diagnostic {
 
 fn parse_place(text: &str) -> Option<Place> {
     let (line, column) = text.split_once(", Column: ")?;
-    Some(Place { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? })
+    Some(Place {
+        line: line.trim().parse().ok()?,
+        column: column.trim().parse().ok()?,
+    })
 }
 
 fn lower_first(text: &str) -> String {
@@ -121,16 +134,26 @@ impl Lower {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Lowered<T> {
-        self.diagnostics.push(Diagnostic::new(place, message, remedy));
+        self.diagnostics
+            .push(Diagnostic::new(place, message, remedy));
         Err(Refused)
     }
 
     /// Records a refusal and goes on, to find more.
-    fn note(&mut self, place: Place, message: impl Into<String>, remedy: impl Into<String>) {
-        self.diagnostics.push(Diagnostic::new(place, message, remedy));
+    pub(super) fn note(
+        &mut self,
+        place: Place,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.diagnostics
+            .push(Diagnostic::new(place, message, remedy));
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other statement is refused")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "every other statement is refused"
+    )]
     fn statements(&mut self, statements: Vec<Statement>) -> Lowered<Select> {
         let mut statements = statements.into_iter();
         let Some(first) = statements.next() else {
@@ -144,7 +167,11 @@ impl Lower {
             Statement::Query(query) => self.query(*query),
             other => {
                 let place = start_of(other.span(), START);
-                self.refuse(place, "this statement is not a SELECT", "a view is one SELECT")
+                self.refuse(
+                    place,
+                    "this statement is not a SELECT",
+                    "a view is one SELECT",
+                )
             }
         }
     }
@@ -184,7 +211,11 @@ impl Lower {
             }
         } else if limited {
             let place = limit_clause.map_or(body_place, |limit| start_of(limit.span(), body_place));
-            self.note(place, "LIMIT without ORDER BY shows rows that nobody chose", "remove it");
+            self.note(
+                place,
+                "LIMIT without ORDER BY shows rows that nobody chose",
+                "remove it",
+            );
         }
         for (present, what) in [
             (!locks.is_empty(), "FOR UPDATE and FOR SHARE are"),
@@ -194,18 +225,29 @@ impl Lower {
             (!pipe_operators.is_empty(), "|> is"),
         ] {
             if present {
-                self.note(body_place, format!("{what} not accepted in a view"), "remove it");
+                self.note(
+                    body_place,
+                    format!("{what} not accepted in a view"),
+                    "remove it",
+                );
             }
         }
         self.body(*body, body_place)
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other body is refused")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "every other body is refused"
+    )]
     fn body(&mut self, body: SetExpr, place: Place) -> Lowered<Select> {
         match body {
             SetExpr::Select(select) => self.select(*select),
             SetExpr::Query(query) => {
-                self.note(place, "parentheses around the SELECT", "write it without them");
+                self.note(
+                    place,
+                    "parentheses around the SELECT",
+                    "write it without them",
+                );
                 self.query(*query)
             }
             SetExpr::SetOperation { op, right, .. } => {
@@ -220,12 +262,16 @@ impl Lower {
                     "write one view for each SELECT; several views may feed one store",
                 )
             }
-            SetExpr::Values(_) => {
-                self.refuse(place, "VALUES is not accepted in a view", "select from a table")
-            }
-            SetExpr::Table(_) => {
-                self.refuse(place, "TABLE is not accepted in a view", "write SELECT * FROM it")
-            }
+            SetExpr::Values(_) => self.refuse(
+                place,
+                "VALUES is not accepted in a view",
+                "select from a table",
+            ),
+            SetExpr::Table(_) => self.refuse(
+                place,
+                "TABLE is not accepted in a view",
+                "write SELECT * FROM it",
+            ),
             _ => self.refuse(place, "this is not a SELECT", "a view is one SELECT"),
         }
     }
@@ -233,18 +279,31 @@ impl Lower {
     fn select(&mut self, select: sql::Select) -> Lowered<Select> {
         let place = at(select.select_token.0.span.start);
         self.refuse_clauses(&select, place);
-        let sql::Select { distinct, projection, from, selection, group_by, .. } = select;
+        let sql::Select {
+            distinct,
+            projection,
+            from,
+            selection,
+            group_by,
+            ..
+        } = select;
         let distinct = match distinct {
             None | Some(Distinct::All) => false,
             Some(Distinct::Distinct) => true,
             Some(Distinct::On(on)) => {
-                let place = on.first().map_or(place, |first| self.place_of(first, place));
+                let place = on
+                    .first()
+                    .map_or(place, |first| self.place_of(first, place));
                 self.note(place, "DISTINCT ON is not supported yet", "");
                 false
             }
         };
         if projection.is_empty() {
-            self.note(place, "the SELECT list is empty", "name the columns to show");
+            self.note(
+                place,
+                "the SELECT list is empty",
+                "name the columns to show",
+            );
         }
         let mut items = Vec::new();
         for item in projection {
@@ -261,9 +320,9 @@ impl Lower {
         let group_by = self.group_by(group_by, place);
         if distinct && let Ok(group_by) = &group_by {
             let grouped = !group_by.is_empty();
-            let aggregate = items.iter().any(
-                |item| matches!(item, Item::Expr { node, .. } if node.has_aggregate()),
-            );
+            let aggregate = items
+                .iter()
+                .any(|item| matches!(item, Item::Expr { node, .. } if node.has_aggregate()));
             if grouped || aggregate {
                 self.note(
                     place,
@@ -273,7 +332,14 @@ impl Lower {
             }
         }
         let (from, joins) = tables?;
-        Ok(Select { distinct, items, from, joins, filter: filter?, group_by: group_by? })
+        Ok(Select {
+            distinct,
+            items,
+            from,
+            joins,
+            filter: filter?,
+            group_by: group_by?,
+        })
     }
 
     fn refuse_clauses(&mut self, select: &sql::Select, place: Place) {
@@ -288,7 +354,10 @@ impl Lower {
             self.note(place, "WINDOW is not accepted in a view", WINDOW_REMEDY);
         }
         if let Some(into) = &select.into {
-            let place = into.targets.first().map_or(place, |target| start_of(target.span(), place));
+            let place = into
+                .targets
+                .first()
+                .map_or(place, |target| start_of(target.span(), place));
             self.note(place, "SELECT INTO is not a view", "remove INTO");
         }
         let foreign = select.select_modifiers.is_some()
@@ -305,7 +374,11 @@ impl Lower {
             || select.value_table_mode.is_some()
             || select.flavor != sql::SelectFlavor::Standard;
         if foreign {
-            self.note(place, "this SELECT has a clause that PostgreSQL does not know", "remove it");
+            self.note(
+                place,
+                "this SELECT has a clause that PostgreSQL does not know",
+                "remove it",
+            );
         }
     }
 
@@ -354,7 +427,10 @@ impl Lower {
                     SelectItemQualifiedWildcardKind::ObjectName(name) => {
                         let table = self.object_name(&name, select)?;
                         let place = table.first().map_or(select, |first| first.place);
-                        Ok(Item::Star { table: Some(table), place })
+                        Ok(Item::Star {
+                            table: Some(table),
+                            place,
+                        })
                     }
                     SelectItemQualifiedWildcardKind::Expr(expr) => {
                         let place = self.place_of(&expr, select);
@@ -373,14 +449,20 @@ impl Lower {
             || options.opt_rename.is_some()
             || options.opt_alias.is_some()
         {
-            self.note(place, "PostgreSQL has no options after *", "write the columns");
+            self.note(
+                place,
+                "PostgreSQL has no options after *",
+                "write the columns",
+            );
         }
     }
 
     fn refuse_duplicate_names(&mut self, items: &[Item]) {
         let mut seen: Vec<&str> = Vec::new();
         for item in items {
-            let Item::Expr { name, .. } = item else { continue };
+            let Item::Expr { name, .. } = item else {
+                continue;
+            };
             if seen.contains(&name.text.as_str()) {
                 self.note(
                     name.place,
@@ -390,178 +472,6 @@ impl Lower {
             }
             seen.push(&name.text);
         }
-    }
-
-    fn from(
-        &mut self,
-        from: Vec<TableWithJoins>,
-        select: Place,
-    ) -> Lowered<(TableRef, Vec<JoinRef>)> {
-        let mut from = from.into_iter();
-        let Some(first) = from.next() else {
-            return self.refuse(select, "the SELECT has no FROM", "select from a table");
-        };
-        for other in from {
-            let place = start_of(other.relation.span(), select);
-            self.note(
-                place,
-                "tables separated by commas",
-                "write JOIN … ON dimension.key = column",
-            );
-        }
-        let fact = self.table(first.relation, select);
-        let mut joins = Vec::new();
-        for join in first.joins {
-            if let Ok(join) = self.join(join, select) {
-                joins.push(join);
-            }
-        }
-        Ok((fact?, joins))
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other join is refused")]
-    fn join(&mut self, join: sql::Join, select: Place) -> Lowered<JoinRef> {
-        let place = start_of(join.relation.span(), select);
-        if join.global {
-            self.note(place, "GLOBAL JOIN is not PostgreSQL's", "remove GLOBAL");
-        }
-        let (kind, constraint) = match join.join_operator {
-            JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => {
-                (Ok(JoinKind::Inner), Some(constraint))
-            }
-            JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
-                (Ok(JoinKind::Left), Some(constraint))
-            }
-            JoinOperator::Right(_) | JoinOperator::RightOuter(_) => (
-                self.refuse(
-                    place,
-                    "RIGHT JOIN is not accepted",
-                    "start FROM with this table and LEFT JOIN the other one by its key",
-                ),
-                None,
-            ),
-            JoinOperator::FullOuter(_) => (
-                self.refuse(
-                    place,
-                    "FULL JOIN is not accepted",
-                    "write LEFT JOIN from the table that has the rows to show",
-                ),
-                None,
-            ),
-            JoinOperator::CrossJoin(_) => (
-                self.refuse(
-                    place,
-                    "CROSS JOIN is not accepted",
-                    "write JOIN … ON dimension.key = column",
-                ),
-                None,
-            ),
-            _ => (self.refuse(place, "this kind of join is not PostgreSQL's", ""), None),
-        };
-        let table = self.table(join.relation, select);
-        let on = match constraint {
-            Some(JoinConstraint::On(expr)) => self.row_expr(&expr, "JOIN … ON"),
-            Some(JoinConstraint::Using(columns)) => {
-                let column = columns.first().map_or_else(|| "key".to_owned(), ToString::to_string);
-                self.refuse(
-                    place,
-                    "USING is not accepted",
-                    format!("write ON with both tables' names: ON dimension.{column} = fact.{column}"),
-                )
-            }
-            Some(JoinConstraint::Natural) => self.refuse(
-                place,
-                "NATURAL JOIN is not accepted",
-                "its meaning changes with every new column; write ON dimension.key = column",
-            ),
-            Some(JoinConstraint::None) => {
-                self.refuse(place, "a JOIN without ON", "write ON dimension.key = column")
-            }
-            None => Err(Refused),
-        };
-        Ok(JoinRef { kind: kind?, table: table?, on: on? })
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other source of rows is refused")]
-    fn table(&mut self, factor: TableFactor, select: Place) -> Lowered<TableRef> {
-        let place = start_of(factor.span(), select);
-        match factor {
-            TableFactor::Table {
-                name,
-                alias,
-                args,
-                with_hints,
-                version,
-                with_ordinality,
-                partitions,
-                json_path,
-                sample,
-                index_hints,
-            } => {
-                if args.is_some() || with_ordinality {
-                    return self.refuse(
-                        place,
-                        format!("table function \"{name}\" is not accepted"),
-                        "select from tables",
-                    );
-                }
-                if sample.is_some() {
-                    self.note(place, "TABLESAMPLE is not accepted: it picks rows by chance", "");
-                }
-                if !with_hints.is_empty()
-                    || version.is_some()
-                    || !partitions.is_empty()
-                    || json_path.is_some()
-                    || !index_hints.is_empty()
-                {
-                    self.note(place, "PostgreSQL does not know this clause of a table", "");
-                }
-                let mut parts = self.object_name(&name, place)?;
-                let (Some(name), schema, None) = (parts.pop(), parts.pop(), parts.pop()) else {
-                    return self.refuse(
-                        place,
-                        format!("table name \"{name}\" has too many parts"),
-                        "write table or schema.table",
-                    );
-                };
-                let alias = self.table_alias(alias, place)?;
-                Ok(TableRef { schema, name, alias })
-            }
-            TableFactor::Derived { lateral, .. } => {
-                let what = if lateral { "a LATERAL subquery" } else { "a subquery" };
-                self.refuse(
-                    place,
-                    format!("{what} in FROM is not accepted"),
-                    "join tables by their keys",
-                )
-            }
-            TableFactor::NestedJoin { .. } => self.refuse(
-                place,
-                "parentheses around joins",
-                "write the joins one after the other, each with its ON",
-            ),
-            TableFactor::TableFunction { .. }
-            | TableFactor::Function { .. }
-            | TableFactor::UNNEST { .. }
-            | TableFactor::JsonTable { .. }
-            | TableFactor::XmlTable { .. } => {
-                self.refuse(place, "a function in FROM is not accepted", "select from tables")
-            }
-            _ => self.refuse(place, "this source of rows is not accepted", "select from tables"),
-        }
-    }
-
-    fn table_alias(
-        &mut self,
-        alias: Option<sql::TableAlias>,
-        table: Place,
-    ) -> Lowered<Option<Name>> {
-        let Some(alias) = alias else { return Ok(None) };
-        let place = start_of(alias.name.span, table);
-        if !alias.columns.is_empty() || alias.at.is_some() {
-            self.note(place, "column names after a table's alias", "rename with … AS name");
-        }
-        self.ident(&alias.name, place, false).map(Some)
     }
 
     fn group_by(&mut self, group_by: GroupByExpr, select: Place) -> Lowered<Vec<Node>> {
@@ -576,7 +486,11 @@ impl Lower {
             GroupByExpr::Expressions(exprs, modifiers) => (exprs, modifiers),
         };
         if !modifiers.is_empty() {
-            self.note(select, "modifiers after GROUP BY are not accepted", GROUPING_REMEDY);
+            self.note(
+                select,
+                "modifiers after GROUP BY are not accepted",
+                GROUPING_REMEDY,
+            );
         }
         let mut nodes = Vec::new();
         let mut refused = false;
@@ -590,7 +504,7 @@ impl Lower {
     }
 
     /// An expression over rows, where aggregates have no place.
-    fn row_expr(&mut self, expr: &Expr, clause: &str) -> Lowered<Node> {
+    pub(super) fn row_expr(&mut self, expr: &Expr, clause: &str) -> Lowered<Node> {
         let node = self.expr(expr)?;
         if node.has_aggregate() {
             return self.refuse(
@@ -626,9 +540,14 @@ impl Lower {
     }
 }
 
-pub(super) const WINDOW_REMEDY: &str = "aggregate with GROUP BY, or compute it where the store is read";
+pub(super) const WINDOW_REMEDY: &str =
+    "aggregate with GROUP BY, or compute it where the store is read";
 pub(super) const GROUPING_REMEDY: &str = "write one view for each grouping";
 
 pub(super) fn start_of(span: Span, otherwise: Place) -> Place {
-    if span.start.line == 0 { otherwise } else { at(span.start) }
+    if span.start.line == 0 {
+        otherwise
+    } else {
+        at(span.start)
+    }
 }

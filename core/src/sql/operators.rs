@@ -18,7 +18,10 @@ pub(super) struct Operator {
 }
 
 const fn op(left: Base, right: Base, result: Base) -> Operator {
-    Operator { args: [left, right], result }
+    Operator {
+        args: [left, right],
+        result,
+    }
 }
 
 pub(super) fn candidates(op: Op) -> &'static [Operator] {
@@ -37,8 +40,12 @@ pub(super) fn candidates(op: Op) -> &'static [Operator] {
 }
 
 /// `~~`.
-pub(super) const LIKE: &[Operator] =
-    &[op(Bpchar, Text, Bool), op(Bytea, Bytea, Bool), op(Name, Text, Bool), op(Text, Text, Bool)];
+pub(super) const LIKE: &[Operator] = &[
+    op(Bpchar, Text, Bool),
+    op(Bytea, Bytea, Bool),
+    op(Name, Text, Bool),
+    op(Text, Text, Bool),
+];
 
 const ADD: &[Operator] = &[
     op(Date, Int4, Date),
@@ -235,8 +242,4 @@ const LONG_ARROW: &[Operator] = &[
     op(Jsonb, Text, Text),
 ];
 
-const HASH_LONG_ARROW: &[Operator] = &[
-    op(Json, TextArray, Text),
-    op(Jsonb, TextArray, Text),
-];
-
+const HASH_LONG_ARROW: &[Operator] = &[op(Json, TextArray, Text), op(Jsonb, TextArray, Text)];
