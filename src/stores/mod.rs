@@ -31,6 +31,9 @@
 pub mod clickhouse;
 pub mod redis;
 
+#[cfg(test)]
+mod conformance;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
