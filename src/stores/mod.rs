@@ -32,6 +32,9 @@ pub mod clickhouse;
 pub mod any;
 pub mod redis;
 
+#[cfg(test)]
+mod conformance;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
