@@ -50,7 +50,9 @@ impl Visibility {
     /// These bets' transaction has just been committed.
     pub(super) fn committed(&self, ids: &[i64]) {
         let now = Instant::now();
-        let Ok(mut inner) = self.inner.lock() else { return };
+        let Ok(mut inner) = self.inner.lock() else {
+            return;
+        };
         for id in ids {
             match inner.seen.remove(id) {
                 Some(seen) => inner.measured(seen.saturating_duration_since(now)),
@@ -63,7 +65,9 @@ impl Visibility {
     }
 
     fn seen(&self, id: i64, now: Instant) {
-        let Ok(mut inner) = self.inner.lock() else { return };
+        let Ok(mut inner) = self.inner.lock() else {
+            return;
+        };
         match inner.committed.remove(&id) {
             Some(committed) => inner.measured(now.saturating_duration_since(committed)),
             None if inner.seen.len() < WAITING_MAX => {
@@ -91,7 +95,9 @@ impl Visibility {
             .arg(&["recent_bets", "+", "-", "COUNT", "1"])
             .query_async(&mut redis)
             .await?;
-        let mut last = newest.first().map_or_else(|| "0-0".to_owned(), |(id, _)| id.clone());
+        let mut last = newest
+            .first()
+            .map_or_else(|| "0-0".to_owned(), |(id, _)| id.clone());
         loop {
             let reply: Option<Vec<(String, Entries)>> = redis::cmd("XREAD")
                 .arg("COUNT")
@@ -133,7 +139,11 @@ impl Percentiles {
     pub(super) fn of(latencies: &mut [Duration]) -> Option<Self> {
         latencies.sort_unstable();
         let at = |percent: usize| latencies.get(latencies.len().saturating_sub(1) * percent / 100);
-        Some(Self { count: latencies.len(), p50: *at(50)?, p99: *at(99)? })
+        Some(Self {
+            count: latencies.len(),
+            p50: *at(50)?,
+            p99: *at(99)?,
+        })
     }
 }
 
@@ -143,6 +153,8 @@ pub(super) async fn clickhouse_behind(address: &str) -> Option<Duration> {
     let sql = "SELECT toUnixTimestamp64Micro(max(placed_at)) FROM betting_rows.bets_analytics";
     let answer = clickhouse::query(address, sql).await.ok()?;
     let newest = Duration::from_micros(answer.trim().parse().ok()?);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .ok()?;
     Some(now.saturating_sub(newest))
 }

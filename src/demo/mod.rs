@@ -79,7 +79,10 @@ pub async fn run(args: DemoArgs) -> Result<ExitCode> {
         (None, Ok(_removed)) => Ok(ExitCode::SUCCESS),
         (Some(Err(error)), Ok(home) | Err((_, home))) => {
             let kept = home.keep();
-            Err(error.context(format!("the demo failed; its folder is kept: {}", kept.display())))
+            Err(error.context(format!(
+                "the demo failed; its folder is kept: {}",
+                kept.display()
+            )))
         }
         (_, Err((error, _removed))) => {
             Err(error.context(format!("stopping the demo in {} failed", home.display())))
@@ -109,7 +112,13 @@ struct Cast<'a> {
 impl Stage {
     fn new() -> Result<Self> {
         let home = TempHome::new("walview-demo-")?;
-        Ok(Self { home, postgres: None, redis: None, clickhouse: None, service: None })
+        Ok(Self {
+            home,
+            postgres: None,
+            redis: None,
+            clickhouse: None,
+            service: None,
+        })
     }
 
     async fn play(&mut self, args: &DemoArgs) -> Result<ExitCode> {
@@ -121,7 +130,10 @@ impl Stage {
         else {
             bail!("a server is missing");
         };
-        say(&format!("  servers started in {}", duration(started.elapsed())));
+        say(&format!(
+            "  servers started in {}",
+            duration(started.elapsed())
+        ));
 
         let seeding = Instant::now();
         let client = postgres.connect().await?;
@@ -149,7 +161,14 @@ impl Stage {
         };
         std::fs::write(&options.pipeline_file, PIPELINE)?;
         let service = self.service.insert(Service::spawn(&options)?);
-        let mut cast = Cast { home: &self.home, postgres, redis, clickhouse, service, options };
+        let mut cast = Cast {
+            home: &self.home,
+            postgres,
+            redis,
+            clickhouse,
+            service,
+            options,
+        };
         cast.snapshot().await?;
         cast.show_commands();
         cast.watch(args).await
@@ -174,7 +193,13 @@ impl Stage {
     /// Stops everything, the readers of others first. The folder is returned, to be dropped or
     /// kept.
     async fn clear(self) -> Result<TempHome, (anyhow::Error, TempHome)> {
-        let Self { home, postgres, redis, clickhouse, service } = self;
+        let Self {
+            home,
+            postgres,
+            redis,
+            clickhouse,
+            service,
+        } = self;
         let stop = async {
             if let Some(mut service) = service
                 && service.check_running().is_ok()
@@ -207,12 +232,19 @@ impl Cast<'_> {
             .until("live", SNAPSHOT_LIMIT, |status| {
                 if shown.elapsed() >= Duration::from_secs(1) {
                     shown = Instant::now();
-                    say(&format!("  walview is {}{}", status.state, progress(status)));
+                    say(&format!(
+                        "  walview is {}{}",
+                        status.state,
+                        progress(status)
+                    ));
                 }
                 status.state == "live"
             })
             .await?;
-        say(&format!("  walview is live after {}", duration(started.elapsed())));
+        say(&format!(
+            "  walview is live after {}",
+            duration(started.elapsed())
+        ));
         Ok(())
     }
 
@@ -243,7 +275,11 @@ logs: {}
         let visibility = Arc::new(Visibility::default());
         let mut readers = JoinSet::new();
         readers.spawn(Arc::clone(&visibility).follow(self.redis.connect().await?));
-        let mut before = self.service.status().await.context("walview shows no status")?;
+        let mut before = self
+            .service
+            .status()
+            .await
+            .context("walview shows no status")?;
         let mut workload = Workload::start(&self.postgres.url(), args.rate, &visibility).await?;
         let start = Instant::now();
         let (mut last, mut transactions) = (start, 0);
@@ -265,7 +301,9 @@ logs: {}
                 }
             }
             self.check_running()?;
-            let Some(status) = self.service.status().await else { continue };
+            let Some(status) = self.service.status().await else {
+                continue;
+            };
             let (cpu_seconds, changes) = growth(&before, &status);
             let totals = workload.totals();
             let second = Second {
@@ -295,8 +333,10 @@ logs: {}
     async fn catch_up(&mut self) -> Result<Status> {
         let started = Instant::now();
         let client = self.postgres.connect().await?;
-        let lsn: String =
-            client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await?.get(0);
+        let lsn: String = client
+            .query_one("SELECT pg_current_wal_lsn()::text", &[])
+            .await?
+            .get(0);
         let lsn = parse_lsn(&lsn).with_context(|| format!("cannot read the LSN {lsn:?}"))?;
         // One more bet: a store that holds it has gone past `lsn`, whatever else is in the log.
         client
@@ -316,7 +356,10 @@ logs: {}
         let log = self.home.log("verify");
         let launch = Launch {
             program: self.options.program.clone(),
-            args: vec!["verify".to_owned(), self.options.pipeline_file.display().to_string()],
+            args: vec![
+                "verify".to_owned(),
+                self.options.pipeline_file.display().to_string(),
+            ],
             env: self.options.env.clone(),
             user: None,
             log: log.clone(),

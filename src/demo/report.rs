@@ -121,7 +121,8 @@ impl Run {
                 ),
             ),
         ];
-        rows.map(|(name, value)| format!("  {name:<22}{value}")).join("\n")
+        rows.map(|(name, value)| format!("  {name:<22}{value}"))
+            .join("\n")
     }
 }
 

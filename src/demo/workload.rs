@@ -60,7 +60,9 @@ impl Workload {
             let sql = format!("SELECT coalesce(max(id), 0) FROM {table}");
             Ok(client.query_one(&sql, &[]).await?.get(0))
         };
-        let open = client.query("SELECT id FROM bets WHERE status = 'OPEN'", &[]).await?;
+        let open = client
+            .query("SELECT id FROM bets WHERE status = 'OPEN'", &[])
+            .await?;
         let shared = Arc::new(Shared {
             rate,
             start: Instant::now(),
@@ -126,9 +128,7 @@ struct Statements {
 #[derive(Clone, Copy)]
 enum Action {
     Place,
-    Settle,
-    CashOut,
-    Cancel,
+    Decide(Decision),
     Basket,
     SettleEvent,
     RolledBack,
@@ -142,11 +142,19 @@ enum Action {
     MoveBet,
 }
 
+/// How a bet ends.
+#[derive(Clone, Copy)]
+enum Decision {
+    Settle,
+    CashOut,
+    Cancel,
+}
+
 const MIX: [(Action, u32); 15] = [
     (Action::Place, 550),
-    (Action::Settle, 180),
-    (Action::CashOut, 80),
-    (Action::Cancel, 50),
+    (Action::Decide(Decision::Settle), 180),
+    (Action::Decide(Decision::CashOut), 80),
+    (Action::Decide(Decision::Cancel), 50),
     (Action::Basket, 30),
     (Action::SettleEvent, 20),
     (Action::RolledBack, 20),
@@ -190,9 +198,16 @@ impl Worker {
                      WHERE id = $1 AND status = 'OPEN'",
                 )
                 .await?,
-            move_bet: client.prepare("UPDATE bets SET event_id = $2 WHERE id = $1").await?,
+            move_bet: client
+                .prepare("UPDATE bets SET event_id = $2 WHERE id = $1")
+                .await?,
         };
-        Ok(Self { client, random: StdRng::seed_from_u64(seed), shared, statements })
+        Ok(Self {
+            client,
+            random: StdRng::seed_from_u64(seed),
+            shared,
+            statements,
+        })
     }
 
     async fn run(mut self) -> Result<()> {
@@ -228,7 +243,7 @@ impl Worker {
                 self.placed(&[id]);
                 Ok(1)
             }
-            Action::Settle | Action::CashOut | Action::Cancel => self.decide(action).await,
+            Action::Decide(decision) => self.decide(decision).await,
             Action::Basket => self.basket().await,
             Action::SettleEvent => self.settle_event().await,
             Action::RolledBack => {
@@ -243,21 +258,34 @@ impl Worker {
             Action::NewUser => self.new_user().await,
             Action::NewEvent => self.new_event().await,
             Action::DeleteBet => {
-                let Some(bet) = self.shared.take_open(&mut self.random) else { return Ok(0) };
-                self.client.execute("DELETE FROM bets WHERE id = $1", &[&bet]).await
+                let Some(bet) = self.shared.take_open(&mut self.random) else {
+                    return Ok(0);
+                };
+                self.client
+                    .execute("DELETE FROM bets WHERE id = $1", &[&bet])
+                    .await
             }
             Action::DeleteUser => {
                 let user = self.user();
-                self.client.execute("DELETE FROM users WHERE id = $1", &[&user]).await
+                self.client
+                    .execute("DELETE FROM users WHERE id = $1", &[&user])
+                    .await
             }
             Action::DeleteEvent => {
                 let event = self.event();
-                self.client.execute("DELETE FROM events WHERE id = $1", &[&event]).await
+                self.client
+                    .execute("DELETE FROM events WHERE id = $1", &[&event])
+                    .await
             }
             Action::MoveBet => {
                 let event = self.event();
-                let Some(bet) = self.shared.take_open(&mut self.random) else { return Ok(0) };
-                let moved = self.client.execute(&self.statements.move_bet, &[&bet, &event]).await;
+                let Some(bet) = self.shared.take_open(&mut self.random) else {
+                    return Ok(0);
+                };
+                let moved = self
+                    .client
+                    .execute(&self.statements.move_bet, &[&bet, &event])
+                    .await;
                 self.shared.put_open(&[bet]);
                 moved
             }
@@ -266,10 +294,14 @@ impl Worker {
 
     async fn place(&mut self) -> Result<i64, tokio_postgres::Error> {
         let (user, event) = (self.user(), self.event());
-        let (cents, odds) =
-            (self.random.random_range(100..20_000_i64), self.random.random_range(105..1_000_i64));
-        let row =
-            self.client.query_one(&self.statements.place, &[&user, &event, &cents, &odds]).await?;
+        let (cents, odds) = (
+            self.random.random_range(100..20_000_i64),
+            self.random.random_range(105..1_000_i64),
+        );
+        let row = self
+            .client
+            .query_one(&self.statements.place, &[&user, &event, &cents, &odds])
+            .await?;
         Ok(row.get(0))
     }
 
@@ -279,14 +311,22 @@ impl Worker {
         self.shared.put_open(ids);
     }
 
-    async fn decide(&mut self, action: Action) -> Result<u64, tokio_postgres::Error> {
-        let Some(bet) = self.shared.take_open(&mut self.random) else { return Ok(0) };
-        match action {
-            Action::CashOut => self.client.execute(&self.statements.cash_out, &[&bet]).await,
-            Action::Cancel => self.client.execute(&self.statements.cancel, &[&bet]).await,
-            _ => {
+    async fn decide(&mut self, decision: Decision) -> Result<u64, tokio_postgres::Error> {
+        let Some(bet) = self.shared.take_open(&mut self.random) else {
+            return Ok(0);
+        };
+        match decision {
+            Decision::CashOut => {
+                self.client
+                    .execute(&self.statements.cash_out, &[&bet])
+                    .await
+            }
+            Decision::Cancel => self.client.execute(&self.statements.cancel, &[&bet]).await,
+            Decision::Settle => {
                 let won = self.random.random_bool(0.3);
-                self.client.execute(&self.statements.settle, &[&bet, &won]).await
+                self.client
+                    .execute(&self.statements.settle, &[&bet, &won])
+                    .await
             }
         }
     }
@@ -369,7 +409,9 @@ impl Worker {
         let sql = "INSERT INTO users (name, email, country)
                    VALUES ('New Player', gen_random_uuid() || '@example.com', 'GB') RETURNING id";
         let row = self.client.query_one(sql, &[]).await?;
-        self.shared.last_user.fetch_max(row.get(0), Ordering::Relaxed);
+        self.shared
+            .last_user
+            .fetch_max(row.get(0), Ordering::Relaxed);
         Ok(1)
     }
 
@@ -377,7 +419,9 @@ impl Worker {
         let sql = "INSERT INTO events (name, category, starts_at)
                    VALUES ('Late fixture', 'football', now() + interval '1 day') RETURNING id";
         let row = self.client.query_one(sql, &[]).await?;
-        self.shared.last_event.fetch_max(row.get(0), Ordering::Relaxed);
+        self.shared
+            .last_event
+            .fetch_max(row.get(0), Ordering::Relaxed);
         Ok(1)
     }
 
@@ -429,5 +473,7 @@ fn pick(random: &mut StdRng) -> Action {
 /// Between 1 and `last`; most of the time among the first.
 fn skewed(random: &mut StdRng, last: i64) -> i64 {
     let last = last.max(1);
-    random.random_range(1..=last).min(random.random_range(1..=last))
+    random
+        .random_range(1..=last)
+        .min(random.random_range(1..=last))
 }

@@ -128,7 +128,11 @@ impl Service {
         let text = std::fs::read_to_string(&self.instance).ok()?;
         let instance: Instance = serde_json::from_str(&text).ok()?;
         // One that was killed leaves its file behind.
-        let http = instance.http.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let http = instance
+            .http
+            .trim_start_matches("http://")
+            .trim_end_matches('/')
+            .to_owned();
         (instance.pid == self.process.pid()).then_some(http)
     }
 
@@ -167,7 +171,8 @@ impl Service {
 
     /// Waits until it streams, its snapshot done.
     pub async fn until_live(&mut self, limit: Duration) -> Result<Status> {
-        self.until("live", limit, |status| status.state == "live").await
+        self.until("live", limit, |status| status.state == "live")
+            .await
     }
 
     /// Waits until every store holds everything up to `lsn`.
@@ -176,7 +181,11 @@ impl Service {
             status.state == "live"
                 && !status.stores.is_empty()
                 && status.stores.iter().all(|store| {
-                    store.lsn.as_deref().and_then(parse_lsn).is_some_and(|held| held >= lsn)
+                    store
+                        .lsn
+                        .as_deref()
+                        .and_then(parse_lsn)
+                        .is_some_and(|held| held >= lsn)
                 })
         })
         .await
