@@ -52,10 +52,17 @@ impl Problems {
     /// One fault of a file that could not be read.
     #[must_use]
     pub fn of_file(file: &Path, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        let source = SourceText { file: file.to_path_buf(), text: String::new() };
+        let source = SourceText {
+            file: file.to_path_buf(),
+            text: String::new(),
+        };
         Self::new(
             Arc::new(source),
-            vec![Diagnostic::new(Place::default(), message.into(), remedy.into())],
+            vec![Diagnostic::new(
+                Place::default(),
+                message.into(),
+                remedy.into(),
+            )],
         )
     }
 
@@ -99,7 +106,10 @@ impl Problems {
         let file = self.source.file.display();
         let place = problem.place;
         if place.line > 0 {
-            push(out, format_args!("{file}:{}:{}: ", place.line, place.column));
+            push(
+                out,
+                format_args!("{file}:{}:{}: ", place.line, place.column),
+            );
         } else {
             push(out, format_args!("{file}: "));
         }
@@ -111,7 +121,9 @@ impl Problems {
     }
 
     fn write_excerpt(&self, out: &mut String, place: Place) {
-        let Some(line) = self.source.line(place.line) else { return };
+        let Some(line) = self.source.line(place.line) else {
+            return;
+        };
         if line.trim().is_empty() || may_hold_secret(&self.source.text, place.line) {
             return;
         }
@@ -123,8 +135,11 @@ impl Problems {
         let gutter = " ".repeat(number.len());
         let shown: String = line.chars().take(EXCERPT_CHARS_MAX).collect();
         // Tabs are kept before the caret, so that it stands under its character.
-        let lead: String =
-            line.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let lead: String = line
+            .chars()
+            .take(column - 1)
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
         push(out, format_args!("  {number} | {}\n", printable(&shown)));
         push(out, format_args!("  {gutter} | {lead}^\n"));
     }
@@ -133,7 +148,10 @@ impl Problems {
         let rest = self.list.len().saturating_sub(PROBLEMS_LISTED_MAX);
         if rest > 0 {
             let file = self.source.file.display();
-            push(out, format_args!("{file}: {rest} more errors are not listed\n"));
+            push(
+                out,
+                format_args!("{file}: {rest} more errors are not listed\n"),
+            );
         }
     }
 }
@@ -168,7 +186,15 @@ fn push(out: &mut String, text: fmt::Arguments<'_>) {
 
 /// Control characters would let a file steer the terminal that shows its errors.
 fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+    line.chars()
+        .map(|c| {
+            if c.is_control() && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 /// Whether a line could hold a secret: it is in the top-level blocks `source:` and `stores:`, or looks
@@ -187,7 +213,10 @@ fn may_hold_secret(text: &str, number: u32) -> bool {
         }
         if u32::try_from(index + 1) == Ok(number) {
             let line = line.to_lowercase();
-            return in_block || ["://", "@", "password"].iter().any(|sign| line.contains(sign));
+            return in_block
+                || ["://", "@", "password"]
+                    .iter()
+                    .any(|sign| line.contains(sign));
         }
     }
     false
@@ -198,9 +227,15 @@ mod tests {
     use super::*;
 
     fn problems(text: &str, line: u32, column: u32) -> Problems {
-        let source = SourceText { file: "p.yaml".into(), text: text.to_owned() };
+        let source = SourceText {
+            file: "p.yaml".into(),
+            text: text.to_owned(),
+        };
         let place = Place { line, column };
-        Problems::new(Arc::new(source), vec![Diagnostic::new(place, "it is wrong", "mend it")])
+        Problems::new(
+            Arc::new(source),
+            vec![Diagnostic::new(place, "it is wrong", "mend it")],
+        )
     }
 
     #[test]
@@ -214,7 +249,8 @@ mod tests {
 
     #[test]
     fn lines_that_could_hold_a_secret_are_not_shown() {
-        let text = "source:\n  x: geheim\nstores:\n  redis: { url: geheim }\nviews:\n  - redis://geheim\n";
+        let text =
+            "source:\n  x: geheim\nstores:\n  redis: { url: geheim }\nviews:\n  - redis://geheim\n";
         for line in [2, 4, 6] {
             let shown = problems(text, line, 3).with_excerpts();
             assert!(!shown.contains("geheim"), "{shown}");

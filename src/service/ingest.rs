@@ -54,14 +54,19 @@ impl Relations {
             }
             return;
         };
-        let Some(captured) = layout.tables.get(table) else { return };
+        let Some(captured) = layout.tables.get(table) else {
+            return;
+        };
         let source = catalog.by_oid(relation.oid);
         let mut cells = vec![None; relation.columns.len()];
         let mut problems = Vec::new();
         for (index, column) in captured.columns.iter().enumerate() {
             let found = relation.columns.iter().position(|c| c.name == column.name);
             let expected = source.and_then(|source| source.columns.get(column.catalog));
-            let problem = match (found.and_then(|at| relation.columns.iter().nth(at)), expected) {
+            let problem = match (
+                found.and_then(|at| relation.columns.iter().nth(at)),
+                expected,
+            ) {
                 (None, _) => Some(format!(
                     "column \"{}\" of table \"{}\" was dropped or renamed",
                     column.name,
@@ -95,7 +100,14 @@ impl Relations {
             broken |= all;
             stop_users(engine, table, (!all).then_some(column), &problem);
         }
-        self.by_oid.insert(relation.oid, Mapping { table, cells, broken });
+        self.by_oid.insert(
+            relation.oid,
+            Mapping {
+                table,
+                cells,
+                broken,
+            },
+        );
     }
 
     /// The row changes of a message, in order. Messages that are none give none.
@@ -110,17 +122,27 @@ impl Relations {
     ) -> Result<(), super::PipelineError> {
         match message {
             Message::Insert { relation, new } => {
-                let Some(mapping) = self.mapping(*relation) else { return Ok(()) };
+                let Some(mapping) = self.mapping(*relation) else {
+                    return Ok(());
+                };
                 let new = row(layout, mapping, new)?;
                 visit(mapping.table, RowChange::Insert { new })
             }
             Message::Update { relation, old, new } => {
-                let Some(mapping) = self.mapping(*relation) else { return Ok(()) };
-                let old = old.as_ref().map(|old| old_row(layout, mapping, old)).transpose()?;
+                let Some(mapping) = self.mapping(*relation) else {
+                    return Ok(());
+                };
+                let old = old
+                    .as_ref()
+                    .map(|old| old_row(layout, mapping, old))
+                    .transpose()?;
                 let mut new = cells(layout, mapping, new)?;
                 if let Some(old) = &old {
                     // A key column that is stored out of line comes with the old row only.
-                    let identity = layout.tables.get(mapping.table).map(|t| t.identity.as_slice());
+                    let identity = layout
+                        .tables
+                        .get(mapping.table)
+                        .map(|t| t.identity.as_slice());
                     for column in identity.unwrap_or(&[]) {
                         if let (Some(new), Some(old)) = (new.get_mut(*column), old.get(*column)) {
                             new.get_or_insert_with(|| old.clone());
@@ -130,7 +152,9 @@ impl Relations {
                 visit(mapping.table, RowChange::Update { old, new })
             }
             Message::Delete { relation, old } => {
-                let Some(mapping) = self.mapping(*relation) else { return Ok(()) };
+                let Some(mapping) = self.mapping(*relation) else {
+                    return Ok(());
+                };
                 let old = old_row(layout, mapping, old)?;
                 visit(mapping.table, RowChange::Delete { old })
             }
@@ -161,9 +185,13 @@ fn stop_users(engine: &mut Engine, table: usize, column: Option<usize>, why: &st
     let layout = engine.layout();
     let mut views: Vec<usize> = Vec::new();
     for (index, view) in layout.views.iter().enumerate() {
-        let uses = view.inputs.iter().zip(&view.relevant).any(|(input, relevant)| {
-            input.table == table && column.is_none_or(|column| relevant.contains(&column))
-        });
+        let uses = view
+            .inputs
+            .iter()
+            .zip(&view.relevant)
+            .any(|(input, relevant)| {
+                input.table == table && column.is_none_or(|column| relevant.contains(&column))
+            });
         if uses {
             views.push(index);
         }
@@ -176,21 +204,16 @@ fn stop_users(engine: &mut Engine, table: usize, column: Option<usize>, why: &st
     }
 }
 
-fn old_row(
-    layout: &Layout,
-    mapping: &Mapping,
-    old: &Old<'_>,
-) -> Result<Row, super::PipelineError> {
+fn old_row(layout: &Layout, mapping: &Mapping, old: &Old<'_>) -> Result<Row, super::PipelineError> {
     let (Old::Key(tuple) | Old::Full(tuple)) = old;
     row(layout, mapping, tuple)
 }
 
-fn row(
-    layout: &Layout,
-    mapping: &Mapping,
-    tuple: &Tuple<'_>,
-) -> Result<Row, super::PipelineError> {
-    Ok(cells(layout, mapping, tuple)?.into_iter().map(|v| v.unwrap_or(Value::Null)).collect())
+fn row(layout: &Layout, mapping: &Mapping, tuple: &Tuple<'_>) -> Result<Row, super::PipelineError> {
+    Ok(cells(layout, mapping, tuple)?
+        .into_iter()
+        .map(|v| v.unwrap_or(Value::Null))
+        .collect())
 }
 
 /// The captured columns of a tuple; `None` is "unchanged", and a column that a stopped view would
@@ -200,7 +223,9 @@ fn cells(
     mapping: &Mapping,
     tuple: &Tuple<'_>,
 ) -> Result<Vec<Option<Value>>, super::PipelineError> {
-    let Some(table) = layout.tables.get(mapping.table) else { return Ok(Vec::new()) };
+    let Some(table) = layout.tables.get(mapping.table) else {
+        return Ok(Vec::new());
+    };
     let fail = |message: String| IngestError(message);
     if tuple.len() != mapping.cells.len() {
         return Err(fail(format!(
@@ -221,9 +246,9 @@ fn cells(
             Cell::Null => Some(Value::Null),
             Cell::Unchanged => None,
             Cell::Text(bytes) => {
-                let value = std::str::from_utf8(bytes).ok().and_then(|text| {
-                    Value::parse(&captured.ty, text).ok()
-                });
+                let value = std::str::from_utf8(bytes)
+                    .ok()
+                    .and_then(|text| Value::parse(&captured.ty, text).ok());
                 Some(value.ok_or_else(|| {
                     fail(format!(
                         "a value of column \"{}\" of \"{}\" cannot be read as its type",

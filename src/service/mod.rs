@@ -20,8 +20,8 @@ pub mod ingest;
 pub mod metrics;
 pub mod patience;
 pub mod pipeline;
-mod sessions;
 mod run;
+mod sessions;
 pub mod snapshot;
 pub mod writer;
 
@@ -72,7 +72,10 @@ impl PipelineError {
 
     #[must_use]
     pub fn refused(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::Refused { message: message.into(), remedy: remedy.into() }
+        Self::Refused {
+            message: message.into(),
+            remedy: remedy.into(),
+        }
     }
 
     /// Whether the same may succeed later without anybody's help.

@@ -81,10 +81,14 @@ impl Runner {
         engine: &EngineLoop,
         identity: &Identity,
     ) -> Result<Stream, PipelineError> {
-        let lineage = identity.system_identifier.parse().ok().map(|system_identifier| Lineage {
-            system_identifier,
-            timeline: identity.timeline,
-        });
+        let lineage = identity
+            .system_identifier
+            .parse()
+            .ok()
+            .map(|system_identifier| Lineage {
+                system_identifier,
+                timeline: identity.timeline,
+            });
         let from = engine.progress.confirmed();
         // The publication has the slot's name.
         let slot = &identity.slot;

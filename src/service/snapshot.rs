@@ -13,8 +13,8 @@
 //! Invariants: nothing is emitted to streams; the state counts as live only after every store has
 //! its mark; a crash before that starts the snapshot over, from `reset`.
 
-use super::board::{Board, StoreState};
 use super::PipelineError;
+use super::board::{Board, StoreState};
 use super::patience::Patience;
 use crate::source::SourceConfig;
 use crate::source::slot::ExportedSnapshot;
@@ -87,7 +87,11 @@ impl Snapshot {
         exported: &ExportedSnapshot,
         filled: Filled,
     ) -> Result<Filled, PipelineError> {
-        let Filled { mut engine, mut store, stores } = filled;
+        let Filled {
+            mut engine,
+            mut store,
+            stores,
+        } = filled;
         let layout = engine.shared_layout();
         let (chunks, mut received) = mpsc::channel::<(usize, CopyChunk)>(CHUNKS_MAX);
         let (source, catalog) = (self.source.clone(), self.catalog.clone());
@@ -95,9 +99,14 @@ impl Snapshot {
         let mut copies: JoinSet<Result<(), PipelineError>> = JoinSet::new();
         copies.spawn(async move {
             for (index, captured) in layout.tables.iter().enumerate() {
-                let Some(table) = catalog.by_oid(captured.oid) else { continue };
-                let columns: Vec<usize> =
-                    captured.columns.iter().map(|column| column.catalog).collect();
+                let Some(table) = catalog.by_oid(captured.oid) else {
+                    continue;
+                };
+                let columns: Vec<usize> = captured
+                    .columns
+                    .iter()
+                    .map(|column| column.catalog)
+                    .collect();
                 let (tx, mut rx) = mpsc::channel::<CopyChunk>(1);
                 let forward = async {
                     while let Some(chunk) = rx.recv().await {
@@ -143,7 +152,11 @@ impl Snapshot {
             }
         }
         let (engine, store) = load.await.map_err(PipelineError::task)??;
-        Ok(Filled { engine, store, stores })
+        Ok(Filled {
+            engine,
+            store,
+            stores,
+        })
     }
 
     /// Computes every view from the state and loads the stores with it.
@@ -153,7 +166,11 @@ impl Snapshot {
         filled: Filled,
         taken_at: i64,
     ) -> Result<Filled, PipelineError> {
-        let Filled { mut engine, store: mut local, stores } = filled;
+        let Filled {
+            mut engine,
+            store: mut local,
+            stores,
+        } = filled;
         let mut loaders: JoinSet<Result<(usize, AnyStore), PipelineError>> = JoinSet::new();
         let mut feeds = Vec::new();
         for (index, mut store) in stores.into_iter().enumerate() {
@@ -178,7 +195,9 @@ impl Snapshot {
             let mut pages = 0_u64;
             let send = |engine: &mut Engine| {
                 engine.take_parts().into_iter().all(|part| {
-                    feeds.get(part.store).is_none_or(|feed| feed.blocking_send(part).is_ok())
+                    feeds
+                        .get(part.store)
+                        .is_none_or(|feed| feed.blocking_send(part).is_ok())
                 })
             };
             'views: for view in 0..views {
@@ -213,7 +232,11 @@ impl Snapshot {
         stores.sort_by_key(|(index, _)| *index);
         let (engine, store) = emit.await.map_err(PipelineError::task)??;
         let stores = stores.into_iter().map(|(_, store)| store).collect();
-        Ok(Filled { engine, store, stores })
+        Ok(Filled {
+            engine,
+            store,
+            stores,
+        })
     }
 
     fn patience(&self, index: usize, name: &str) -> Patience {

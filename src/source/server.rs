@@ -127,9 +127,9 @@ pub async fn clock(client: &Client) -> Result<(Lsn, i64), SourceError> {
     let failed = |error| SourceError::query("read the server's clock", error);
     let row = client.query_one(CLOCK, &[]).await.map_err(failed)?;
     let lsn: String = row.try_get(1).map_err(failed)?;
-    let lsn = lsn.parse().map_err(|_not_an_lsn| {
-        SourceError::stop("cannot read the server's clock: odd LSN", "")
-    })?;
+    let lsn = lsn
+        .parse()
+        .map_err(|_not_an_lsn| SourceError::stop("cannot read the server's clock: odd LSN", ""))?;
     Ok((lsn, row.try_get(0).map_err(failed)?))
 }
 

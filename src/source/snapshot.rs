@@ -163,7 +163,9 @@ pub async fn query_rows(
     let mut reader = CopyReader::new(types);
     let mut rows = Vec::new();
     while let Some(piece) = stream.next().await {
-        reader.feed(&piece.map_err(failed)?, &mut rows).map_err(unreadable)?;
+        reader
+            .feed(&piece.map_err(failed)?, &mut rows)
+            .map_err(unreadable)?;
         rows.drain(..).for_each(&mut each);
     }
     reader.finish().map_err(unreadable)

@@ -16,11 +16,16 @@ pub(super) struct Overlay {
 
 impl Overlay {
     pub(super) fn get(&self, space: Space, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.spaces.get(space as usize)?.get(key).map(Option::as_deref)
+        self.spaces
+            .get(space as usize)?
+            .get(key)
+            .map(Option::as_deref)
     }
 
     pub(super) fn put(&mut self, space: Space, key: &[u8], value: Option<&[u8]>) {
-        let Some(entries) = self.spaces.get_mut(space as usize) else { return };
+        let Some(entries) = self.spaces.get_mut(space as usize) else {
+            return;
+        };
         self.bytes += value.map_or(0, <[u8]>::len);
         match entries.get_mut(key) {
             Some(entry) => *entry = value.map(<[u8]>::to_vec),
@@ -41,7 +46,9 @@ impl Overlay {
     ) -> impl Iterator<Item = (Space, btree_map::IntoIter<Vec<u8>, Option<Vec<u8>>>)> + use<> {
         self.bytes = 0;
         let spaces = std::mem::take(&mut self.spaces);
-        Space::ALL.into_iter().zip(spaces.map(IntoIterator::into_iter))
+        Space::ALL
+            .into_iter()
+            .zip(spaces.map(IntoIterator::into_iter))
     }
 
     /// Merges what is stored (in key order) with what is held, the latter winning.

@@ -28,8 +28,8 @@
 //! Loading: `reset`, then `load` in any number of idempotent chunks, then `set_mark`. Between them
 //! `mark` is `None`, so a crash leads back to `reset`.
 
-pub mod clickhouse;
 pub mod any;
+pub mod clickhouse;
 pub mod redis;
 
 #[cfg(test)]

@@ -70,7 +70,11 @@ impl Expected {
         match kind {
             TargetKind::Redis(target) => match target.expected(row) {
                 Ok(Some(action)) => {
-                    put(&mut self.contents, redis_key(&action), Content::Redis(action));
+                    put(
+                        &mut self.contents,
+                        redis_key(&action),
+                        Content::Redis(action),
+                    );
                 }
                 Ok(None) => {}
                 Err(_) => self.parked += 1,
@@ -94,7 +98,11 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn redis(&mut self, action: Action) {
-        put(&mut self.contents, redis_key(&action), Content::Redis(action));
+        put(
+            &mut self.contents,
+            redis_key(&action),
+            Content::Redis(action),
+        );
     }
 
     pub(super) fn clickhouse(
@@ -123,16 +131,24 @@ fn clickhouse_key(target: &clickhouse::Target, view: &View, texts: &[Option<Stri
         .map(|(column, text)| (column.name.as_str(), text.as_deref()))
         .collect();
     let part = |name: &str| {
-        shown.iter().find(|(shown, _)| *shown == name).map(|(name, text)| {
-            format!("{name}={}", text.unwrap_or("NULL"))
-        })
+        shown
+            .iter()
+            .find(|(shown, _)| *shown == name)
+            .map(|(name, text)| format!("{name}={}", text.unwrap_or("NULL")))
     };
-    let names = view.key.iter().filter_map(|column| view.columns.get(*column));
+    let names = view
+        .key
+        .iter()
+        .filter_map(|column| view.columns.get(*column));
     let parts: Option<Vec<String>> = names.map(|column| part(&column.name)).collect();
     match parts {
         Some(parts) if !parts.is_empty() => parts.join(" "),
         Some(_) => "the only row".to_owned(),
-        None => shown.iter().filter_map(|(name, _)| part(name)).collect::<Vec<_>>().join(" "),
+        None => shown
+            .iter()
+            .filter_map(|(name, _)| part(name))
+            .collect::<Vec<_>>()
+            .join(" "),
     }
 }
 
@@ -191,8 +207,11 @@ pub(super) fn compare(kind: &TargetKind, expected: Expected, held: Held) -> Diff
     for (key, wanted) in expected.contents {
         let found = held.remove(&key);
         if !same(Some(&wanted), found.as_ref()) {
-            let difference =
-                Difference { key: key.clone(), expected: Some(wanted), held: found };
+            let difference = Difference {
+                key: key.clone(),
+                expected: Some(wanted),
+                held: found,
+            };
             differences.insert(key, difference);
         }
     }
@@ -202,8 +221,14 @@ pub(super) fn compare(kind: &TargetKind, expected: Expected, held: Held) -> Diff
             _ => false,
         };
         if !remains {
-            differences
-                .insert(key.clone(), Difference { key, expected: None, held: Some(found) });
+            differences.insert(
+                key.clone(),
+                Difference {
+                    key,
+                    expected: None,
+                    held: Some(found),
+                },
+            );
         }
     }
     Differences(differences)

@@ -96,7 +96,10 @@ impl Engine {
             if old == new {
                 return Ok(());
             }
-            let same_key = layout.key.iter().all(|column| old.get(*column) == new.get(*column));
+            let same_key = layout
+                .key
+                .iter()
+                .all(|column| old.get(*column) == new.get(*column));
             if !same_key {
                 // A row with another key is another row: one goes, one comes.
                 self.emit(
@@ -174,7 +177,9 @@ impl Engine {
             return Ok(None);
         }
         let layout = Arc::clone(&self.layout);
-        let Some(plan) = group_plan(&layout, view) else { return Ok(None) };
+        let Some(plan) = group_plan(&layout, view) else {
+            return Ok(None);
+        };
         let mut key = group_prefix(view);
         for (value, expr) in by.iter().zip(plan.by).take(plan.by_key) {
             value::key::encode_key_typed(
@@ -230,8 +235,7 @@ impl Engine {
         view: usize,
     ) -> Result<(), EngineError> {
         let layout = Arc::clone(&self.layout);
-        if group_plan(&layout, view).is_some_and(|plan| plan.by.is_empty())
-        {
+        if group_plan(&layout, view).is_some_and(|plan| plan.by.is_empty()) {
             self.touch(state, view, Vec::new())?;
         }
         Ok(())
@@ -252,7 +256,9 @@ impl Engine {
         self.touched_by_key.clear();
         let layout = Arc::clone(&self.layout);
         for touched in std::mem::take(&mut self.touched) {
-            let Some(plan) = group_plan(&layout, touched.view) else { continue };
+            let Some(plan) = group_plan(&layout, touched.view) else {
+                continue;
+            };
             let after = if touched.group.members > 0 || plan.by.is_empty() {
                 match touched.group.output(plan.aggregates, plan.output) {
                     Ok(row) => Some(row),
@@ -302,9 +308,17 @@ struct GroupPlan<'a> {
 
 fn group_plan(layout: &Layout, view: usize) -> Option<GroupPlan<'_>> {
     match &layout.views.get(view)?.kind {
-        ViewKind::Groups { by, by_key, aggregates, output } => {
-            Some(GroupPlan { by, by_key: *by_key, aggregates, output })
-        }
+        ViewKind::Groups {
+            by,
+            by_key,
+            aggregates,
+            output,
+        } => Some(GroupPlan {
+            by,
+            by_key: *by_key,
+            aggregates,
+            output,
+        }),
         ViewKind::Rows { .. } => None,
     }
 }

@@ -77,7 +77,11 @@ impl Sum {
         if *of_scale == 0 {
             self.scales.remove(&scale);
         }
-        if sign < 0 { self.total.sub_assign(&number) } else { self.total.add_assign(&number) }
+        if sign < 0 {
+            self.total.sub_assign(&number)
+        } else {
+            self.total.add_assign(&number)
+        }
     }
 
     /// The sum as PostgreSQL's numeric shows it. Only called where `count` is not zero.

@@ -236,7 +236,8 @@ impl Engine {
         let unfit =
             |what: &str| EngineError::Inconsistent(format!("{what} in \"{}\"", layout.qualified()));
         let identity = |row: &Row| {
-            rows::key_of(layout, row, &layout.identity).ok_or_else(|| unfit("a change without its key"))
+            rows::key_of(layout, row, &layout.identity)
+                .ok_or_else(|| unfit("a change without its key"))
         };
         match change {
             RowChange::Insert { new } => {
@@ -493,7 +494,9 @@ impl Engine {
 
     /// The keys by which rows join, or joined, the changed row in the role of `input`.
     fn changed_keys(&self, view: usize, input: usize, overlay: Overlay<'_>) -> Vec<Vec<u8>> {
-        let Some((table, access)) = self.input_access(view, input) else { return Vec::new() };
+        let Some((table, access)) = self.input_access(view, input) else {
+            return Vec::new();
+        };
         let mut keys: Vec<Vec<u8>> = [overlay.old, overlay.new]
             .into_iter()
             .flatten()

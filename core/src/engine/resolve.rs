@@ -131,8 +131,9 @@ fn fetch(
 ) -> Result<Option<Row>, StateError> {
     if let Some(overlay) = overlay.filter(|overlay| overlay.table == index) {
         let columns = table.access_columns(access);
-        let has_key =
-            |row: &Row| rows::key_of(table, row, columns).is_some_and(|found| found.as_slice() == key);
+        let has_key = |row: &Row| {
+            rows::key_of(table, row, columns).is_some_and(|found| found.as_slice() == key)
+        };
         if let Some(old) = overlay.old.filter(|row| has_key(row)) {
             return Ok(Some(old.clone()));
         }

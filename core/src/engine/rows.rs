@@ -47,11 +47,7 @@ pub(super) fn parent_key(edge: &Edge, row: &Row) -> Result<Option<Vec<u8>>, Eval
         if value.is_null() {
             return Ok(None);
         }
-        value::key::encode_key_typed(
-            slice::from_ref(&value),
-            slice::from_ref(&expr.ty),
-            &mut key,
-        );
+        value::key::encode_key_typed(slice::from_ref(&value), slice::from_ref(&expr.ty), &mut key);
     }
     Ok(Some(key))
 }

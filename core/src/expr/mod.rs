@@ -198,13 +198,3 @@ impl Expr {
         }
     }
 }
-
-/// STUB until eval lands.
-pub trait Env {
-    fn column(&self, column: ColumnRef) -> &Value;
-}
-pub type EvalError = crate::value::ValueError;
-impl Expr {
-    /// STUB
-    pub fn eval(&self, _env: &impl Env) -> Result<Value, EvalError> { unreachable!() }
-}

@@ -7,7 +7,9 @@ use crate::config::{Environment, Pipeline};
 
 #[test]
 fn check_says_what_the_golden_files_say() {
-    let write = Environment::Process.get("WALVIEW_GOLDEN").is_ok_and(|word| word == "write");
+    let write = Environment::Process
+        .get("WALVIEW_GOLDEN")
+        .is_ok_and(|word| word == "write");
     let mut different = Vec::new();
     for file in yaml_files(&root().join("src/config/tests/golden")) {
         let name = file.file_name().unwrap();
@@ -21,7 +23,11 @@ fn check_says_what_the_golden_files_say() {
             }
             Err(problems) => problems.with_excerpts(),
         };
-        assert!(!said.contains("hunter2"), "{}: a secret is shown:\n{said}", file.display());
+        assert!(
+            !said.contains("hunter2"),
+            "{}: a secret is shown:\n{said}",
+            file.display()
+        );
         let expected = file.with_extension("txt");
         if write {
             std::fs::write(&expected, &said).unwrap();
