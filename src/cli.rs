@@ -161,9 +161,9 @@ pub struct DemoArgs {
     #[arg(value_name = "DOMAIN", value_enum, default_value_t = Domain::Betting)]
     pub domain: Domain,
 
-    /// Transactions per second
+    /// Transactions per second; 0 is as many as the machine can do
     #[arg(long, value_name = "N", default_value_t = 200,
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+          value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub rate: u32,
 
     /// Stop the workload after this long (30s, 5m), compare everything and exit; without it, until

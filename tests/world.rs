@@ -11,7 +11,8 @@ use walview::demo::servers::TempHome;
 use walview::demo::servers::clickhouse::ClickHouse;
 use walview::demo::servers::postgres::{Db, Postgres, Settings};
 use walview::demo::servers::redis::{Persistence, Redis};
-use walview::demo::servers::service::{Options, Service, Status, parse_lsn};
+use walview::demo::servers::service::{Options, Service, parse_lsn};
+use walview::service::board::Status;
 use walview::demo::{PIPELINE, Seed, migrate, seed};
 
 /// Three servers and a load for each test: more of them at once are slower, not faster.

@@ -301,6 +301,8 @@ fn column(row: &[String]) -> Column {
         _ => Collation::Deterministic,
     };
     Column {
+        type_oid: 0,
+        type_modifier: -1,
         name: row[2].clone(),
         attnum: row[1].parse().unwrap(),
         ty,

@@ -4,8 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use super::latency::Percentiles;
-use super::servers::Status;
-use super::servers::service::ProcessStatus;
+use crate::service::board::{ProcessStatus, Status};
 use super::workload::Totals;
 
 /// One line. A reader that went away (`| head`) is no reason to stop in the middle.
@@ -75,7 +74,7 @@ impl Run {
         &self,
         workload: Totals,
         redis: Option<Percentiles>,
-        process: ProcessStatus,
+        process: &ProcessStatus,
     ) -> String {
         let seconds = self.seconds.as_secs_f64().max(0.001);
         let none = || "nothing measured".to_owned();
