@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use super::latency::Percentiles;
-use crate::service::board::{ProcessStatus, Status};
 use super::workload::Totals;
+use crate::service::board::{ProcessStatus, Status};
 
 /// One line. A reader that went away (`| head`) is no reason to stop in the middle.
 pub(super) fn say(line: &str) {

@@ -5,8 +5,8 @@ use super::lower::{Lower, Lowered, Refused, start_of};
 use super::lower_atom::{date_time_field, is_array_agg, is_condition, start_span};
 use crate::diagnostic::Place;
 use sqlparser::ast::{
-    self as sql, BinaryOperator, CastKind, CeilFloorKind, DateTimeField, Expr,
-    TrimWhereField, UnaryOperator,
+    self as sql, BinaryOperator, CastKind, CeilFloorKind, DateTimeField, Expr, TrimWhereField,
+    UnaryOperator,
 };
 
 /// Levels of one expression. Lists of AND and OR count as one level.

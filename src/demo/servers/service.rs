@@ -125,9 +125,10 @@ impl Service {
         self.until(&format!("at {}", format_lsn(lsn)), limit, |status| {
             status.state == Phase::Live
                 && !status.stores.is_empty()
-                && status.stores.iter().all(|store| {
-                    parse_lsn(&store.lsn).is_some_and(|held| held >= lsn)
-                })
+                && status
+                    .stores
+                    .iter()
+                    .all(|store| parse_lsn(&store.lsn).is_some_and(|held| held >= lsn))
         })
         .await
     }

@@ -80,6 +80,7 @@ fn view() -> View {
             column("n", Type::Int8, false),
         ],
         key: vec![0],
+        key_hint: String::new(),
     }
 }
 
