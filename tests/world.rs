@@ -11,8 +11,9 @@ use walview::demo::servers::TempHome;
 use walview::demo::servers::clickhouse::ClickHouse;
 use walview::demo::servers::postgres::{Db, Postgres, Settings};
 use walview::demo::servers::redis::{Persistence, Redis};
-use walview::demo::servers::service::{Options, Service, Status, parse_lsn};
+use walview::demo::servers::service::{Options, Service, parse_lsn};
 use walview::demo::{PIPELINE, Seed, migrate, seed};
+use walview::service::board::Status;
 
 /// Three servers and a load for each test: more of them at once are slower, not faster.
 static WORLDS: Semaphore = Semaphore::const_new(2);

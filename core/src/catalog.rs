@@ -55,6 +55,9 @@ pub struct Column {
     pub name: String,
     pub attnum: i16,
     pub ty: Type,
+    /// `pg_attribute.atttypid` and `atttypmod`: what a Relation message must say again.
+    pub type_oid: u32,
+    pub type_modifier: i32,
     pub not_null: bool,
     pub collation: Collation,
     /// `GENERATED ALWAYS AS (…) STORED`: not sent by pgoutput before PostgreSQL 18.

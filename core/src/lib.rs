@@ -14,7 +14,10 @@
 
 pub mod catalog;
 pub mod diagnostic;
+pub mod engine;
 pub mod expr;
+pub mod outbox;
+pub mod pgoutput;
 pub mod plan;
 pub mod position;
 pub mod sql;

@@ -3,6 +3,12 @@
 //! One `Value` holds what one column of one row holds. Everything that reads or prints values
 //! (pgoutput text, COPY text, literals in SQL, Redis, `ClickHouse`) goes through this module, so
 //! that a snapshot and the stream give the same bytes.
+//!
+//! ```text
+//!  pgoutput, COPY, SQL literal ── text::parse ──► Value ──┬─ text::write_text ──► psql's text
+//!                                                         ├─ row  ──► state, outbox (exact)
+//!                                                         └─ key  ──► ordered keys (by equality)
+//! ```
 
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
@@ -48,7 +54,10 @@ pub enum Type {
 /// A value. Which variant stands for which type: `Int` for int2, int4 and int8; `Text` for text,
 /// varchar, char (with its padding), enum labels, json, jsonb (PostgreSQL's text of it) and
 /// `Type::Other`.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// `==` is *identity*: would a reader see the same? 1.5 and 1.50 differ, -0 and 0 differ, NaN is
+/// NaN. What SQL calls equal is [`Value::compare`].
+#[derive(Clone, Debug)]
 pub enum Value {
     Null,
     Bool(bool),
@@ -81,5 +90,56 @@ pub struct Interval {
 /// The columns of a row or a result, in the order of its plan.
 pub type Row = Vec<Value>;
 
-pub use numeric::Numeric;
+pub mod datetime;
+mod error;
+mod float;
+mod interval;
+pub mod json;
+pub mod key;
 mod numeric;
+mod order;
+pub mod row;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{SqlState, ValueError};
+pub use numeric::Numeric;
+pub use text::{hex_into, uuid_into};
+pub(crate) use text::{int_range, pad};
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Int(a), Self::Int(b))
+            | (Self::Time(a), Self::Time(b))
+            | (Self::Timestamp(a), Self::Timestamp(b))
+            | (Self::TimestampTz(a), Self::TimestampTz(b)) => a == b,
+            (Self::Numeric(a), Self::Numeric(b)) => a == b,
+            (Self::Float4(a), Self::Float4(b)) => {
+                a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+            }
+            (Self::Float8(a), Self::Float8(b)) => {
+                a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+            }
+            (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Bytea(a), Self::Bytea(b)) => a == b,
+            (Self::Date(a), Self::Date(b)) => a == b,
+            (Self::Interval(a), Self::Interval(b)) => a == b,
+            (Self::Uuid(a), Self::Uuid(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Value {}
+
+impl Value {
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+}

@@ -1,0 +1,131 @@
+//! The SQL of a target: its table of rows, its exact view, and the reading side of verify.
+
+use super::types::ChType;
+use super::{Column, Target};
+use std::fmt::Write as _;
+
+/// An identifier between backticks. `ClickHouse` reads `\` in them as in strings.
+#[must_use]
+pub fn quote(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+/// A string literal.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// The database that holds the rows behind the views of `database`.
+#[must_use]
+pub fn rows_database(database: &str) -> String {
+    format!("{database}_rows")
+}
+
+/// The names of walview's own columns, in the order in which they stand after the view's.
+pub const META_COLUMNS: [&str; 3] = ["_version", "_deleted", "_committed_at"];
+
+impl Target {
+    /// `<database>_rows`.`<table>`, quoted.
+    #[must_use]
+    pub fn rows_name(&self, database: &str) -> String {
+        format!("{}.{}", quote(&rows_database(database)), quote(&self.table))
+    }
+
+    /// `<database>`.`<table>`, quoted: the exact view.
+    #[must_use]
+    pub fn view_name(&self, database: &str) -> String {
+        format!("{}.{}", quote(database), quote(&self.table))
+    }
+
+    /// `CREATE TABLE` of the rows. `comment` marks the table as walview's.
+    #[must_use]
+    pub fn create_rows(&self, database: &str, comment: &str) -> String {
+        let mut sql = format!("CREATE TABLE {} (", self.rows_name(database));
+        for column in &self.columns {
+            write!(sql, "{} {}, ", quote(&column.name), column.sql_type()).ok();
+        }
+        sql.push_str("`_version` UInt128, `_deleted` UInt8, `_committed_at` DateTime64(6, 'UTC'))");
+        sql.push_str(" ENGINE = ReplacingMergeTree(`_version`, `_deleted`)");
+        if let Some(partition) = &self.partition_by {
+            write!(sql, " PARTITION BY {partition}").ok();
+        }
+        let order: Vec<String> = self
+            .order_columns()
+            .map(|column| quote(&column.name))
+            .collect();
+        write!(
+            sql,
+            " ORDER BY ({}) COMMENT {}",
+            order.join(", "),
+            literal(comment)
+        )
+        .ok();
+        sql
+    }
+
+    /// `CREATE OR REPLACE VIEW` of the exact view. `definer`: readers need no rights on the rows.
+    #[must_use]
+    pub fn create_view(&self, database: &str, comment: &str, definer: bool) -> String {
+        let security = if definer {
+            " DEFINER = CURRENT_USER SQL SECURITY DEFINER"
+        } else {
+            ""
+        };
+        let shown: Vec<String> = self.shown().map(|column| quote(&column.name)).collect();
+        format!(
+            "CREATE OR REPLACE VIEW {}{security} AS SELECT {} FROM {} FINAL WHERE `_deleted` = 0 \
+             COMMENT {}",
+            self.view_name(database),
+            shown.join(", "),
+            self.rows_name(database),
+            literal(comment),
+        )
+    }
+
+    /// The head of an insert of Arrow batches, whose columns are [`Target::columns`] and
+    /// [`META_COLUMNS`].
+    #[must_use]
+    pub fn insert_arrow(&self, database: &str) -> String {
+        let columns: Vec<String> = self
+            .columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .chain(META_COLUMNS)
+            .map(quote)
+            .collect();
+        format!(
+            "INSERT INTO {} ({}) FORMAT ArrowStream",
+            self.rows_name(database),
+            columns.join(", ")
+        )
+    }
+
+    /// Selects the exact view as texts in the form of [`Target::expected`], NULL as NULL.
+    #[must_use]
+    pub fn select_text(&self, database: &str) -> String {
+        let shown: Vec<String> = self.shown().map(text_expression).collect();
+        format!(
+            "SELECT {} FROM {}",
+            shown.join(", "),
+            self.view_name(database)
+        )
+    }
+}
+
+/// Floats as their bits and strings as hex, because neither has one text for one value (JSON has no
+/// NaN, and a `String` may hold any bytes).
+fn text_expression(column: &Column) -> String {
+    let name = quote(&column.name);
+    match column.ty {
+        ChType::Float32 => format!("toString(reinterpretAsUInt32({name}))"),
+        ChType::Float64 => format!("toString(reinterpretAsUInt64({name}))"),
+        ChType::String | ChType::LowCardinality => format!("hex({name})"),
+        ChType::Date32 => format!("toString(toInt32({name}))"),
+        ChType::DateTime64 => format!("toString(toUnixTimestamp64Micro({name}))"),
+        ChType::Bool => format!("toString(toUInt8({name}))"),
+        ChType::Int16 | ChType::Int32 | ChType::Int64 | ChType::Decimal(..) | ChType::Uuid => {
+            format!("toString({name})")
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! `ClickHouse` targets: versioned rows behind an exact view.
+//!
+//! ```text
+//!  Spec ── bind(view) ──► Target ── render(change) ──► Op … ── encode ──► outbox ──► Arrow batch
+//! ```
+//!
+//! Invariants:
+//! - the sorting key contains a key of the result and is never NULL, so one result row is one row
+//!   of the table after merging; partitions follow from the sorting key, so its versions meet;
+//! - a row has version 2·ordinal+1 and a tombstone 2·ordinal of its position: where a row moves to
+//!   another sorting key and back within one commit, the later version wins, and a row wins over
+//!   its own tombstone.
+
+mod ddl;
+mod op;
+mod types;
+
+pub use ddl::{META_COLUMNS, literal, quote, rows_database};
+pub use op::{Op, OpRef};
+pub use types::{Cell, ChType};
+
+use super::codec::{CodecError, Reader};
+use super::{Change, Columns, Commit, Field, RenderError, same_fields, value_of};
+use crate::plan::View;
+use crate::position::Position;
+use crate::value::{Type, Value};
+use std::fmt::Write as _;
+
+/// A `ClickHouse` target as the pipeline file says it, names not yet looked up in the view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// The name of the exact view.
+    pub table: String,
+    /// Sorting key: result columns.
+    pub order_by: Vec<String>,
+    /// A `ClickHouse` expression over `order_by` columns.
+    pub partition_by: Option<String>,
+    /// Column to `ClickHouse` type, where the default is not wanted.
+    pub types: Vec<(String, String)>,
+    /// Columns shown, in order; `None` is all.
+    pub fields: Option<Vec<String>>,
+}
+
+/// A `ClickHouse` target bound to its view.
+#[derive(Clone, Debug)]
+pub struct Target {
+    view: String,
+    table: String,
+    columns: Vec<Column>,
+    /// The sorting key, as indexes into `columns`.
+    order: Vec<usize>,
+    partition_by: Option<String>,
+    /// The same columns as `columns`, as the view has them.
+    fields: Vec<Field>,
+    fingerprint: u32,
+    needs_old: bool,
+}
+
+/// A column of the table of rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    pub ty: ChType,
+    pub nullable: bool,
+    /// Whether it is part of the sorting key.
+    pub ordered: bool,
+    /// Whether the exact view shows it: a sorting column may stand behind it only.
+    pub shown: bool,
+}
+
+impl Column {
+    #[must_use]
+    pub fn sql_type(&self) -> String {
+        match (self.nullable, self.ty) {
+            (false, ty) => ty.to_string(),
+            (true, ChType::LowCardinality) => "LowCardinality(Nullable(String))".to_owned(),
+            (true, ty) => format!("Nullable({ty})"),
+        }
+    }
+}
+
+impl Target {
+    /// # Errors
+    /// Everything that is wrong with the target, one sentence each.
+    pub fn bind(spec: &Spec, view: &View) -> Result<Self, Vec<String>> {
+        let mut columns = Columns::new(view);
+        check_name(&spec.table, &mut columns.errors);
+        let mut fields = columns.shown(spec.fields.as_deref());
+        let shown = fields.len();
+        let order = bind_order(spec, &mut fields, &mut columns);
+        check_partition(spec, &mut columns.errors);
+        for (name, _) in &spec.types {
+            if fields.iter().all(|field| field.name != *name) {
+                columns.errors.push(format!(
+                    "\"types\" names column \"{name}\", which the table does not have"
+                ));
+            }
+        }
+        let mut table = Vec::with_capacity(fields.len());
+        for (index, field) in fields.iter().enumerate() {
+            if META_COLUMNS.contains(&field.name.as_str()) {
+                columns.errors.push(format!(
+                    "column \"{}\" has the name of one of walview's own; rename it with AS",
+                    field.name
+                ));
+            }
+            let ty = match spec.types.iter().find(|(name, _)| *name == field.name) {
+                Some((_, text)) => ChType::overridden(text, &field.ty, &field.name),
+                None => ChType::default_for(&field.ty, &field.name),
+            };
+            match ty {
+                Ok(ty) => table.push(Column {
+                    name: field.name.clone(),
+                    ty,
+                    nullable: field.nullable,
+                    ordered: order.contains(&index),
+                    shown: index < shown,
+                }),
+                Err(error) => columns.errors.push(error),
+            }
+        }
+        let needs_old = order
+            .iter()
+            .filter_map(|index| fields.get(*index))
+            .any(|field| {
+                !view.key.contains(&field.index)
+                    || matches!(
+                        field.ty,
+                        Type::Numeric(None)
+                            | Type::Float4
+                            | Type::Float8
+                            | Type::Char(_)
+                            | Type::Interval
+                    )
+            });
+        let target = Self {
+            view: view.name.clone(),
+            table: spec.table.clone(),
+            fingerprint: fingerprint(&table, &order),
+            columns: table,
+            order,
+            partition_by: spec.partition_by.clone(),
+            fields,
+            needs_old,
+        };
+        columns.done(Some(target))
+    }
+
+    /// The pipeline's name of the view that it shows.
+    #[must_use]
+    pub fn view(&self) -> &str {
+        &self.view
+    }
+
+    /// The name of the exact view, and of the table of rows in its own database.
+    #[must_use]
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// The columns of the table of rows, without walview's own.
+    #[must_use]
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// The sorting key, in its order.
+    pub fn order_columns(&self) -> impl Iterator<Item = &Column> {
+        self.order
+            .iter()
+            .filter_map(|index| self.columns.get(*index))
+    }
+
+    /// The columns that the exact view shows, in its order.
+    pub fn shown(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().filter(|column| column.shown)
+    }
+
+    /// Differs between targets whose operations have different values.
+    #[must_use]
+    pub fn fingerprint(&self) -> u32 {
+        self.fingerprint
+    }
+
+    /// Whether the row before an update or a delete must be given whole: the sorting key holds more
+    /// than the result's key.
+    #[must_use]
+    pub fn needs_old(&self) -> bool {
+        self.needs_old
+    }
+
+    /// What the store must do for one change of the result, appended to `out`.
+    ///
+    /// # Errors
+    /// Where the new row does not fit. What the old row held is removed then, too.
+    pub fn render(
+        &self,
+        target: u16,
+        change: &Change<'_>,
+        at: Position,
+        commit: &Commit,
+        out: &mut Vec<Op>,
+    ) -> Result<(), RenderError> {
+        if let (Some(old), Some(new)) = (change.old, change.new)
+            && same_fields(&self.fields, old, new)
+        {
+            return Ok(());
+        }
+        let op = |deleted, key, rest| Op {
+            target,
+            schema: self.fingerprint,
+            version: at.version(deleted),
+            deleted,
+            committed_at: commit.committed_at,
+            key,
+            rest,
+        };
+        // A row that could not be rendered was parked and holds nothing.
+        let old = change.old.filter(|row| self.encode_rest(row).is_ok());
+        let old = old.and_then(|row| self.encode_key(row).ok());
+        let new = change
+            .new
+            .map(|row| Ok((self.encode_key(row)?, self.encode_rest(row)?)))
+            .transpose();
+        if let Some(key) = old
+            && !matches!(&new, Ok(Some((new_key, _))) if *new_key == key)
+        {
+            out.push(op(true, key, Vec::new()));
+        }
+        if let Some((key, rest)) = new? {
+            out.push(op(false, key, rest));
+        }
+        Ok(())
+    }
+
+    /// A result row as [`Target::select_text`] reads it back.
+    ///
+    /// # Errors
+    /// Where the row does not fit: it is parked.
+    pub fn expected(&self, row: &[Value]) -> Result<Vec<Option<String>>, RenderError> {
+        let mut bytes = Vec::new();
+        let mut texts = Vec::with_capacity(self.columns.len());
+        for (column, field) in self.columns.iter().zip(&self.fields) {
+            bytes.clear();
+            self.put(column, field, row, &mut bytes)?;
+            let cell =
+                column
+                    .ty
+                    .read(&mut Reader::new(&bytes))
+                    .map_err(|_| RenderError::Unfit {
+                        column: field.name.clone(),
+                        why: "it cannot be read back",
+                    })?;
+            if column.shown {
+                texts.push(text_of(cell, column.ty));
+            }
+        }
+        Ok(texts)
+    }
+
+    /// The values of an operation, in the order of [`Target::columns`]; `None` for the columns that
+    /// a tombstone does not have.
+    ///
+    /// # Errors
+    /// Where the operation was encoded for other columns, or its bytes are damaged.
+    pub fn cells<'a>(
+        &self,
+        op: &OpRef<'a>,
+        mut put: impl FnMut(usize, Option<Cell<'a>>),
+    ) -> Result<(), CodecError> {
+        if op.schema != self.fingerprint {
+            return Err(CodecError {
+                what: "rows of an earlier definition of the view",
+            });
+        }
+        let mut key = Reader::new(op.key);
+        for index in &self.order {
+            if let Some(column) = self.columns.get(*index) {
+                put(*index, Some(column.ty.read(&mut key)?));
+            }
+        }
+        let mut rest = Reader::new(op.rest);
+        for (index, column) in self.columns.iter().enumerate().filter(|(_, c)| !c.ordered) {
+            let cell = if op.deleted {
+                None
+            } else {
+                Some(column.ty.read(&mut rest)?)
+            };
+            put(index, cell);
+        }
+        if key.is_empty() && rest.is_empty() {
+            Ok(())
+        } else {
+            Err(CodecError {
+                what: "a damaged row",
+            })
+        }
+    }
+
+    fn encode_key(&self, row: &[Value]) -> Result<Vec<u8>, RenderError> {
+        let mut bytes = Vec::with_capacity(12 * self.order.len());
+        for index in &self.order {
+            if let (Some(column), Some(field)) = (self.columns.get(*index), self.fields.get(*index))
+            {
+                self.put(column, field, row, &mut bytes)?;
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn encode_rest(&self, row: &[Value]) -> Result<Vec<u8>, RenderError> {
+        let mut bytes = Vec::with_capacity(16 * self.columns.len());
+        for (column, field) in self
+            .columns
+            .iter()
+            .zip(&self.fields)
+            .filter(|(c, _)| !c.ordered)
+        {
+            self.put(column, field, row, &mut bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    fn put(
+        &self,
+        column: &Column,
+        field: &Field,
+        row: &[Value],
+        out: &mut Vec<u8>,
+    ) -> Result<(), RenderError> {
+        let value = value_of(row, field);
+        if !column.nullable && matches!(value, Value::Null) {
+            return Err(RenderError::NullKey {
+                column: field.name.clone(),
+            });
+        }
+        column
+            .ty
+            .put(value, &field.ty, out)
+            .map_err(|why| RenderError::Unfit {
+                column: field.name.clone(),
+                why,
+            })
+    }
+}
+
+fn bind_order(spec: &Spec, fields: &mut Vec<Field>, columns: &mut Columns<'_>) -> Vec<usize> {
+    let mut order = Vec::new();
+    if spec.order_by.is_empty() {
+        columns.errors.push(
+            "\"order_by\" is empty; name the columns that identify a row, the most filtered first"
+                .to_owned(),
+        );
+    }
+    for name in &spec.order_by {
+        let Some(field) = columns.find(name, "\"order_by\"") else {
+            continue;
+        };
+        columns.must_not_be_null(&field, "\"order_by\"");
+        if matches!(field.ty, Type::Float4 | Type::Float8) {
+            columns.errors.push(format!(
+                "\"order_by\" uses column \"{name}\", a float, in which -0 equals 0 and NaN equals \
+                 nothing; cast it to numeric in the view"
+            ));
+        }
+        let index = fields
+            .iter()
+            .position(|known| known.name == *name)
+            .unwrap_or_else(|| {
+                fields.push(field);
+                fields.len() - 1
+            });
+        if order.contains(&index) {
+            columns
+                .errors
+                .push(format!("\"order_by\" names column \"{name}\" twice"));
+        } else {
+            order.push(index);
+        }
+    }
+    let used: Vec<&Field> = order
+        .iter()
+        .filter_map(|index| fields.get(*index))
+        .collect();
+    columns.must_hold_key(&used, "\"order_by\"", "add it at the end");
+    order
+}
+
+fn check_name(table: &str, errors: &mut Vec<String>) {
+    if table.is_empty() || table.chars().any(char::is_control) {
+        errors.push("\"table\" is empty or holds a control character; name the view".to_owned());
+    }
+    if table.starts_with("walview_") {
+        errors.push(format!(
+            "\"table\" is \"{table}\", and names that start with \"walview_\" are walview's own"
+        ));
+    }
+}
+
+/// Every identifier that is not called as a function must be a sorting column: what follows from
+/// the sorting key cannot tear two versions of a row apart.
+fn check_partition(spec: &Spec, errors: &mut Vec<String>) {
+    let Some(text) = &spec.partition_by else {
+        return;
+    };
+    let mut refuse = |what: &str| {
+        errors.push(format!(
+            "\"partition_by\" is {text}, {what}; it may call functions on columns of \"order_by\" \
+             ({}), like toYYYYMM(placed_at)",
+            spec.order_by.join(", ")
+        ));
+    };
+    let mut chars = text.chars().peekable();
+    let mut depth = 0_i32;
+    let mut uses_column = false;
+    while let Some(c) = chars.next() {
+        match c {
+            '(' => depth += 1,
+            ')' => {
+                depth -= 1;
+                if depth < 0 {
+                    return refuse("whose parentheses do not match");
+                }
+            }
+            c if c.is_ascii_alphabetic() || c == '_' => {
+                let mut name = String::from(c);
+                while let Some(next) =
+                    chars.next_if(|next| next.is_ascii_alphanumeric() || *next == '_')
+                {
+                    name.push(next);
+                }
+                while chars.next_if(|next| next.is_whitespace()).is_some() {}
+                if chars.peek() == Some(&'(') {
+                    continue;
+                }
+                if !spec.order_by.contains(&name) {
+                    return refuse(&format!(
+                        "which uses \"{name}\", not a column of \"order_by\""
+                    ));
+                }
+                uses_column = true;
+            }
+            c if c.is_ascii_digit() => {
+                while chars.next_if(char::is_ascii_digit).is_some() {}
+                if chars
+                    .peek()
+                    .is_some_and(|next| next.is_ascii_alphabetic() || *next == '_')
+                {
+                    return refuse("in which a number runs into a name");
+                }
+            }
+            ',' | '+' | '*' | '/' | '%' => {}
+            '-' if chars.peek() != Some(&'-') => {}
+            c if c.is_whitespace() => {}
+            c => return refuse(&format!("which holds {c:?}")),
+        }
+        // `/*` would start a comment.
+        if c == '/' && chars.peek() == Some(&'*') {
+            return refuse("which holds a comment");
+        }
+    }
+    if depth != 0 {
+        refuse("whose parentheses do not match");
+    } else if !uses_column {
+        refuse("which uses no column");
+    }
+}
+
+/// FNV-1a over what decides the bytes of an operation.
+fn fingerprint(columns: &[Column], order: &[usize]) -> u32 {
+    let mut text = format!("{order:?}");
+    for column in columns {
+        write!(text, "|{} {}", column.name, column.sql_type()).ok();
+    }
+    text.bytes().fold(0x811C_9DC5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+fn text_of(cell: Cell<'_>, ty: ChType) -> Option<String> {
+    Some(match cell {
+        Cell::Null => return None,
+        Cell::Bool(value) => u8::from(value).to_string(),
+        Cell::Int(value) => value.to_string(),
+        Cell::Float32(value) => value.to_bits().to_string(),
+        Cell::Float64(value) => value.to_bits().to_string(),
+        Cell::Decimal128(value) => decimal_text(&value.to_string(), ty),
+        Cell::Decimal256(bytes) => decimal_text(
+            &num_bigint::BigInt::from_signed_bytes_le(&bytes).to_string(),
+            ty,
+        ),
+        Cell::Bytes(bytes) => bytes.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02X}").ok();
+            text
+        }),
+        Cell::Uuid(bytes) => {
+            let digits = format!("{:032x}", u128::from_be_bytes(bytes));
+            let mut text = String::with_capacity(36);
+            for (index, digit) in digits.chars().enumerate() {
+                if matches!(index, 8 | 12 | 16 | 20) {
+                    text.push('-');
+                }
+                text.push(digit);
+            }
+            text
+        }
+    })
+}
+
+/// As `ClickHouse` prints it: without trailing zeros.
+fn decimal_text(digits: &str, ty: ChType) -> String {
+    let scale = match ty {
+        ChType::Decimal(_, scale) => usize::from(scale),
+        _ => 0,
+    };
+    let (sign, digits) = match digits.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", digits),
+    };
+    let padded = format!("{digits:0>width$}", width = scale + 1);
+    let (whole, fraction) = padded
+        .split_at_checked(padded.len() - scale)
+        .unwrap_or((padded.as_str(), ""));
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.is_empty() {
+        format!("{sign}{whole}")
+    } else {
+        format!("{sign}{whole}.{fraction}")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! The command line: arguments to a closed [`Command`], which `main` dispatches.
+//!
+//! Nothing here does anything. Commands of later versions are not listed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::output::{Format, Output};
+
+/// What the process tells its caller. Stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done, and all is well. `status`: every pipeline runs and is well. `verify`: equal.
+    Ok,
+    /// 1: errors in the files, the command failed, or `verify` and `demo` found differences.
+    /// `status`: degraded (something needs a look, the rest goes on).
+    Failed,
+    /// 2: the command line is wrong, or `verify` and `demo` could not tell. `status`: stopped.
+    CouldNotTell,
+}
+
+impl Exit {
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failed => 1,
+            Self::CouldNotTell => 2,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Keep the results of SQL views over PostgreSQL in Redis and ClickHouse, exactly.
+#[derive(Debug, Parser)]
+#[command(name = "walview", version, max_term_width = 100)]
+pub struct Cli {
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// What to log to standard error: error, warn, info, debug or trace, or a filter such as
+    /// "walview=debug,fjall=info" [default: RUST_LOG, or info]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log: Option<String>,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    #[must_use]
+    pub fn output(&self) -> Output {
+        Output {
+            format: if self.json {
+                Format::Json
+            } else {
+                Format::Human
+            },
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check pipeline files: YAML, SQL and targets; needs no server
+    Check(CheckArgs),
+    /// Snapshot what is new, then stream changes until SIGTERM
+    Run(RunArgs),
+    /// Say how running pipelines are; exits 0 well, 1 degraded, 2 stopped
+    Status(StatusArgs),
+    /// Compare what the stores hold with the SQL on PostgreSQL; exits 0 equal, 1 different,
+    /// 2 could not tell
+    Verify(VerifyArgs),
+    /// Forget local state, fill the stores from a new snapshot, then run
+    Rebuild(RebuildArgs),
+    /// Start throw-away servers with sample data and a pipeline that runs
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Pipeline files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Where a pipeline's local state lives: one folder under it for each pipeline.
+#[derive(Debug, Args)]
+pub struct StateArgs {
+    /// Folder for local state; each pipeline has its own inside
+    #[arg(long, value_name = "DIR", default_value = "walview-state")]
+    pub state: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Pipeline files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub state: StateArgs,
+
+    /// Address for /live, /ready, /status and /metrics; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7878")]
+    pub http: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// A pipeline file; all pipelines of the state folder where none is given
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Pipeline file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    /// Pipeline file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    #[command(flatten)]
+    pub state: StateArgs,
+
+    /// Address for /live, /ready, /status and /metrics; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7878")]
+    pub http: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Domain {
+    Betting,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Whose tables and views to show
+    #[arg(value_name = "DOMAIN", value_enum, default_value_t = Domain::Betting)]
+    pub domain: Domain,
+
+    /// Transactions per second; 0 is as many as the machine can do
+    #[arg(long, value_name = "N", default_value_t = 200,
+          value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub rate: u32,
+
+    /// Stop the workload after this long (30s, 5m), compare everything and exit; without it, until
+    /// Ctrl-C
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+}
+
+/// `500ms`, `30s`, `5m`, `2h`: a whole number and its unit.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.strip_prefix(digits).unwrap_or_default();
+    let factor = UNITS
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .map(|(_, factor)| *factor);
+    // `u64::parse` would take a "+".
+    let number = Some(digits).filter(|digits| digits.chars().all(|c| c.is_ascii_digit()));
+    factor
+        .zip(number.and_then(|digits| digits.parse::<u64>().ok()))
+        .and_then(|(factor, number)| number.checked_mul(factor))
+        .filter(|millis| *millis > 0)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "write a whole number and its unit: 500ms, 30s, 5m or 2h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("2h"), Ok(Duration::from_hours(2)));
+        for bad in [
+            "",
+            "s",
+            "30",
+            "0s",
+            "-1s",
+            "+1s",
+            "1.5s",
+            "30 s",
+            "30d",
+            "99999999999999999h",
+        ] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_demo_as_the_readme_has_it() {
+        let cli = Cli::try_parse_from([
+            "walview", "demo", "betting", "--rate", "500", "--for", "30s",
+        ]);
+        let Command::Demo(args) = cli.unwrap().command else {
+            unreachable!()
+        };
+        assert_eq!(
+            (args.rate, args.duration),
+            (500, Some(Duration::from_secs(30)))
+        );
+    }
+
+    #[test]
+    fn json_and_log_stand_anywhere() {
+        let cli = Cli::try_parse_from(["walview", "check", "a.yaml", "--json", "--log", "debug"]);
+        let cli = cli.unwrap();
+        assert!(cli.output().is_json());
+        assert_eq!(cli.log.as_deref(), Some("debug"));
+    }
+}

@@ -1,0 +1,473 @@
+//! The publication: which tables, columns and operations the server sends.
+//!
+//! Invariants:
+//! - a table whose UPDATE or DELETE would fail once it is published (no replica identity) is refused
+//!   before anything is touched, and a column list always holds the replica identity;
+//! - only a publication that Walview made is changed or dropped: it carries the comment
+//!   `walview:<pipeline>`. Any other is checked, and what it lacks is printed as SQL for its owner.
+
+use super::config::owner_mark;
+use super::error::{Kind, SourceError, quote_name, quote_text};
+use super::server::version;
+use std::collections::BTreeSet;
+use tokio_postgres::{Client, Row};
+
+/// A table that views use, and the columns that they use of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedTable {
+    pub schema: String,
+    pub name: String,
+    pub columns: Vec<String>,
+}
+
+/// What [`ensure`] found or did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ensured {
+    Created,
+    Altered,
+    /// It held everything already.
+    Unchanged,
+}
+
+/// The operations that views need, as `publish = '…'` writes them.
+const OPERATIONS: &str = "insert, update, delete, truncate";
+/// The first version with column lists and row filters.
+const VERSION_LISTS: i32 = 150_000;
+/// The first version that can publish generated columns.
+const VERSION_GENERATED: i32 = 180_000;
+
+/// Makes sure that publication `name` sends everything of `tables`.
+///
+/// # Errors
+/// A table cannot be published without breaking the application; or the publication lacks something
+/// and this role may not change it: the message then has the statement to type.
+pub async fn ensure(
+    client: &Client,
+    name: &str,
+    pipeline: &str,
+    tables: &[PublishedTable],
+) -> Result<Ensured, SourceError> {
+    let version = version(client).await?;
+    let wanted = wanted(client, tables, version).await?;
+    let Some(existing) = Existing::load(client, name, version).await? else {
+        return create(client, name, pipeline, &wanted).await;
+    };
+    let lacks = existing.lacks(&wanted)?;
+    if lacks.is_empty() {
+        return Ok(Ensured::Unchanged);
+    }
+    let statements = lacks.join("; ");
+    let ours = existing.comment.as_deref() == Some(owner_mark(pipeline).as_str());
+    if !ours || !existing.owned || wanted.iter().any(|table| !table.owned) {
+        let why = if !ours {
+            "walview did not make it".to_owned()
+        } else {
+            format!("role \"{}\" does not own it and every table", existing.role)
+        };
+        return Err(SourceError::stop(
+            format!("publication \"{name}\" does not send all that the views use, and {why}"),
+            format!("as its owner run: {statements}"),
+        ));
+    }
+    // One transaction: the stream sees the publication before or after, never in between.
+    let batch = format!("BEGIN; {statements}; COMMIT");
+    let altered = client.batch_execute(&batch).await;
+    if let Err(error) = altered {
+        drop_failed_transaction(client).await;
+        return Err(SourceError::query(
+            &format!("alter publication \"{name}\""),
+            error,
+        ));
+    }
+    Ok(Ensured::Altered)
+}
+
+/// Drops a publication that this pipeline made. `false`: it is not there or not ours.
+///
+/// # Errors
+/// The server refused.
+pub async fn drop(client: &Client, name: &str, pipeline: &str) -> Result<bool, SourceError> {
+    let failed = |error| SourceError::query(&format!("drop publication \"{name}\""), error);
+    let comment = client
+        .query_opt(
+            "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = $1",
+            &[&name],
+        )
+        .await
+        .map_err(failed)?
+        .map(|row| row.try_get::<_, Option<String>>(0));
+    let Some(Some(comment)) = comment.transpose().map_err(failed)? else {
+        return Ok(false);
+    };
+    if comment != owner_mark(pipeline) {
+        return Ok(false);
+    }
+    client
+        .batch_execute(&format!("DROP PUBLICATION {}", quote_name(name)))
+        .await
+        .map_err(failed)?;
+    Ok(true)
+}
+
+/// A table as it shall be published.
+struct Wanted {
+    oid: u32,
+    /// Quoted, with its schema.
+    quoted: String,
+    /// As messages name it.
+    label: String,
+    /// `None`: every column (no lists before 15, or the replica identity is FULL).
+    columns: Option<BTreeSet<String>>,
+    /// Every column's name, in the table's order.
+    all: Vec<String>,
+    partitioned: bool,
+    owned: bool,
+}
+
+impl Wanted {
+    fn clause(&self) -> String {
+        self.clause_with(&BTreeSet::new())
+    }
+
+    /// `more`: columns that were published before; a stored definition may still need them.
+    fn clause_with(&self, more: &BTreeSet<String>) -> String {
+        let Some(columns) = &self.columns else {
+            return self.quoted.clone();
+        };
+        let listed = self
+            .all
+            .iter()
+            .filter(|column| columns.contains(*column) || more.contains(*column));
+        let listed: Vec<_> = listed.map(|column| quote_name(column)).collect();
+        format!("{} ({})", self.quoted, listed.join(", "))
+    }
+}
+
+// `identity` holds the columns that UPDATE and DELETE send of the old row. `keyless` names a
+// partition (or the table itself) whose UPDATE would fail.
+const WANTED: &str = "
+SELECT c.oid, c.relkind = 'p', pg_has_role(c.relowner, 'USAGE'), c.relreplident::text,
+       ARRAY(SELECT a.attname::text FROM pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+       ARRAY(SELECT a.attname::text FROM pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+               AND a.attgenerated <> ''),
+       ARRAY(SELECT a.attname::text FROM pg_index i JOIN pg_attribute a
+                  ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey[0:i.indnkeyatts - 1])
+             WHERE i.indrelid = c.oid AND i.indislive
+               AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
+                                       WHEN 'd' THEN i.indisprimary ELSE false END),
+       (SELECT t.oid::regclass::text
+        FROM (SELECT c.oid UNION
+              SELECT p.relid::oid FROM pg_partition_tree(c.oid) p WHERE c.relkind = 'p') m
+        JOIN pg_class t ON t.oid = m.oid
+        WHERE t.relreplident = 'n'
+           OR t.relreplident IN ('d', 'i') AND NOT EXISTS (
+                SELECT FROM pg_index i WHERE i.indrelid = t.oid AND i.indisvalid
+                  AND CASE t.relreplident WHEN 'i' THEN i.indisreplident
+                                          ELSE i.indisprimary AND i.indimmediate END)
+        ORDER BY t.oid <> c.oid LIMIT 1),
+       EXISTS (SELECT FROM pg_partition_tree(c.oid) p JOIN pg_class t ON t.oid = p.relid
+               WHERE c.relkind = 'p' AND t.relreplident = 'f'),
+       c.relreplident = 'n'
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')";
+
+async fn wanted(
+    client: &Client,
+    tables: &[PublishedTable],
+    version: i32,
+) -> Result<Vec<Wanted>, SourceError> {
+    let failed = |error| SourceError::query("read the replica identities", error);
+    let mut all = Vec::with_capacity(tables.len());
+    for table in tables {
+        let (schema, name) = (&table.schema, &table.name);
+        let row = client
+            .query_opt(WANTED, &[schema, name])
+            .await
+            .map_err(failed)?;
+        let row = row.ok_or_else(|| {
+            SourceError::stop(
+                format!("table \"{schema}.{name}\" does not exist"),
+                "check its name and source.schema",
+            )
+        })?;
+        let keyless: Option<String> = row.try_get(7).map_err(failed)?;
+        if let Some(keyless) = keyless {
+            let nothing: bool = row.try_get(9).map_err(failed)?;
+            return Err(no_identity(table, &keyless, nothing));
+        }
+        all.push(read_wanted(&row, table, version).map_err(failed)?);
+    }
+    Ok(all)
+}
+
+fn read_wanted(
+    row: &Row,
+    table: &PublishedTable,
+    version: i32,
+) -> Result<Wanted, tokio_postgres::Error> {
+    let quoted = format!("{}.{}", quote_name(&table.schema), quote_name(&table.name));
+    let identity: String = row.try_get(3)?;
+    let full = identity == "f" || row.try_get(8)?;
+    let generated: Vec<String> = row.try_get(5)?;
+    let key: Vec<String> = row.try_get(6)?;
+    let columns = (version >= VERSION_LISTS && !full).then(|| {
+        let sendable = |name: &&String| version >= VERSION_GENERATED || !generated.contains(name);
+        table
+            .columns
+            .iter()
+            .chain(&key)
+            .filter(sendable)
+            .cloned()
+            .collect()
+    });
+    Ok(Wanted {
+        oid: row.try_get(0)?,
+        quoted,
+        label: format!("{}.{}", table.schema, table.name),
+        columns,
+        all: row.try_get(4)?,
+        partitioned: row.try_get(1)?,
+        owned: row.try_get(2)?,
+    })
+}
+
+fn no_identity(table: &PublishedTable, keyless: &str, nothing: bool) -> SourceError {
+    let label = format!("{}.{}", table.schema, table.name);
+    let quoted = format!("{}.{}", quote_name(&table.schema), quote_name(&table.name));
+    let partition = if keyless == label || keyless == table.name || keyless == quoted {
+        String::new()
+    } else {
+        format!(" (partition {keyless})")
+    };
+    if nothing {
+        return SourceError::stop(
+            format!(
+                "table \"{label}\" has REPLICA IDENTITY NOTHING: once it is published, the \
+                 application's UPDATE and DELETE on it fail; nothing was changed"
+            ),
+            format!("run: ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT (its primary key)"),
+        );
+    }
+    SourceError::stop(
+        format!(
+            "table \"{label}\"{partition} has no primary key and no replica identity: once it is \
+             published, the application's UPDATE and DELETE on it fail; nothing was changed"
+        ),
+        format!(
+            "run: ALTER TABLE {quoted} ADD PRIMARY KEY (…), or ALTER TABLE {quoted} REPLICA \
+             IDENTITY USING INDEX … with a unique index over columns that are NOT NULL"
+        ),
+    )
+}
+
+async fn create(
+    client: &Client,
+    name: &str,
+    pipeline: &str,
+    tables: &[Wanted],
+) -> Result<Ensured, SourceError> {
+    let clauses: Vec<_> = tables.iter().map(Wanted::clause).collect();
+    let quoted = quote_name(name);
+    let statement = format!(
+        "CREATE PUBLICATION {quoted} FOR TABLE {} WITH (publish = '{OPERATIONS}', \
+         publish_via_partition_root = true)",
+        clauses.join(", ")
+    );
+    let what = format!("create publication \"{name}\"");
+    let failed = |error| SourceError::query(&what, error);
+    let row = client
+        .query_one(
+            "SELECT has_database_privilege(current_database(), 'CREATE'), current_user::text,
+                    current_database()::text",
+            &[],
+        )
+        .await
+        .map_err(failed)?;
+    let (may_create, role): (bool, String) = (
+        row.try_get(0).map_err(failed)?,
+        row.try_get(1).map_err(failed)?,
+    );
+    let database: String = row.try_get(2).map_err(failed)?;
+    let foreign = tables.iter().find(|table| !table.owned);
+    if !may_create || foreign.is_some() {
+        let why = foreign.map_or_else(
+            || format!("has no CREATE privilege on database \"{database}\""),
+            |table| format!("does not own table \"{}\"", table.label),
+        );
+        return Err(SourceError::stop(
+            format!(
+                "publication \"{name}\" does not exist and role \"{role}\" may not create it: it \
+                 {why}"
+            ),
+            format!("as the owner of the tables run: {statement}"),
+        ));
+    }
+    let mark = quote_text(&owner_mark(pipeline));
+    let batch = format!("BEGIN; {statement}; COMMENT ON PUBLICATION {quoted} IS {mark}; COMMIT");
+    if let Err(error) = client.batch_execute(&batch).await {
+        drop_failed_transaction(client).await;
+        return Err(failed(error));
+    }
+    Ok(Ensured::Created)
+}
+
+/// A failed batch leaves the session inside a failed transaction; what ends it cannot help further.
+async fn drop_failed_transaction(client: &Client) {
+    if let Err(error) = client.batch_execute("ROLLBACK").await {
+        tracing::debug!(%error, "rollback failed");
+    }
+}
+
+/// A publication as it is.
+struct Existing {
+    name: String,
+    comment: Option<String>,
+    owned: bool,
+    role: String,
+    all_tables: bool,
+    all_operations: bool,
+    via_root: bool,
+    tables: Vec<ExistingTable>,
+}
+
+struct ExistingTable {
+    oid: u32,
+    columns: Option<BTreeSet<String>>,
+    filtered: bool,
+}
+
+impl Existing {
+    async fn load(client: &Client, name: &str, version: i32) -> Result<Option<Self>, SourceError> {
+        const PUBLICATION: &str = "
+            SELECT obj_description(oid, 'pg_publication'), pg_has_role(pubowner, 'USAGE'),
+                   current_user::text, puballtables,
+                   pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot
+            FROM pg_publication WHERE pubname = $1";
+        // Schemas (from 15) and ALL TABLES publish whole tables; only listed ones have more to say.
+        const TABLES: &str = "
+            SELECT r.prrelid, to_jsonb(r)->>'prqual' IS NOT NULL,
+                   CASE WHEN r.prattrs IS NOT NULL THEN ARRAY(
+                     SELECT a.attname::text FROM pg_attribute a
+                     WHERE a.attrelid = r.prrelid AND a.attnum = ANY(r.prattrs)) END
+            FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+            WHERE p.pubname = $1
+            UNION ALL
+            SELECT c.oid, false, NULL FROM pg_publication p
+            JOIN pg_publication_namespace n ON n.pnpubid = p.oid
+            JOIN pg_class c ON c.relnamespace = n.pnnspid AND c.relkind IN ('r', 'p')
+            WHERE p.pubname = $1";
+        const TABLES_14: &str = "
+            SELECT r.prrelid, false, NULL::text[]
+            FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+            WHERE p.pubname = $1";
+        let failed = |error| SourceError::query(&format!("read publication \"{name}\""), error);
+        let Some(row) = client
+            .query_opt(PUBLICATION, &[&name])
+            .await
+            .map_err(failed)?
+        else {
+            return Ok(None);
+        };
+        let listed = if version >= VERSION_LISTS {
+            TABLES
+        } else {
+            TABLES_14
+        };
+        let rows = client.query(listed, &[&name]).await.map_err(failed)?;
+        let read = || -> Result<Self, tokio_postgres::Error> {
+            let tables = rows.iter().map(|row| {
+                let columns: Option<Vec<String>> = row.try_get(2)?;
+                Ok(ExistingTable {
+                    oid: row.try_get(0)?,
+                    filtered: row.try_get(1)?,
+                    columns: columns.map(BTreeSet::from_iter),
+                })
+            });
+            Ok(Self {
+                name: name.to_owned(),
+                comment: row.try_get(0)?,
+                owned: row.try_get(1)?,
+                role: row.try_get(2)?,
+                all_tables: row.try_get(3)?,
+                all_operations: row.try_get(4)?,
+                via_root: row.try_get(5)?,
+                tables: tables.collect::<Result<_, tokio_postgres::Error>>()?,
+            })
+        };
+        read().map(Some).map_err(failed)
+    }
+
+    /// The statements that would make it send what is wanted.
+    fn lacks(&self, wanted: &[Wanted]) -> Result<Vec<String>, SourceError> {
+        let alter = format!("ALTER PUBLICATION {}", quote_name(&self.name));
+        let mut statements = Vec::new();
+        if !self.all_operations {
+            statements.push(format!("{alter} SET (publish = '{OPERATIONS}')"));
+        }
+        if !self.via_root && wanted.iter().any(|table| table.partitioned) {
+            statements.push(format!("{alter} SET (publish_via_partition_root = true)"));
+        }
+        if self.all_tables {
+            return Ok(statements);
+        }
+        let mut add = Vec::new();
+        for table in wanted {
+            match self.tables.iter().find(|have| have.oid == table.oid) {
+                None => add.push(table.clause()),
+                Some(have) if have.filtered => {
+                    return Err(SourceError::stop(
+                        format!(
+                            "publication \"{}\" filters the rows of table \"{}\"",
+                            self.name, table.label
+                        ),
+                        format!(
+                            "filtered rows would be missing in silence; use a publication without \
+                             WHERE, or run: {alter} DROP TABLE {quoted}; {alter} ADD TABLE {clause}",
+                            quoted = table.quoted,
+                            clause = table.clause()
+                        ),
+                    ));
+                }
+                Some(have) if table.is_covered_by(have) => {}
+                Some(have) => {
+                    // A list is not widened in place: the table leaves and comes back.
+                    statements.push(format!("{alter} DROP TABLE {}", table.quoted));
+                    add.push(table.clause_with(have.columns.as_ref().unwrap_or(&BTreeSet::new())));
+                }
+            }
+        }
+        if !add.is_empty() {
+            statements.push(format!("{alter} ADD TABLE {}", add.join(", ")));
+        }
+        Ok(statements)
+    }
+}
+
+impl Wanted {
+    fn is_covered_by(&self, have: &ExistingTable) -> bool {
+        match (&self.columns, &have.columns) {
+            (_, None) => true,
+            (Some(wanted), Some(have)) => wanted.is_subset(have),
+            (None, Some(have)) => self.all.iter().all(|column| have.contains(column)),
+        }
+    }
+}
+
+/// Whether publication `name` exists, asked before a stream starts: without it the stream only fails
+/// at the first change.
+pub(super) async fn require(client: &Client, name: &str) -> Result<(), SourceError> {
+    let found = client
+        .query_opt("SELECT 1 FROM pg_publication WHERE pubname = $1", &[&name])
+        .await
+        .map_err(|error| SourceError::query("look for the publication", error))?;
+    if found.is_some() {
+        return Ok(());
+    }
+    Err(SourceError::stop(
+        format!("publication \"{name}\" does not exist"),
+        "it was dropped: the slot cannot read the time without it; run: walview rebuild",
+    )
+    .kind(Kind::PublicationMissing))
+}

@@ -1,0 +1,602 @@
+//! Redis: whole batches in one `MULTI`/`EXEC` with the mark.
+//!
+//! ```text
+//!  one round trip a batch:   MULTI  SET … DEL … XADD …  SET mark  EXEC │ WATCH mark  GET mark
+//!                            └───────── this batch ────────────────────┘ └── arms the next ──┘
+//! ```
+//!
+//! The connection holds `WATCH mark` from before a batch is sent, and has seen that the mark is the
+//! one that the batch continues. So a batch that was stuck on an old connection can never land
+//! after a later one: its `EXEC` answers nil. Resets and snapshot chunks go the same way, each under
+//! a new `loading` mark.
+//!
+//! Invariants: nothing but the mark's and `fresh`'s keys and keys that a target's template matches
+//! is written; every write goes through [`Redis::write`].
+
+mod commands;
+mod read;
+
+pub use read::read_all;
+
+use super::{Batch, Fault, Identity, Mark, MarkText, Store, StoreError};
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{AsyncConnectionConfig, Client, Pipeline, RedisError, Value as Reply};
+use commands::Commands;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use walview_core::position::{Lsn, Position};
+use walview_core::target::format::write_text;
+use walview_core::target::redis::{Op, Target, coalesce};
+use walview_core::value::{Type, Value};
+
+/// Making a connection, with TLS and AUTH.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// One round trip, the largest batch included. The client's own default is 500 ms, which a busy
+/// server passes easily, and a timeout does not tell whether the batch arrived.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Keys asked for in one SCAN, and removed in one transaction.
+const SCAN_COUNT: usize = 1000;
+/// How long `fresh` may be believed.
+const FRESH_SECONDS: u64 = 5;
+
+/// How to reach a Redis, and for whom.
+#[derive(Clone)]
+pub struct Config {
+    /// `redis://` or `rediss://`, with user and password. Never printed.
+    pub url: String,
+    pub identity: Identity,
+    /// The operator accepts that an `allkeys-*` policy may evict what views hold.
+    pub accept_eviction: bool,
+}
+
+pub struct Redis {
+    config: Config,
+    targets: Vec<Target>,
+    stopped: BTreeSet<u16>,
+    session: Option<Session>,
+    mark_key: String,
+    fresh_key: String,
+}
+
+/// A connection that watches the mark.
+struct Session {
+    connection: MultiplexedConnection,
+    /// The mark's text when it was last watched.
+    seen: Option<String>,
+}
+
+/// How a guarded write ended.
+enum Written {
+    Done,
+    /// The mark changed after it was seen; nothing was written.
+    Moved,
+}
+
+impl Redis {
+    /// `targets` in the order of their numbers.
+    #[must_use]
+    pub fn new(config: Config, targets: Vec<Target>) -> Self {
+        let pipeline = &config.identity.pipeline;
+        Self {
+            mark_key: format!("walview:{pipeline}:mark"),
+            fresh_key: format!("walview:{pipeline}:fresh"),
+            config,
+            targets,
+            stopped: BTreeSet::new(),
+            session: None,
+        }
+    }
+
+    async fn session(&mut self) -> Result<&mut Session, StoreError> {
+        if self.session.is_none() {
+            let mut connection = open(&self.config.url).await?;
+            check(&mut connection, self.config.accept_eviction).await?;
+            let mut session = Session {
+                connection,
+                seen: None,
+            };
+            session.watch(&self.mark_key).await?;
+            self.session = Some(session);
+        }
+        self.session
+            .as_mut()
+            .ok_or_else(|| StoreError::retry("not connected to Redis"))
+    }
+
+    /// The mark as last seen under WATCH.
+    async fn seen(&mut self) -> Result<Option<MarkText>, StoreError> {
+        self.session()
+            .await?
+            .seen
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+    }
+
+    /// Watches the mark anew.
+    async fn look(&mut self) -> Result<Option<MarkText>, StoreError> {
+        let mark_key = self.mark_key.clone();
+        let watched = self.session().await?.watch(&mark_key).await;
+        if watched.is_err() {
+            self.session = None;
+        }
+        watched?;
+        self.seen().await
+    }
+
+    /// Runs the commands and sets the mark, if nobody touched the mark since it was seen.
+    async fn write(
+        &mut self,
+        mut commands: Commands,
+        mark: Option<&MarkText>,
+    ) -> Result<Written, StoreError> {
+        let mark_key = self.mark_key.clone();
+        let session = self.session().await?;
+        let result = session.exec(&mut commands, &mark_key, mark).await;
+        match result {
+            Ok(Some(replies)) => {
+                let faults = self.faults(&commands, replies).await?;
+                if faults.is_empty() {
+                    Ok(Written::Done)
+                } else {
+                    Err(StoreError::StopView(faults))
+                }
+            }
+            Ok(None) => Ok(Written::Moved),
+            Err(error) => {
+                // Not known what happened: the next connection reads the mark.
+                self.session = None;
+                Err(error)
+            }
+        }
+    }
+
+    /// The targets whose commands failed inside EXEC.
+    async fn faults(
+        &mut self,
+        commands: &Commands,
+        replies: Vec<Reply>,
+    ) -> Result<Vec<Fault>, StoreError> {
+        let mut faults: Vec<Fault> = Vec::new();
+        for (index, reply) in replies.iter().enumerate() {
+            let Reply::ServerError(error) = reply else {
+                continue;
+            };
+            let Some(target) = commands.target(index) else {
+                return Err(server_error(error.code()));
+            };
+            if faults.iter().any(|fault| fault.target == target) {
+                continue;
+            }
+            let repeat = match commands.entry(index) {
+                Some((key, id))
+                    if error
+                        .details()
+                        .is_some_and(|d| d.contains("equal or smaller")) =>
+                {
+                    self.is_repeat(key, id).await?
+                }
+                _ => false,
+            };
+            if !repeat {
+                faults.push(self.fault(target, error.code()));
+            }
+        }
+        Ok(faults)
+    }
+
+    /// Redis refuses stream ids that do not grow: a replay, unless a later entry is not ours.
+    async fn is_repeat(&mut self, key: &str, id: (u64, u64)) -> Result<bool, StoreError> {
+        let mut pipeline = Pipeline::new();
+        let id = format!("{}-{}", id.0, id.1);
+        pipeline.cmd("XRANGE").arg(key).arg(&id).arg(&id);
+        let replies = self.session().await?.send(&pipeline).await?;
+        Ok(matches!(replies.first(), Some(Reply::Array(entries)) if !entries.is_empty()))
+    }
+
+    fn fault(&self, target: u16, code: &str) -> Fault {
+        let template = self
+            .targets
+            .get(usize::from(target))
+            .map_or_else(String::new, |target| target.template().to_string());
+        let message = if code == "WRONGTYPE" {
+            format!(
+                "a key of \"{template}\" holds a value of another type, written by someone else"
+            )
+        } else {
+            format!("Redis refused a write to a key of \"{template}\" ({code})")
+        };
+        Fault {
+            target,
+            message,
+            remedy: "remove the foreign key, then resync the view".to_owned(),
+        }
+    }
+
+    fn commands(&self, ops: Vec<Op>) -> Commands {
+        let mut commands = Commands::default();
+        for op in coalesce(ops) {
+            commands.push(op);
+        }
+        commands
+    }
+
+    fn decode(&self, bytes: &[u8], ops: &mut Vec<Op>) -> Result<(), StoreError> {
+        let decoded = Op::decode_all(bytes).map_err(|error| StoreError::Stop {
+            message: error.to_string(),
+            remedy: "run the version that wrote it, or: walview rebuild".to_owned(),
+            cause: Some(Box::new(error)),
+        })?;
+        if self.stopped.is_empty() && ops.is_empty() {
+            *ops = decoded;
+        } else {
+            ops.extend(
+                decoded
+                    .into_iter()
+                    .filter(|op| !self.stopped.contains(&op.target)),
+            );
+        }
+        Ok(())
+    }
+
+    /// A step of a reset or a load, under a new loading mark.
+    async fn step(&mut self, commands: Commands) -> Result<(), StoreError> {
+        let next = match self.seen().await? {
+            Some(MarkText::Loading(step)) => step.wrapping_add(1),
+            Some(MarkText::At(_)) | None => 0,
+        };
+        match self.write(commands, Some(&MarkText::Loading(next))).await? {
+            Written::Done => Ok(()),
+            Written::Moved => Err(self.moved().await),
+        }
+    }
+
+    async fn moved(&mut self) -> StoreError {
+        match self.seen().await {
+            Ok(Some(MarkText::At(mark))) => StoreError::MarkMoved { found: Some(mark) },
+            Ok(Some(MarkText::Loading(_)) | None) => StoreError::MarkMoved { found: None },
+            Err(error) => error,
+        }
+    }
+
+    /// Removes every key that a target can have made.
+    async fn clear(&mut self, target: usize) -> Result<(), StoreError> {
+        let Some(template) = self
+            .targets
+            .get(target)
+            .map(|target| target.template().clone())
+        else {
+            return Ok(());
+        };
+        if let Some(key) = template.single_key() {
+            return self.step(Commands::unlink([key])).await;
+        }
+        let mut cursor = "0".to_owned();
+        loop {
+            let page = read::scan(
+                &mut self.session().await?.connection,
+                template.prefix(),
+                &cursor,
+                SCAN_COUNT,
+            )
+            .await;
+            if page.is_err() {
+                self.session = None;
+            }
+            let (next, keys) = page?;
+            let ours: Vec<&str> = keys
+                .iter()
+                .map(String::as_str)
+                .filter(|key| template.matches(key))
+                .collect();
+            if !ours.is_empty() {
+                self.step(Commands::unlink(ours)).await?;
+            }
+            if next == "0" {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+}
+
+impl Store for Redis {
+    async fn connect(&mut self) -> Result<(), StoreError> {
+        self.session = None;
+        self.session().await.map(|_| ())
+    }
+
+    async fn mark(&mut self) -> Result<Option<Mark>, StoreError> {
+        Ok(match self.look().await? {
+            Some(MarkText::At(mark)) => Some(mark),
+            Some(MarkText::Loading(_)) | None => None,
+        })
+    }
+
+    async fn reset(&mut self) -> Result<(), StoreError> {
+        self.look().await?;
+        self.step(Commands::unlink([self.fresh_key.as_str()]))
+            .await?;
+        for target in 0..self.targets.len() {
+            self.clear(target).await?;
+        }
+        Ok(())
+    }
+
+    async fn load(&mut self, ops: &[u8]) -> Result<(), StoreError> {
+        if !matches!(self.seen().await?, Some(MarkText::Loading(_))) {
+            return Err(self.moved().await);
+        }
+        let mut decoded = Vec::new();
+        self.decode(ops, &mut decoded)?;
+        self.step(self.commands(decoded)).await
+    }
+
+    async fn set_mark(&mut self, position: Position) -> Result<(), StoreError> {
+        let mark = MarkText::At(self.config.identity.mark(position));
+        match self.seen().await? {
+            Some(found) if found == mark => Ok(()),
+            Some(MarkText::Loading(_)) => {
+                match self.write(Commands::default(), Some(&mark)).await? {
+                    Written::Done => Ok(()),
+                    Written::Moved => Err(self.moved().await),
+                }
+            }
+            Some(MarkText::At(_)) | None => Err(self.moved().await),
+        }
+    }
+
+    async fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let from = MarkText::At(self.config.identity.mark(batch.from));
+        let to = MarkText::At(self.config.identity.mark(batch.to));
+        let seen = self.seen().await?;
+        if seen.as_ref() == Some(&to) {
+            // It had arrived, and only the reply was lost.
+            return Ok(());
+        }
+        if seen != Some(from) {
+            return Err(self.moved().await);
+        }
+        let mut ops = Vec::new();
+        for record in &batch.records {
+            self.decode(&record.ops, &mut ops)?;
+        }
+        match self.write(self.commands(ops), Some(&to)).await? {
+            Written::Done => Ok(()),
+            Written::Moved if self.seen().await? == Some(to) => Ok(()),
+            Written::Moved => Err(self.moved().await),
+        }
+    }
+
+    async fn fresh(&mut self, as_of: i64, lsn: Lsn) -> Result<(), StoreError> {
+        let mut time = String::new();
+        write_text(&Value::TimestampTz(as_of), &Type::TimestampTz, &mut time);
+        let text = format!("{{\"as_of\":\"{time}\",\"lsn\":\"{lsn}\"}}");
+        match self.seen().await? {
+            Some(MarkText::At(mark)) if mark == self.config.identity.mark(mark.position) => {}
+            _ => return Err(self.moved().await),
+        }
+        let commands = Commands::expiring(&self.fresh_key, &text, FRESH_SECONDS);
+        match self.write(commands, None).await? {
+            Written::Done => Ok(()),
+            Written::Moved => Err(self.moved().await),
+        }
+    }
+
+    fn stop_targets(&mut self, stopped: BTreeSet<u16>) {
+        self.stopped = stopped;
+    }
+}
+
+impl Session {
+    async fn watch(&mut self, mark_key: &str) -> Result<(), StoreError> {
+        let mut pipeline = Pipeline::new();
+        pipeline
+            .cmd("UNWATCH")
+            .cmd("WATCH")
+            .arg(mark_key)
+            .cmd("GET")
+            .arg(mark_key);
+        let mut replies = self.send(&pipeline).await?;
+        self.seen = mark_text(replies.pop())?;
+        Ok(())
+    }
+
+    /// One guarded transaction, and the next WATCH, in one round trip. `None`: the mark had moved.
+    async fn exec(
+        &mut self,
+        commands: &mut Commands,
+        mark_key: &str,
+        mark: Option<&MarkText>,
+    ) -> Result<Option<Vec<Reply>>, StoreError> {
+        let mut pipeline = Pipeline::with_capacity(commands.len() + 5);
+        pipeline.cmd("MULTI");
+        commands.write(&mut pipeline);
+        if let Some(mark) = mark {
+            pipeline.cmd("SET").arg(mark_key).arg(mark.to_string());
+        }
+        let queued = pipeline.len();
+        pipeline
+            .cmd("EXEC")
+            .cmd("WATCH")
+            .arg(mark_key)
+            .cmd("GET")
+            .arg(mark_key);
+        let mut replies = self.send_raw(&pipeline).await?;
+        let seen = replies.pop();
+        let watched = replies.pop();
+        let exec = replies.pop();
+        // A command that is refused when it is queued says why; EXEC says only EXECABORT.
+        for reply in replies.iter().take(queued).chain(&exec).chain(&watched) {
+            if let Reply::ServerError(error) = reply {
+                return Err(server_error(error.code()));
+            }
+        }
+        self.seen = mark_text(seen)?;
+        match exec {
+            Some(Reply::Array(replies)) => Ok(Some(replies)),
+            Some(Reply::Nil) => Ok(None),
+            _ => Err(StoreError::retry(
+                "Redis answered a transaction with something else",
+            )),
+        }
+    }
+
+    async fn send(&mut self, pipeline: &Pipeline) -> Result<Vec<Reply>, StoreError> {
+        let replies = self.send_raw(pipeline).await?;
+        for reply in &replies {
+            if let Reply::ServerError(error) = reply {
+                return Err(server_error(error.code()));
+            }
+        }
+        Ok(replies)
+    }
+
+    async fn send_raw(&mut self, pipeline: &Pipeline) -> Result<Vec<Reply>, StoreError> {
+        send(&mut self.connection, pipeline).await
+    }
+}
+
+async fn send(
+    connection: &mut MultiplexedConnection,
+    pipeline: &Pipeline,
+) -> Result<Vec<Reply>, StoreError> {
+    let expected = pipeline.len();
+    let replies = connection
+        .send_packed_commands(pipeline, 0, expected)
+        .await
+        .map_err(client_error)?;
+    if replies.len() == expected {
+        Ok(replies)
+    } else {
+        Err(StoreError::retry(
+            "Redis answered with fewer replies than commands",
+        ))
+    }
+}
+
+fn mark_text(reply: Option<Reply>) -> Result<Option<String>, StoreError> {
+    match reply {
+        Some(Reply::Nil) => Ok(None),
+        Some(Reply::BulkString(bytes)) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) => Err(StoreError::Stop {
+                message: "the mark in Redis is not walview's".to_owned(),
+                remedy: "remove the key \"walview:<pipeline>:mark\", then: walview rebuild"
+                    .to_owned(),
+                cause: Some(Box::new(error.utf8_error())),
+            }),
+        },
+        Some(Reply::ServerError(error)) => Err(server_error(error.code())),
+        _ => Err(StoreError::retry("Redis answered GET with something else")),
+    }
+}
+
+async fn open(url: &str) -> Result<MultiplexedConnection, StoreError> {
+    if url.starts_with("rediss:") {
+        // Fails where the process has chosen one already, which is as good.
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
+    }
+    let client = Client::open(url).map_err(|error| StoreError::Stop {
+        message: format!("the URL of Redis is not usable: {}", error.category()),
+        remedy: "write redis://host:port or rediss://host:port".to_owned(),
+        cause: None,
+    })?;
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(RESPONSE_TIMEOUT));
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+        .map_err(client_error)
+}
+
+/// Refuses what would lose rows or is not supported.
+async fn check(
+    connection: &mut MultiplexedConnection,
+    accept_eviction: bool,
+) -> Result<(), StoreError> {
+    let mut pipeline = Pipeline::new();
+    pipeline.cmd("INFO");
+    let replies = send(connection, &pipeline).await?;
+    let text = match replies.into_iter().next() {
+        Some(Reply::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+        Some(Reply::VerbatimString { text, .. }) => text,
+        Some(Reply::ServerError(error)) => return Err(server_error(error.code())),
+        _ => return Err(StoreError::retry("Redis answered INFO with something else")),
+    };
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
+    };
+    if field("cluster_enabled") == Some("1") {
+        return Err(StoreError::stop(
+            "this Redis is a node of a cluster, which walview does not write to yet",
+            "give the URL of a Redis without cluster mode",
+        ));
+    }
+    if field("loading").is_some_and(|loading| loading != "0") {
+        return Err(StoreError::retry("Redis is loading its data"));
+    }
+    if field("role").is_some_and(|role| role != "master") {
+        return Err(StoreError::retry(
+            "this Redis is a replica; waiting for it to be the primary",
+        ));
+    }
+    match field("maxmemory_policy") {
+        Some(policy) if policy.starts_with("allkeys-") && !accept_eviction => {
+            Err(StoreError::stop(
+                format!("Redis has maxmemory-policy {policy}, which may evict what views hold"),
+                "set maxmemory-policy noeviction, or accept it with accept_eviction: true",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An error without an answer from the server, or while connecting.
+fn client_error(error: RedisError) -> StoreError {
+    if let Some(code) = error.code().filter(|_| !error.is_io_error()) {
+        return server_error(code);
+    }
+    match error.kind() {
+        ::redis::ErrorKind::AuthenticationFailed => server_error("WRONGPASS"),
+        _ => {
+            let message = if error.is_timeout() {
+                "Redis did not answer in time".to_owned()
+            } else if error.is_connection_refusal() {
+                "Redis refuses connections".to_owned()
+            } else {
+                format!("the connection to Redis failed: {}", error.category())
+            };
+            StoreError::Retry {
+                message,
+                cause: Some(Box::new(error)),
+            }
+        }
+    }
+}
+
+/// What a server's error code means. Its text is left out: it may quote keys and values.
+fn server_error(code: &str) -> StoreError {
+    match code {
+        "NOAUTH" | "WRONGPASS" => StoreError::stop(
+            "Redis does not accept the user or the password",
+            "correct them in the store's url",
+        ),
+        "NOPERM" => StoreError::stop(
+            "the Redis user may not do what walview needs",
+            "allow it MULTI, WATCH, INFO, SCAN and reading and writing of the views' keys and walview:*",
+        ),
+        "OOM" => StoreError::retry("Redis is at maxmemory and takes no writes (OOM)"),
+        "NOPROTO" | "NOSCRIPT" | "ERR" => StoreError::stop(
+            format!("Redis refused a command ({code})"),
+            "walview needs Redis 6 or later, without renamed commands",
+        ),
+        // READONLY, LOADING, MASTERDOWN, MISCONF, NOREPLICAS, BUSY, TRYAGAIN, CLUSTERDOWN, MOVED, …:
+        // states that pass, or that the check at the next connection tells apart.
+        code => StoreError::retry(format!("Redis takes no writes now ({code})")),
+    }
+}
