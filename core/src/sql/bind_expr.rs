@@ -15,6 +15,7 @@ use crate::expr::{Expr, ExprKind, Func};
 use crate::value::{Type, Value};
 
 impl Binder<'_> {
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of node")]
     pub(super) fn expr(&mut self, node: &Node) -> Binding<Bound> {
         let place = node.place;
         match &node.kind {

@@ -4,11 +4,6 @@
 //! more than the value (dates written in text follow `DateStyle`; `now` hides in them) and those
 //! that Walview does not compute.
 
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "casts that are not named do not exist"
-)]
-
 use super::types::Base;
 use crate::value::Type;
 
