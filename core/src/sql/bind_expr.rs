@@ -208,7 +208,7 @@ impl Binder<'_> {
 
     fn negate(&mut self, inner: &Node, minus: bool, place: Place) -> Binding<Bound> {
         let inner = self.expr(inner)?;
-        if !inner.base().is_number() {
+        if !inner.base().is_number() && !(minus && inner.base() == Base::Interval) {
             let sign = if minus { "-" } else { "+" };
             return self.refuse(
                 place,
