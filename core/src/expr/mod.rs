@@ -61,9 +61,10 @@ pub enum ExprKind {
 /// Strict functions. Overloads are told apart by the arguments' values and the node's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Func {
-    /// Numbers; timestamp + interval; date + int; interval + interval.
+    /// Numbers; date, time, timestamp and interval with interval; date with int and time; either
+    /// way round.
     Add,
-    /// Numbers; timestamp - interval; date - int; date - date; timestamp - timestamp.
+    /// Numbers; date, time, timestamp and interval - interval; date - int; two of the same.
     Sub,
     Mul,
     Div,

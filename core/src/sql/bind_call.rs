@@ -240,18 +240,16 @@ impl Binder<'_> {
     }
 
     fn date_trunc_field(&mut self, exprs: &mut [Expr], place: Place) -> Binding<()> {
-        let field = match exprs.first_mut() {
-            Some(Expr {
-                kind: ExprKind::Const(Value::Text(field)),
-                ..
-            }) => field,
-            _ => {
-                return self.refuse(
-                    place,
-                    "the field of date_trunc must be a literal",
-                    "write date_trunc('hour', x)",
-                );
-            }
+        let Some(Expr {
+            kind: ExprKind::Const(Value::Text(field)),
+            ..
+        }) = exprs.first_mut()
+        else {
+            return self.refuse(
+                place,
+                "the field of date_trunc must be a literal",
+                "write date_trunc('hour', x)",
+            );
         };
         match canonical_field(&field.to_lowercase()) {
             Some(canonical) if TRUNC_FIELDS.contains(&canonical) => {

@@ -15,6 +15,7 @@ use crate::expr::{Expr, ExprKind, Func};
 use crate::value::{Type, Value};
 
 impl Binder<'_> {
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of node")]
     pub(super) fn expr(&mut self, node: &Node) -> Binding<Bound> {
         let place = node.place;
         match &node.kind {
@@ -207,7 +208,7 @@ impl Binder<'_> {
 
     fn negate(&mut self, inner: &Node, minus: bool, place: Place) -> Binding<Bound> {
         let inner = self.expr(inner)?;
-        if !inner.base().is_number() {
+        if !inner.base().is_number() && !(minus && inner.base() == Base::Interval) {
             let sign = if minus { "-" } else { "+" };
             return self.refuse(
                 place,

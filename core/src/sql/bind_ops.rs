@@ -251,7 +251,7 @@ impl Binder<'_> {
         right: Bound,
         place: Place,
     ) -> Binding<(Func, Vec<Expr>, Type)> {
-        use Base::{Date, Int4, Interval, Timestamp, TimestampTz};
+        use Base::{Date, Int4, Interval, Time, Timestamp, TimestampTz};
         let func = match op {
             Op::Add => Func::Add,
             Op::Sub => Func::Sub,
@@ -269,21 +269,21 @@ impl Binder<'_> {
                 let right = self.coerce_base(right, common.unwrap_or(b))?;
                 (left, right)
             }
-            (Op::Add, [Int4, Date]) => {
-                let left = self.coerce_base(left, Int4)?;
-                (self.coerce_base(right, Date)?, left)
-            }
-            (Op::Add, [Interval, moment @ (Date | Timestamp | TimestampTz)]) => {
-                let left = self.coerce_base(left, Interval)?;
-                (self.moment(right, moment)?, left)
-            }
-            (Op::Add | Op::Sub, [moment @ (Date | Timestamp | TimestampTz), Interval]) => {
-                let left = self.moment(left, moment)?;
-                (left, self.coerce_base(right, Interval)?)
-            }
-            (Op::Add | Op::Sub, [Date, Int4])
-            | (Op::Sub, [Date, Date] | [Timestamp, Timestamp] | [TimestampTz, TimestampTz])
-            | (Op::Add, [Interval, Interval]) => {
+            (
+                Op::Add,
+                [Date | Timestamp | TimestampTz | Time | Interval, Interval]
+                | [Interval, Date | Timestamp | TimestampTz | Time]
+                | [Date, Int4 | Time]
+                | [Int4 | Time, Date],
+            )
+            | (
+                Op::Sub,
+                [Date | Timestamp | TimestampTz | Time | Interval, Interval]
+                | [Date, Int4 | Date]
+                | [Timestamp, Timestamp]
+                | [TimestampTz, TimestampTz]
+                | [Time, Time],
+            ) => {
                 let [a, b] = operator.args;
                 let left = self.coerce_base(left, a)?;
                 (left, self.coerce_base(right, b)?)
@@ -291,16 +291,6 @@ impl Binder<'_> {
             _ => return self.not_computed(op, &left, &right, place),
         };
         Ok((func, vec![left.expr, right.expr], ty))
-    }
-
-    /// A date in front of an interval is a timestamp at midnight.
-    fn moment(&mut self, bound: Bound, base: Base) -> Binding<Bound> {
-        let bound = self.coerce_base(bound, base)?;
-        if base == Base::Date {
-            self.coerce(bound, &Type::Timestamp)
-        } else {
-            Ok(bound)
-        }
     }
 }
 

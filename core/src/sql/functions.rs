@@ -96,7 +96,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         TimestampTz,
         Func::DateTrunc,
     ),
-    other("date_trunc", &[Text, Interval], Interval),
+    f("date_trunc", &[Text, Interval], Interval, Func::DateTrunc),
     other("date_trunc", &[Text, TimestampTz, Text], TimestampTz),
     f("md5", &[Text], Text, Func::Md5),
     other("md5", &[Bytea], Text),

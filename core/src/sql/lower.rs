@@ -8,6 +8,11 @@
 //! Invariant: every field of the tree's nodes is either used or refused. sqlparser reads many
 //! dialects; what it reads where PostgreSQL would read something else is refused too.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "sqlparser knows many dialects: what is not named is refused"
+)]
+
 use super::ast::{Item, Name, Node, NodeKind, Select};
 use super::words;
 use crate::diagnostic::{Diagnostic, Place};
@@ -150,10 +155,6 @@ impl Lower {
             .push(Diagnostic::new(place, message, remedy));
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "every other statement is refused"
-    )]
     fn statements(&mut self, statements: Vec<Statement>) -> Lowered<Select> {
         let mut statements = statements.into_iter();
         let Some(first) = statements.next() else {
@@ -235,10 +236,6 @@ impl Lower {
         self.body(*body, body_place)
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "every other body is refused"
-    )]
     fn body(&mut self, body: SetExpr, place: Place) -> Lowered<Select> {
         match body {
             SetExpr::Select(select) => self.select(*select),

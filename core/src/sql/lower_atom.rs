@@ -1,5 +1,10 @@
 //! Literals, operators and type names of sqlparser's tree, and where an expression starts.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "sqlparser knows many dialects: what is not named is refused"
+)]
+
 use super::ast::{Node, NodeKind, Op, TypeName};
 use super::lower::{Lower, Lowered};
 use crate::diagnostic::Place;
@@ -11,10 +16,6 @@ use sqlparser::ast::{
 use sqlparser::tokenizer::Span;
 
 impl Lower {
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "every other operator is refused"
-    )]
     pub(super) fn operator(&mut self, op: &BinaryOperator, place: Place) -> Lowered<Op> {
         Ok(match op {
             BinaryOperator::Plus => Op::Add,
@@ -64,10 +65,6 @@ impl Lower {
         })
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "every other literal is refused"
-    )]
     pub(super) fn literal(&mut self, value: &ValueWithSpan, place: Place) -> Lowered<NodeKind> {
         Ok(match &value.value {
             Value::Number(digits, false) => {
@@ -129,10 +126,6 @@ impl Lower {
         Ok(NodeKind::Cast(Node::boxed(place, NodeKind::Text(text)), ty))
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "every other type is refused"
-    )]
     pub(super) fn type_name(&mut self, ty: &sql::DataType, place: Place) -> Lowered<TypeName> {
         let length = |length: &Option<CharacterLength>| match length {
             None => Ok(None),
@@ -221,10 +214,6 @@ fn numeric(precision: u64, scale: i64) -> Result<(u16, i16), ()> {
 }
 
 /// Conditions bind looser than the operators that `Lower::operand` serves.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a list of the kinds that matter"
-)]
 pub(super) fn is_condition(expr: &Expr) -> bool {
     match expr {
         Expr::BinaryOp { op, .. } => matches!(
@@ -271,10 +260,6 @@ pub(super) fn date_time_field(field: &DateTimeField) -> String {
 }
 
 /// Follows the leftmost child instead of visiting the whole tree.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the rest is small or has a span of its own"
-)]
 pub(super) fn start_span(mut expr: &Expr) -> Span {
     loop {
         expr = match expr {

@@ -203,18 +203,15 @@ impl Lower {
                 "",
             );
         }
-        for clause in &list.clauses {
-            if !matches!(clause, FunctionArgumentClause::OrderBy(_)) {
-                return self.refuse(
-                    place,
-                    format!("this form of \"{name}\" is not accepted"),
-                    "",
-                );
+        if let Some(clause) = list.clauses.first() {
+            if matches!(clause, FunctionArgumentClause::OrderBy(_)) {
+                let message = format!("ORDER BY inside \"{name}\" has no effect");
+                return self.refuse(place, message, "remove it");
             }
             return self.refuse(
                 place,
-                format!("ORDER BY inside \"{name}\" has no effect"),
-                "remove it",
+                format!("this form of \"{name}\" is not accepted"),
+                "",
             );
         }
         let argument = match list.args.as_slice() {

@@ -1,5 +1,10 @@
 //! Expressions of sqlparser's tree to `ast`: what is refused without a catalog.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "sqlparser knows many dialects: what is not named is refused"
+)]
+
 use super::ast::{Node, NodeKind};
 use super::lower::{Lower, Lowered, Refused, start_of};
 use super::lower_atom::{date_time_field, is_array_agg, is_condition, start_span};
@@ -24,10 +29,6 @@ impl Lower {
         start_of(start_span(expr), otherwise)
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "what is not named here is refused"
-    )]
     #[expect(clippy::too_many_lines, reason = "one arm for each kind of expression")]
     pub(super) fn expr_at(&mut self, expr: &Expr, depth: usize) -> Lowered<Node> {
         let place = self.place_of(expr, Place { line: 1, column: 1 });

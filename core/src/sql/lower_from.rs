@@ -1,5 +1,10 @@
 //! FROM and JOIN of sqlparser's tree.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "sqlparser knows many dialects: what is not named is refused"
+)]
+
 use super::ast::{JoinRef, Name, TableRef};
 use super::lower::{Lower, Lowered, Refused, start_of};
 use crate::diagnostic::Place;
@@ -36,10 +41,6 @@ impl Lower {
         Ok((fact?, joins))
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "every other join is refused"
-    )]
     fn join(&mut self, join: sql::Join, select: Place) -> Lowered<JoinRef> {
         let place = start_of(join.relation.span(), select);
         if join.global {
@@ -115,10 +116,6 @@ impl Lower {
         })
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "every other source of rows is refused"
-    )]
     fn table(&mut self, factor: TableFactor, select: Place) -> Lowered<TableRef> {
         let place = start_of(factor.span(), select);
         match factor {

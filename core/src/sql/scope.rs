@@ -53,10 +53,10 @@ impl Bound {
 
     /// The text of a literal whose type is open.
     pub(super) fn literal_text(&self) -> Option<&str> {
-        match &self.expr.kind {
-            ExprKind::Const(Value::Text(text)) if self.unknown => Some(text),
-            _ => None,
-        }
+        let ExprKind::Const(Value::Text(text)) = &self.expr.kind else {
+            return None;
+        };
+        self.unknown.then_some(text)
     }
 
     pub(super) fn is_null_literal(&self) -> bool {
