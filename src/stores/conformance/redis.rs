@@ -34,6 +34,12 @@ pub(super) fn targets() -> Vec<Target> {
     };
     vec![
         target(
+            "ids",
+            SpecShape::Set {
+                member: "id".to_owned(),
+            },
+        ),
+        target(
             "n:{id}",
             SpecShape::String {
                 value: "n".to_owned(),
@@ -45,12 +51,6 @@ pub(super) fn targets() -> Vec<Target> {
             "j:{{all}}:{id}",
             SpecShape::Json {
                 numbers_text: false,
-            },
-        ),
-        target(
-            "ids",
-            SpecShape::Set {
-                member: "id".to_owned(),
             },
         ),
         target(
@@ -150,22 +150,7 @@ impl Rig for RedisRig {
     }
 
     async fn break_first_target(&self) {
-        self.cli(&["LPUSH", "n:1", "x"]).await;
-        // SET takes any key: a hash does not.
-        self.cli(&["DEL", "n:1"]).await;
-        self.cli(&[
-            "ACL",
-            "SETUSER",
-            "default",
-            "resetkeys",
-            "~h:*",
-            "~j:*",
-            "~ids",
-            "~top",
-            "~events",
-            "~walview:*",
-        ])
-        .await;
+        self.cli(&["SET", "ids", "foreign"]).await;
     }
 
     async fn put_foreign(&self) {
