@@ -174,6 +174,10 @@ impl Rig for RedisRig {
 }
 
 /// Fields in one order, scores as doubles.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the others compare as they are"
+)]
 fn add(content: &mut Content, action: Action) {
     let slot = format!("{} {:?}", action.key(), action.member());
     let text = match action {
@@ -289,6 +293,7 @@ async fn fresh_says_when_and_expires() {
 
 /// Not a test of speed: prints figures for whoever looks.
 #[tokio::test]
+#[expect(clippy::print_stderr, reason = "the figures are for whoever runs it")]
 async fn figures() {
     let rig = RedisRig::start().await;
     let mut store = ready(&rig, &rig.address()).await;
