@@ -5,6 +5,14 @@
 
 use crate::value::{Type, Value};
 
+mod eval;
+mod eval_cast;
+mod eval_number;
+mod eval_text;
+mod eval_time;
+
+pub use eval::{Env, EvalError};
+
 /// An expression and the type of its result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expr {

@@ -11,7 +11,7 @@
 
 use super::Value;
 use super::error::{SqlState, ValueError};
-use super::order::DAY_MICROS;
+pub(crate) use super::order::DAY_MICROS;
 use super::text::is_space;
 use std::fmt::Write;
 
@@ -382,7 +382,7 @@ fn read(text: &str, type_name: &'static str) -> Result<Read, ValueError> {
     if year == 0 {
         return Err(field_overflow());
     }
-    let year = i32::try_from(year).map_err(|_| field_overflow())?;
+    let year = i32::try_from(year).ok().ok_or_else(field_overflow)?;
     let year = if before_christ { 1 - year } else { year };
     let civil = Civil {
         year,

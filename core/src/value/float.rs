@@ -193,7 +193,7 @@ fn out_of_range(type_name: &str) -> ValueError {
 pub(crate) fn parse_f64(text: &str) -> Result<f64, ValueError> {
     let name = "double precision";
     let text = text.trim_matches(is_space);
-    let value: f64 = text.parse().map_err(|_| ValueError::syntax(name))?;
+    let value: f64 = text.parse().ok().ok_or_else(|| ValueError::syntax(name))?;
     if has_value(text) && (value.is_infinite() || value == 0.0) {
         return Err(out_of_range(name));
     }
@@ -203,7 +203,7 @@ pub(crate) fn parse_f64(text: &str) -> Result<f64, ValueError> {
 pub(crate) fn parse_f32(text: &str) -> Result<f32, ValueError> {
     let name = "real";
     let text = text.trim_matches(is_space);
-    let value: f32 = text.parse().map_err(|_| ValueError::syntax(name))?;
+    let value: f32 = text.parse().ok().ok_or_else(|| ValueError::syntax(name))?;
     if has_value(text) && (value.is_infinite() || value == 0.0) {
         return Err(out_of_range(name));
     }

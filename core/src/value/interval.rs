@@ -153,11 +153,13 @@ impl Parts {
         if months != 0 {
             return Err(syntax());
         }
-        let rest = match unit {
+        let rest = if unit == Unit::Second {
             // Seconds round at the microsecond as everywhere in PostgreSQL.
-            Unit::Second => i128::from(micros_of_fraction(number.fraction).ok_or_else(syntax)?),
-            _ => exact_fraction(number.fraction, i128::from(micros)).ok_or_else(syntax)?,
-        };
+            micros_of_fraction(number.fraction).map(i128::from)
+        } else {
+            exact_fraction(number.fraction, i128::from(micros))
+        }
+        .ok_or_else(syntax)?;
         // Fractions of weeks become days first.
         let day = i128::from(DAY_MICROS);
         let whole_days = if unit == Unit::Week { rest / day } else { 0 };
@@ -171,9 +173,9 @@ impl Parts {
             return Err(syntax());
         }
         Ok(Interval {
-            months: i32::try_from(self.months).map_err(|_| overflow())?,
-            days: i32::try_from(self.days).map_err(|_| overflow())?,
-            micros: i64::try_from(self.micros).map_err(|_| overflow())?,
+            months: i32::try_from(self.months).ok().ok_or_else(overflow)?,
+            days: i32::try_from(self.days).ok().ok_or_else(overflow)?,
+            micros: i64::try_from(self.micros).ok().ok_or_else(overflow)?,
         })
     }
 }
@@ -210,7 +212,7 @@ fn take_number<'a>(text: &mut &'a str) -> Result<Number<'a>, ValueError> {
         return Err(syntax());
     }
     *text = rest;
-    let whole = whole.parse().map_err(|_| overflow())?;
+    let whole = whole.parse().ok().ok_or_else(overflow)?;
     Ok(Number {
         negative,
         whole,
@@ -269,7 +271,7 @@ fn parse_clock(
         if digits.len() != 2 {
             return Err(syntax());
         }
-        let value: i64 = digits.parse().map_err(|_| syntax())?;
+        let value: i64 = digits.parse().ok().ok_or_else(syntax)?;
         if value > 59 {
             return Err(overflow());
         }

@@ -299,7 +299,9 @@ pub fn decode_key_value(bytes: &mut &[u8]) -> Result<Value, ValueError> {
             }))
         }
         TEXT => {
-            let text = CompactString::from_utf8(take_bytes(bytes)?).map_err(|_| damaged())?;
+            let text = CompactString::from_utf8(take_bytes(bytes)?)
+                .ok()
+                .ok_or_else(damaged)?;
             Value::Text(text)
         }
         BYTEA => Value::Bytea(take_bytes(bytes)?),
@@ -340,7 +342,7 @@ fn take_int(bytes: &mut &[u8], tag: u8) -> Result<i64, ValueError> {
     if negative {
         0_i64.checked_sub_unsigned(magnitude).ok_or_else(damaged)
     } else {
-        i64::try_from(magnitude).map_err(|_| damaged())
+        i64::try_from(magnitude).ok().ok_or_else(damaged)
     }
 }
 
@@ -385,16 +387,24 @@ fn take_numeric(bytes: &mut &[u8], negative: bool) -> Result<Numeric, ValueError
         }
     }
     let digits = digits.trim_end_matches('0');
-    let count = i64::try_from(digits.len()).map_err(|_| damaged())?;
-    let scale = u16::try_from((count - exponent).max(0)).map_err(|_| damaged())?;
-    let zeros = u32::try_from((exponent - count).max(0)).map_err(|_| damaged())?;
+    let count = i64::try_from(digits.len()).ok().ok_or_else(damaged)?;
+    let scale = u16::try_from((count - exponent).max(0))
+        .ok()
+        .ok_or_else(damaged)?;
+    let zeros = u32::try_from((exponent - count).max(0))
+        .ok()
+        .ok_or_else(damaged)?;
     if zeros > 131_072 {
         return Err(damaged());
     }
-    let mut coefficient = BigInt::from_str_radix(digits, 10).map_err(|_| damaged())?;
+    let mut coefficient = BigInt::from_str_radix(digits, 10)
+        .ok()
+        .ok_or_else(damaged)?;
     coefficient *= BigInt::from(10).pow(zeros);
     let coefficient = if negative { -coefficient } else { coefficient };
-    Numeric::from_scaled(coefficient, scale).map_err(|_| damaged())
+    Numeric::from_scaled(coefficient, scale)
+        .ok()
+        .ok_or_else(damaged)
 }
 
 /// Days and microseconds where the days fit, else months of 30 days too.

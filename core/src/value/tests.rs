@@ -119,146 +119,52 @@ fn key(values: &[Value]) -> Vec<u8> {
     out
 }
 
+/// Values of each type from the smallest to the largest.
+const LADDERS: &[(Type, &str)] = &[
+    (Type::Bool, "f t"),
+    (
+        Type::Int8,
+        "-9223372036854775808 -65537 -65536 -257 -256 -255 -1 0 1 255 256 65535 65536 \
+         9223372036854775807",
+    ),
+    (
+        Type::Numeric(None),
+        "-Infinity -1e200 -1e126 -1e125 -100.5 -100 -99 -1.01 -1 -0.1 -1e-200 0 1e-16000 1e-200 \
+         1e-127 1e-126 0.0999 0.1 0.11 1 1.01 1.1 2 10 10.5 11 99.99 100 1e125 1e126 1e127 1.5e127 \
+         1e131071 Infinity NaN",
+    ),
+    (
+        Type::Float8,
+        "-Infinity -1e300 -1 -1e-300 0 5e-324 1 Infinity NaN",
+    ),
+    (Type::Float4, "-Infinity -1 -0.5 0 0.5 1 Infinity NaN"),
+    (Type::Text, "a a\u{1} aa b é"),
+    (
+        Type::Bytea,
+        "\\x \\x00 \\x0000 \\x0001 \\x01 \\xff \\xff00 \\xffff",
+    ),
+    (Type::Date, "-infinity 1999-12-31 2000-01-01 infinity"),
+    (Type::Timestamp, "-infinity 1999-12-31 2000-01-01 infinity"),
+    (Type::Interval, "-P1D 00:00:00 P29D P29DT25H P2M"),
+    (
+        Type::Uuid,
+        "00000000-0000-0000-0000-000000000000 f0000000-0000-0000-0000-000000000000",
+    ),
+];
+
 #[test]
 fn keys_sort_as_values_compare() {
-    let ladders: Vec<(Type, Vec<&str>)> = vec![
-        (Type::Bool, vec!["f", "t"]),
-        (
-            Type::Int8,
-            vec![
-                "-9223372036854775808",
-                "-65537",
-                "-65536",
-                "-257",
-                "-256",
-                "-255",
-                "-1",
-                "0",
-                "1",
-                "255",
-                "256",
-                "65535",
-                "65536",
-                "9223372036854775807",
-            ],
-        ),
-        (
-            Type::Numeric(None),
-            vec![
-                "-Infinity",
-                "-1e200",
-                "-1e126",
-                "-1e125",
-                "-100.5",
-                "-100",
-                "-99",
-                "-1.01",
-                "-1",
-                "-0.1",
-                "-1e-200",
-                "0",
-                "1e-16000",
-                "1e-200",
-                "1e-127",
-                "1e-126",
-                "0.0999",
-                "0.1",
-                "0.11",
-                "1",
-                "1.01",
-                "1.1",
-                "2",
-                "10",
-                "10.5",
-                "11",
-                "99.99",
-                "100",
-                "1e125",
-                "1e126",
-                "1e127",
-                "1.5e127",
-                "1e131071",
-                "Infinity",
-                "NaN",
-            ],
-        ),
-        (
-            Type::Float8,
-            vec![
-                "-Infinity",
-                "-1e300",
-                "-1",
-                "-1e-300",
-                "0",
-                "5e-324",
-                "1",
-                "Infinity",
-                "NaN",
-            ],
-        ),
-        (
-            Type::Float4,
-            vec![
-                "-Infinity",
-                "-1",
-                "-0.5",
-                "0",
-                "0.5",
-                "1",
-                "Infinity",
-                "NaN",
-            ],
-        ),
-        (Type::Text, vec!["", "a", "a\u{1}", "aa", "b", "é"]),
-        (
-            Type::Bytea,
-            vec![
-                "\\x", "\\x00", "\\x0000", "\\x0001", "\\x01", "\\xff", "\\xff00", "\\xffff",
-            ],
-        ),
-        (
-            Type::Date,
-            vec![
-                "-infinity",
-                "4714-11-24 BC",
-                "1999-12-31",
-                "2000-01-01",
-                "infinity",
-            ],
-        ),
-        (
-            Type::Timestamp,
-            vec!["-infinity", "1999-12-31", "2000-01-01", "infinity"],
-        ),
-        (
-            Type::Interval,
-            vec![
-                "-1 days",
-                "00:00:00",
-                "29 days",
-                "29 days 25:00:00",
-                "2 mons",
-            ],
-        ),
-        (
-            Type::Uuid,
-            vec![
-                "00000000-0000-0000-0000-000000000000",
-                "f0000000-0000-0000-0000-000000000000",
-            ],
-        ),
-    ];
-    for (ty, texts) in ladders {
+    for (ty, texts) in LADDERS {
+        let texts: Vec<&str> = texts.split(' ').collect();
         let values: Vec<Value> = texts
             .iter()
-            .map(|text| Value::parse(&ty, text).unwrap())
+            .map(|text| Value::parse(ty, &text.replace("-P1D", "-1 day")).unwrap())
             .collect();
         for (i, a) in values.iter().enumerate() {
-            let null_key = key(&[Value::Null]);
-            assert!(key(std::slice::from_ref(a)) < null_key);
+            assert!(key(std::slice::from_ref(a)) < key(&[Value::Null]));
             for (j, b) in values.iter().enumerate() {
                 assert_eq!(
-                    a.compare(b, &ty),
+                    a.compare(b, ty),
                     Some(i.cmp(&j)),
                     "{} {}",
                     texts[i],
@@ -435,4 +341,55 @@ fn a_value_is_small() {
         "{}",
         std::mem::size_of::<Value>()
     );
+}
+
+#[test]
+fn json_parts_are_cut_as_postgresql_does() {
+    use super::json::{Step, as_text, get, to_jsonb, validate};
+    let doc = r#" {"a": {"b" : [1, 2.50,{"c":null}]}, "k\u00e9":"x\ny", "a2":1, "a2": "two"} "#;
+    let path = |steps: &[Step<'_>]| get(doc, steps).unwrap();
+    assert_eq!(
+        path(&[Step::Key("a"), Step::Key("b"), Step::Index(-2)]),
+        Some("2.50")
+    );
+    assert_eq!(
+        path(&[Step::Either("a"), Step::Either("b"), Step::Either("2")]),
+        Some("{\"c\":null}")
+    );
+    assert_eq!(
+        path(&[Step::Key("ké")]).map(as_text),
+        Some(Ok(Some("x\ny".to_owned())))
+    );
+    assert_eq!(path(&[Step::Key("a2")]), Some("\"two\""));
+    assert_eq!(
+        path(&[Step::Key("a"), Step::Key("b"), Step::Index(3)]),
+        None
+    );
+    assert_eq!(as_text("null"), Ok(None));
+    assert_eq!(
+        to_jsonb(doc).unwrap(),
+        "{\"a\": {\"b\": [1, 2.50, {\"c\": null}]}, \"a2\": \"two\", \"ké\": \"x\\ny\"}"
+    );
+    assert_eq!(to_jsonb("[1e2, -0, 1.0e-3]").unwrap(), "[100, 0, 0.0010]");
+    for bad in [
+        "",
+        "{",
+        "[1,]",
+        "01",
+        "nul",
+        "nulls",
+        "\"\u{1}\"",
+        "{\"a\" 1}",
+        "1 2",
+        "'a'",
+        "1.",
+    ] {
+        assert!(validate(bad).is_err(), "{bad}");
+        assert!(to_jsonb(bad).is_err(), "{bad}");
+    }
+    assert!(validate("\"\\u0000\"").is_ok());
+    assert!(to_jsonb("\"\\u0000\"").is_err());
+    assert!(to_jsonb("\"\\ud83d\"").is_err());
+    assert_eq!(to_jsonb("\"\\ud83d\\ude00\"").unwrap(), "\"😀\"");
+    assert!(validate(&"[".repeat(100_000)).is_err());
 }

@@ -17,14 +17,12 @@ impl Value {
     /// Reads a value of `ty` as PostgreSQL's input function does. Json is checked, jsonb is brought
     /// into PostgreSQL's form, an enum's label must be one of its labels, `char(n)` is padded.
     pub fn parse(ty: &Type, text: &str) -> Result<Self, ValueError> {
-        match ty {
-            Type::Json => {
-                json::validate(text)?;
-                Ok(Self::Text(text.into()))
-            }
-            Type::Jsonb => Ok(Self::Text(json::to_jsonb(text)?.into())),
-            _ => Self::from_server(ty, text),
+        if *ty == Type::Json {
+            json::validate(text)?;
+        } else if *ty == Type::Jsonb {
+            return Ok(Self::Text(json::to_jsonb(text)?.into()));
         }
+        Self::from_server(ty, text)
     }
 
     /// As [`Value::parse`] for text that PostgreSQL itself printed (replication, COPY): json and
@@ -42,8 +40,12 @@ impl Value {
                     None => number,
                 }))
             }
-            Type::Varchar(Some(limit)) => limited(text, *limit, "character varying"),
-            Type::Char(width) => padded(text, *width),
+            Type::Varchar(Some(limit)) => {
+                limited(text, *limit, "character varying").map(|text| Self::Text(text.into()))
+            }
+            Type::Char(width) => {
+                limited(text, *width, "character").map(|text| Self::Text(pad(text.into(), *width)))
+            }
             Type::Text | Type::Varchar(None) | Type::Json | Type::Jsonb | Type::Other { .. } => {
                 Ok(Self::Text(text.into()))
             }
@@ -185,24 +187,16 @@ pub(crate) fn cut_at(text: &str, limit: u32) -> Option<usize> {
 }
 
 /// Blanks past the limit are cut off, anything else is an error.
-fn limited(text: &str, limit: u32, type_name: &str) -> Result<Value, ValueError> {
+fn limited<'a>(text: &'a str, limit: u32, type_name: &str) -> Result<&'a str, ValueError> {
     let Some(at) = cut_at(text, limit) else {
-        return Ok(Value::Text(text.into()));
+        return Ok(text);
     };
     let (kept, rest) = text.split_at_checked(at).unwrap_or((text, ""));
     if rest.bytes().all(|byte| byte == b' ') {
-        Ok(Value::Text(kept.into()))
+        Ok(kept)
     } else {
         Err(too_long(type_name, limit))
     }
-}
-
-fn padded(text: &str, width: u32) -> Result<Value, ValueError> {
-    let value = limited(text, width, "character")?;
-    Ok(match value {
-        Value::Text(text) => Value::Text(pad(text, width)),
-        other => other,
-    })
 }
 
 pub(crate) fn pad(mut text: CompactString, width: u32) -> CompactString {
@@ -259,7 +253,7 @@ fn parse_escaped(text: &str) -> Result<Vec<u8>, ValueError> {
             let digit = bytes.next().and_then(|byte| char::from(byte).to_digit(8));
             value = value * 8 + digit.ok_or_else(syntax)?;
         }
-        out.push(u8::try_from(value).map_err(|_| syntax())?);
+        out.push(u8::try_from(value).ok().ok_or_else(syntax)?);
     }
     Ok(out)
 }

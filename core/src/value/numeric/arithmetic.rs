@@ -107,7 +107,9 @@ impl Numeric {
         let scale = division_scale(left, right);
         // left/10^l / (right/10^r) at `scale` = left * 10^(scale + r - l) / right
         let shift = i64::from(scale) + i64::from(right.scale()) - i64::from(left.scale());
-        let power = u32::try_from(shift.unsigned_abs()).map_err(|_| overflow())?;
+        let power = u32::try_from(shift.unsigned_abs())
+            .ok()
+            .ok_or_else(overflow)?;
         if let (Finite::Small(a, _), Finite::Small(b, _)) = (left, right)
             && let Some(factor) = pow10(power)
         {
@@ -309,12 +311,12 @@ fn infinity_of_sign(sign: i32) -> Numeric {
 }
 
 fn finite_small(coefficient: i128, scale: u32) -> Result<Numeric, ValueError> {
-    let scale = u16::try_from(scale).map_err(|_| overflow())?;
+    let scale = u16::try_from(scale).ok().ok_or_else(overflow)?;
     Numeric::from_scaled_i128(coefficient, scale).ok_or_else(overflow)
 }
 
 fn finite_big(coefficient: BigInt, scale: u32) -> Result<Numeric, ValueError> {
-    Numeric::from_scaled(coefficient, u16::try_from(scale).map_err(|_| overflow())?)
+    Numeric::from_scaled(coefficient, u16::try_from(scale).ok().ok_or_else(overflow)?)
 }
 
 fn add_finite(left: Finite<'_>, right: Finite<'_>, subtract: bool) -> Result<Numeric, ValueError> {

@@ -27,9 +27,9 @@ impl Numeric {
             Repr::Small { .. } | Repr::Big(_) => {}
         }
         match self.round(0)?.as_small() {
-            Some((coefficient, _)) => {
-                i64::try_from(coefficient).map_err(|_| ValueError::out_of_range(type_name))
-            }
+            Some((coefficient, _)) => i64::try_from(coefficient)
+                .ok()
+                .ok_or_else(|| ValueError::out_of_range(type_name)),
             None => Err(ValueError::out_of_range(type_name)),
         }
     }
@@ -48,7 +48,7 @@ impl Numeric {
                 "value is out of range for type double precision",
             )
         };
-        let float: f64 = self.to_string().parse().map_err(|_| out_of_range())?;
+        let float: f64 = self.to_string().parse().ok().ok_or_else(out_of_range)?;
         if float.is_infinite() || (float == 0.0 && !self.is_zero()) {
             return Err(out_of_range());
         }
@@ -68,7 +68,7 @@ impl Numeric {
                 "value is out of range for type real",
             )
         };
-        let float: f32 = self.to_string().parse().map_err(|_| out_of_range())?;
+        let float: f32 = self.to_string().parse().ok().ok_or_else(out_of_range)?;
         if float.is_infinite() || (float == 0.0 && !self.is_zero()) {
             return Err(out_of_range());
         }
