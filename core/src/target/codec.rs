@@ -12,7 +12,6 @@ pub struct CodecError {
 
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        #[expect(clippy::cast_possible_truncation, reason = "masked to seven bits")]
         out.push((value & 0x7F) as u8 | 0x80);
         value >>= 7;
     }
@@ -81,7 +80,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn small<T: TryFrom<u64>>(&mut self) -> Result<T, CodecError> {
-        T::try_from(self.varint()?).map_err(|_| CodecError {
+        T::try_from(self.varint()?).ok().ok_or(CodecError {
             what: "a number out of range",
         })
     }
@@ -100,7 +99,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn text(&mut self) -> Result<&'a str, CodecError> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| CodecError {
+        std::str::from_utf8(self.bytes()?).ok().ok_or(CodecError {
             what: "text that is not UTF-8",
         })
     }

@@ -88,6 +88,10 @@ pub(super) fn store_error(error: Error) -> StoreError {
 }
 
 /// No exception of the server's: the way to it failed, or a proxy answered.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other failure is one of the way to the server"
+)]
 fn transport(error: Error) -> StoreError {
     match error {
         Error::TimedOut => StoreError::retry("ClickHouse did not answer in time"),

@@ -403,6 +403,7 @@ async fn many_partitions_in_one_batch() {
 
 /// Not a test of speed: prints figures for whoever looks.
 #[tokio::test]
+#[expect(clippy::print_stderr, reason = "the figures are for whoever runs it")]
 async fn figures() {
     let rig = ClickHouseRig::start().await;
     let mut store = ready(&rig, &rig.address()).await;

@@ -557,6 +557,10 @@ async fn check(
 }
 
 /// An error without an answer from the server, or while connecting.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only wrong credentials will not pass by themselves"
+)]
 fn client_error(error: RedisError) -> StoreError {
     if let Some(code) = error.code().filter(|_| !error.is_io_error()) {
         return server_error(code);

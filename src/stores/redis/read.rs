@@ -65,6 +65,10 @@ pub(super) async fn scan(
     Ok((next, items.into_iter().filter_map(text).collect()))
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other reply is unexpected"
+)]
 async fn read_keys(
     connection: &mut MultiplexedConnection,
     kind: Kind,
@@ -177,6 +181,10 @@ fn pairs(items: Vec<Reply>) -> Vec<(String, String)> {
     pairs
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other reply is unexpected"
+)]
 fn text(reply: Reply) -> Option<String> {
     match reply {
         Reply::BulkString(bytes) => String::from_utf8(bytes).ok(),
@@ -187,6 +195,10 @@ fn text(reply: Reply) -> Option<String> {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other reply is unexpected"
+)]
 fn unexpected(reply: &Reply) -> StoreError {
     match reply {
         Reply::ServerError(error) if error.code() == "WRONGTYPE" => StoreError::stop(

@@ -243,14 +243,14 @@ impl Target {
         for (column, field) in self.columns.iter().zip(&self.fields) {
             bytes.clear();
             self.put(column, field, row, &mut bytes)?;
-            let cell =
-                column
-                    .ty
-                    .read(&mut Reader::new(&bytes))
-                    .map_err(|_| RenderError::Unfit {
-                        column: field.name.clone(),
-                        why: "it cannot be read back",
-                    })?;
+            let cell = column
+                .ty
+                .read(&mut Reader::new(&bytes))
+                .ok()
+                .ok_or_else(|| RenderError::Unfit {
+                    column: field.name.clone(),
+                    why: "it cannot be read back",
+                })?;
             if column.shown {
                 texts.push(text_of(cell, column.ty));
             }
@@ -509,9 +509,10 @@ fn text_of(cell: Cell<'_>, ty: ChType) -> Option<String> {
 
 /// As `ClickHouse` prints it: without trailing zeros.
 fn decimal_text(digits: &str, ty: ChType) -> String {
-    let scale = match ty {
-        ChType::Decimal(_, scale) => usize::from(scale),
-        _ => 0,
+    let scale = if let ChType::Decimal(_, scale) = ty {
+        usize::from(scale)
+    } else {
+        0
     };
     let (sign, digits) = match digits.strip_prefix('-') {
         Some(digits) => ("-", digits),

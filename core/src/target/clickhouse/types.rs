@@ -217,7 +217,7 @@ pub enum Cell<'a> {
 }
 
 fn array<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N], CodecError> {
-    reader.take(N)?.try_into().map_err(|_| CodecError {
+    reader.take(N)?.try_into().ok().ok_or(CodecError {
         what: "a cut record",
     })
 }
@@ -266,6 +266,10 @@ fn put_decimal(
     out: &mut Vec<u8>,
 ) -> Result<(), &'static str> {
     let widened;
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "every other value is refused"
+    )]
     let number = match value {
         Value::Numeric(number) => number,
         Value::Int(integer) => {

@@ -295,10 +295,9 @@ impl Target {
     /// What the slot of a row holds; `None` for nothing.
     fn content(&self, row: &[Value]) -> Result<Option<Content>, RenderError> {
         Ok(match &self.shape {
-            Shape::String { value: field, .. } => match value_of(row, field) {
-                Value::Null => None,
-                value => Some(Content::Text(text_of(value, &field.ty))),
-            },
+            Shape::String { value: field, .. } => {
+                held(row, field).map(|value| Content::Text(text_of(value, &field.ty)))
+            }
             Shape::Hash => {
                 let fields = flat(&self.shown, row);
                 (!fields.is_empty()).then_some(Content::Fields(fields))
@@ -315,11 +314,16 @@ impl Target {
     }
 
     fn vanish(&self, slot: Slot) -> Action {
-        match &self.shape {
+        if matches!(
+            self.shape,
             Shape::String {
-                empty_zero: true, ..
-            } => put(slot, Content::Text("0".to_owned())),
-            shape => remove(slot, shape),
+                empty_zero: true,
+                ..
+            }
+        ) {
+            put(slot, Content::Text("0".to_owned()))
+        } else {
+            remove(slot, &self.shape)
         }
     }
 
@@ -421,13 +425,15 @@ fn remove(slot: Slot, shape: &Shape) -> Action {
     }
 }
 
+/// The value of a field that is not NULL.
+fn held<'a>(row: &'a [Value], field: &Field) -> Option<&'a Value> {
+    Some(value_of(row, field)).filter(|value| !matches!(value, Value::Null))
+}
+
 fn not_null<'a>(row: &'a [Value], field: &Field) -> Result<&'a Value, RenderError> {
-    match value_of(row, field) {
-        Value::Null => Err(RenderError::NullKey {
-            column: field.name.clone(),
-        }),
-        value => Ok(value),
-    }
+    held(row, field).ok_or_else(|| RenderError::NullKey {
+        column: field.name.clone(),
+    })
 }
 
 fn text_of(value: &Value, ty: &Type) -> String {
@@ -440,9 +446,9 @@ fn text_of(value: &Value, ty: &Type) -> String {
 fn flat<'a>(fields: impl IntoIterator<Item = &'a Field>, row: &[Value]) -> Vec<(String, String)> {
     fields
         .into_iter()
-        .filter_map(|field| match value_of(row, field) {
-            Value::Null => None,
-            value => Some((field.name.clone(), text_of(value, &field.ty))),
+        .filter_map(|field| {
+            let value = held(row, field)?;
+            Some((field.name.clone(), text_of(value, &field.ty)))
         })
         .collect()
 }
