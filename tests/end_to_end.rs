@@ -55,15 +55,11 @@ async fn sigterm_under_load_and_on() {
     stream::remember_inserts(&world).await;
     world.start().await;
     for round in 0..3 {
-        let load = Load::start(&world, seed + round, 2, Duration::from_millis(5)).await;
-        while load.transactions() < 100 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let mut load = Load::start(&world, seed + round, 2, Duration::from_millis(5)).await;
+        load.reached(100).await;
         world.stop().await;
         // Written while nobody listens.
-        while load.transactions() < 200 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        load.reached(200).await;
         world.start().await;
         load.stop().await;
     }

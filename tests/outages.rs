@@ -7,11 +7,9 @@ use crate::stream;
 use crate::workload::{self, Load};
 use crate::world::World;
 
-async fn more(load: &Load, transactions: u64) {
+async fn more(load: &mut Load, transactions: u64) {
     let wanted = load.transactions() + transactions;
-    while load.transactions() < wanted {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    load.reached(wanted).await;
 }
 
 #[tokio::test]
@@ -20,14 +18,14 @@ async fn redis_killed_and_restarted() {
     let mut world = World::betting(SMALL).await;
     stream::remember_inserts(&world).await;
     world.start().await;
-    let load = Load::start(&world, seed, 2, Duration::from_millis(5)).await;
-    more(&load, 50).await;
+    let mut load = Load::start(&world, seed, 2, Duration::from_millis(5)).await;
+    more(&mut load, 50).await;
     world.redis.server.kill9().await.unwrap();
-    more(&load, 50).await;
+    more(&mut load, 50).await;
     world.redis.server.start().await.unwrap();
-    more(&load, 50).await;
+    more(&mut load, 50).await;
     world.redis.server.restart().await.unwrap();
-    more(&load, 50).await;
+    more(&mut load, 50).await;
     load.stop().await;
     world.assert_equal().await;
     stream::assert_every_insert_once(&world).await;
@@ -39,14 +37,14 @@ async fn clickhouse_killed_and_restarted() {
     let seed = workload::seed();
     let mut world = World::betting(SMALL).await;
     world.start().await;
-    let load = Load::start(&world, seed, 2, Duration::from_millis(5)).await;
-    more(&load, 50).await;
+    let mut load = Load::start(&world, seed, 2, Duration::from_millis(5)).await;
+    more(&mut load, 50).await;
     world.clickhouse.server.kill9().await.unwrap();
-    more(&load, 50).await;
+    more(&mut load, 50).await;
     world.clickhouse.server.start().await.unwrap();
-    more(&load, 50).await;
+    more(&mut load, 50).await;
     world.clickhouse.server.restart().await.unwrap();
-    more(&load, 50).await;
+    more(&mut load, 50).await;
     load.stop().await;
     world.assert_equal().await;
     world.stop().await;

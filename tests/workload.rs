@@ -91,6 +91,17 @@ impl Load {
         self.transactions.load(Ordering::Relaxed)
     }
 
+    /// Waits until so many transactions have run.
+    pub async fn reached(&mut self, transactions: u64) {
+        while self.transactions() < transactions {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            // A worker that failed would otherwise be waited for in vain.
+            if let Some(worker) = self.workers.try_join_next() {
+                worker.unwrap();
+            }
+        }
+    }
+
     /// Lets the transactions in flight end.
     pub async fn stop(mut self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
@@ -119,6 +130,8 @@ async fn run_transaction(client: &Db, random: &mut StdRng) {
             Some(SqlState::T_R_DEADLOCK_DETECTED),
             Some(SqlState::UNIQUE_VIOLATION),
             Some(SqlState::CHECK_VIOLATION),
+            // A column's own limit, met by adding to it.
+            Some(SqlState::NUMERIC_VALUE_OUT_OF_RANGE),
         ];
         assert!(expected.contains(&code), "{error}: {error:?}\n{text}");
         client.batch_execute("ROLLBACK").await.unwrap();
