@@ -1,5 +1,10 @@
 //! Explicit casts, `x::type`.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "dispatch on values and functions: whatever is not listed is refused alike"
+)]
+
 use super::eval::EvalError;
 use super::eval_number::{float_overflow, float_underflow, int, out_of_range};
 use super::eval_time;

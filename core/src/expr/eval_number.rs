@@ -1,5 +1,10 @@
 //! Arithmetic on integers, floats and numeric.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "dispatch on values and functions: whatever is not listed is refused alike"
+)]
+
 use super::Func;
 use super::eval::{EvalError, unexpected};
 use crate::value::{Numeric, SqlState, Type, Value, ValueError, int_range};
@@ -75,7 +80,7 @@ fn integers(func: Func, x: i64, y: i64, ty: &Type) -> Result<Value, EvalError> {
         Func::Mul => int(x.checked_mul(y), ty),
         Func::Div => int(x.checked_div(y), ty),
         // The least integer % -1 is 0, not an overflow.
-        _ if func == Func::Mod => int(Some(x.checked_rem(y).unwrap_or(0)), ty),
+        Func::Mod => int(Some(x.checked_rem(y).unwrap_or(0)), ty),
         _ => Err(unexpected(func)),
     }
 }
@@ -86,7 +91,7 @@ fn numerics(func: Func, x: &Numeric, y: &Numeric) -> Result<Numeric, EvalError> 
         Func::Sub => x.sub(y),
         Func::Mul => x.mul(y),
         Func::Div => x.div(y),
-        _ if func == Func::Mod => x.rem(y),
+        Func::Mod => x.rem(y),
         _ => Err(unexpected(func)),
     }
 }
@@ -130,7 +135,7 @@ impl Checks {
         }
         let underflow = match func {
             Func::Mul => zero && !self.x_zero && !self.y_zero,
-            _ if func == Func::Div => zero && !self.x_zero && !self.y_infinite,
+            Func::Div => zero && !self.x_zero && !self.y_infinite,
             _ => false,
         };
         if underflow {
@@ -154,7 +159,7 @@ fn doubles(func: Func, x: f64, y: f64) -> Result<f64, EvalError> {
         Func::Add => x + y,
         Func::Sub => x - y,
         Func::Mul => x * y,
-        _ if func == Func::Div => x / y,
+        Func::Div => x / y,
         _ => return Err(unexpected(func)),
     };
     checks.after(func, result.is_infinite(), result == 0.0)?;
@@ -174,7 +179,7 @@ fn singles(func: Func, x: f32, y: f32) -> Result<f32, EvalError> {
         Func::Add => x + y,
         Func::Sub => x - y,
         Func::Mul => x * y,
-        _ if func == Func::Div => x / y,
+        Func::Div => x / y,
         _ => return Err(unexpected(func)),
     };
     checks.after(func, result.is_infinite(), result == 0.0)?;

@@ -1,5 +1,10 @@
 //! Functions on text (in characters), LIKE, hashes, parts of json.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "dispatch on values and functions: whatever is not listed is refused alike"
+)]
+
 use super::eval::{EvalError, unexpected};
 use super::{Func, TrimSide};
 use crate::value::json::{self, Step};
@@ -24,7 +29,7 @@ pub(super) fn unary(func: Func, x: &Value, ty: &Type) -> Result<Value, EvalError
         Func::Lower => Value::Text(text.to_ascii_lowercase().into()),
         Func::Upper => Value::Text(text.to_ascii_uppercase().into()),
         Func::Md5 => hex(&Md5::digest(text.as_bytes())),
-        _ if func == Func::Sha256Hex => hex(&Sha256::digest(text.as_bytes())),
+        Func::Sha256Hex => hex(&Sha256::digest(text.as_bytes())),
         _ => return Err(unexpected(func)),
     })
 }
@@ -266,7 +271,7 @@ fn parse_path(path: &str) -> Result<Vec<Option<String>>, EvalError> {
     }
     let mut chars = inner.chars().peekable();
     loop {
-        while chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+        while chars.next_if(char::is_ascii_whitespace).is_some() {}
         let mut element = String::new();
         let quoted = chars.next_if_eq(&'"').is_some();
         loop {
@@ -280,7 +285,7 @@ fn parse_path(path: &str) -> Result<Vec<Option<String>>, EvalError> {
             }
         }
         if quoted {
-            while chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+            while chars.next_if(char::is_ascii_whitespace).is_some() {}
             elements.push(Some(element));
         } else {
             let element = element.trim_end();
