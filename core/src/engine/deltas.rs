@@ -141,7 +141,7 @@ impl Engine {
             .views
             .get(view)
             .map_or(&[][..], |view| &view.key);
-        Ok(self.output.emit(state, view, key, change)?)
+        self.output.emit(state, view, key, change)
     }
 
     fn apply_member(

@@ -10,7 +10,7 @@
 
 use crate::expr::{ColumnRef, Env, EvalError, Expr};
 use crate::plan::{Aggregate, AggregateFunc};
-use crate::value::{Numeric, Row, Type, Value};
+use crate::value::{Numeric, Row, SqlState, Type, Value};
 use std::collections::BTreeMap;
 
 /// A group's accumulators.
@@ -55,11 +55,16 @@ impl Sum {
     }
 
     fn add(&mut self, value: &Value, sign: i64) -> Result<(), EvalError> {
-        let number = match value {
-            Value::Int(int) => Numeric::from(*int),
-            Value::Numeric(number) => number.clone(),
-            // NULLs are skipped; the binder admits no other type.
-            _ => return Ok(()),
+        // NULLs are skipped before; the binder admits no other type.
+        let number = if let Value::Int(int) = value {
+            Numeric::from(*int)
+        } else if let Value::Numeric(number) = value {
+            number.clone()
+        } else {
+            return Err(EvalError::new(
+                SqlState::Internal,
+                "sum over a type that has none",
+            ));
         };
         self.count += sign;
         let Some(scale) = number.scale() else {

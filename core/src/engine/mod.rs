@@ -93,6 +93,9 @@ pub struct Engine {
     changes: u64,
 }
 
+/// What `walk` calls for each fact: the engine and state back, and the fact's key.
+type Visit<'a, S> = dyn FnMut(&mut Engine, &mut S, &[u8]) -> Result<(), EngineError> + 'a;
+
 /// A changed row, before and after, with its keys.
 struct Changed<'a> {
     overlay: Overlay<'a>,
@@ -514,7 +517,7 @@ impl Engine {
         view: usize,
         input: usize,
         parent: &[u8],
-        visit: &mut dyn FnMut(&mut Self, &mut S, &[u8]) -> Result<(), EngineError>,
+        visit: &mut Visit<'_, S>,
     ) -> Result<(), EngineError> {
         let Some((edge, child_input)) = self
             .layout

@@ -208,7 +208,8 @@ impl Binder<'_> {
 
     fn negate(&mut self, inner: &Node, minus: bool, place: Place) -> Binding<Bound> {
         let inner = self.expr(inner)?;
-        if !inner.base().is_number() && !(minus && inner.base() == Base::Interval) {
+        let negatable = inner.base().is_number() || (minus && inner.base() == Base::Interval);
+        if !negatable {
             let sign = if minus { "-" } else { "+" };
             return self.refuse(
                 place,

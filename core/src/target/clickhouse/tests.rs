@@ -26,6 +26,7 @@ fn view() -> View {
             column("note", Type::Text, true),
         ],
         key: vec![0],
+        key_hint: String::new(),
     }
 }
 

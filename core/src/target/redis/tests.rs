@@ -25,6 +25,7 @@ fn view(key: &[usize]) -> View {
             column("note", Type::Text, true),
         ],
         key: key.to_vec(),
+        key_hint: String::new(),
     }
 }
 
