@@ -254,10 +254,12 @@ fn read_file(file: &Path) -> Result<String, Problems> {
     use std::io::Read as _;
     let refuse = |message: String, remedy: &str| Problems::of_file(file, message, remedy);
     let io = |error: std::io::Error| {
-        let remedy = match error.kind() {
-            std::io::ErrorKind::NotFound => "check the path",
-            std::io::ErrorKind::PermissionDenied => "make it readable for this user",
-            _ => "",
+        let remedy = if error.kind() == std::io::ErrorKind::NotFound {
+            "check the path"
+        } else if error.kind() == std::io::ErrorKind::PermissionDenied {
+            "make it readable for this user"
+        } else {
+            ""
         };
         refuse(format!("cannot be read: {}", io_reason(&error)), remedy)
     };

@@ -146,7 +146,7 @@ pub fn stores(
                     database: connection.database.clone().unwrap_or_default(),
                     identity: identity.clone(),
                 };
-                AnyStore::ClickHouse(clickhouse::ClickHouse::new(config, own.collect()))
+                AnyStore::ClickHouse(Box::new(clickhouse::ClickHouse::new(config, own.collect())))
             }
             Some(StoreKind::Redis) | None => {
                 let own = own.filter_map(|target| match &target.kind {
@@ -158,7 +158,7 @@ pub fn stores(
                     identity: identity.clone(),
                     accept_eviction: false,
                 };
-                AnyStore::Redis(redis::Redis::new(config, own.collect()))
+                AnyStore::Redis(Box::new(redis::Redis::new(config, own.collect())))
             }
         });
     }

@@ -47,14 +47,19 @@ pub enum Input {
     },
 }
 
+/// Where one store's records go.
+pub struct Outlet {
+    pub feed: Arc<Feed>,
+    /// How long the store itself may lose what it acknowledged.
+    pub window: Duration,
+}
+
 pub struct EngineLoop {
     pub engine: Engine,
     pub store: LocalStore,
     pub progress: Progress,
     pub catalog: Catalog,
-    pub feeds: Vec<Arc<Feed>>,
-    /// By store: how long the store itself may lose what it acknowledged.
-    pub windows: Vec<Duration>,
+    pub outlets: Vec<Outlet>,
     pub board: Arc<Board>,
     pub faults: Faults,
     relations: Relations,
@@ -78,8 +83,7 @@ impl EngineLoop {
         store: LocalStore,
         progress: Progress,
         catalog: Catalog,
-        feeds: Vec<Arc<Feed>>,
-        windows: Vec<Duration>,
+        outlets: Vec<Outlet>,
         board: Arc<Board>,
         faults: Faults,
     ) -> Self {
@@ -88,8 +92,7 @@ impl EngineLoop {
             store,
             progress,
             catalog,
-            feeds,
-            windows,
+            outlets,
             board,
             faults,
             relations: Relations::default(),
@@ -122,8 +125,8 @@ impl EngineLoop {
         self.in_transaction = false;
         self.uncommitted = false;
         self.idle_position = false;
-        for (feed, end) in self.feeds.iter().zip(&self.progress.outbox_end) {
-            feed.rewind(*end);
+        for (outlet, end) in self.outlets.iter().zip(&self.progress.outbox_end) {
+            outlet.feed.rewind(*end);
         }
         Ok(())
     }
@@ -308,7 +311,7 @@ impl EngineLoop {
             lsn,
             at: self.progress.committed_at.max(clock),
         };
-        let mut by_store: Vec<Vec<Arc<Record>>> = vec![Vec::new(); self.feeds.len()];
+        let mut by_store: Vec<Vec<Arc<Record>>> = vec![Vec::new(); self.outlets.len()];
         for Part {
             store,
             to,
@@ -334,8 +337,8 @@ impl EngineLoop {
                 records.push(record);
             }
         }
-        for (feed, records) in self.feeds.iter().zip(by_store) {
-            feed.push(records, frontier);
+        for (outlet, records) in self.outlets.iter().zip(by_store) {
+            outlet.feed.push(records, frontier);
         }
     }
 
@@ -356,13 +359,12 @@ impl EngineLoop {
         self.progress.stopped = self.engine.stopped().to_vec();
         // Where the outbox begins is durable before anything of it goes.
         let prunable: Vec<_> = self
-            .feeds
+            .outlets
             .iter()
-            .zip(&self.windows)
-            .map(|(feed, w)| feed.prunable(*w))
+            .map(|outlet| outlet.feed.prunable(outlet.window))
             .collect();
-        for (feed, pruned) in self.feeds.iter().zip(&mut self.progress.pruned) {
-            if let Some(position) = feed.pruned_to() {
+        for (outlet, pruned) in self.outlets.iter().zip(&mut self.progress.pruned) {
+            if let Some(position) = outlet.feed.pruned_to() {
                 *pruned = position.to_string();
             }
         }
@@ -377,8 +379,8 @@ impl EngineLoop {
         self.idle_position = false;
         self.last_commit = Instant::now();
         let outbox = self.store.outbox();
-        for (index, (feed, range)) in self.feeds.iter().zip(prunable).enumerate() {
-            feed.committed();
+        for (index, (outlet, range)) in self.outlets.iter().zip(prunable).enumerate() {
+            outlet.feed.committed();
             if let Some((from, to)) = range {
                 outbox.prune(index, from, to)?;
             }

@@ -3,7 +3,7 @@
 use super::PipelineError;
 use super::board::{Board, Phase};
 use super::bound::{self, Bound};
-use super::engine_loop::EngineLoop;
+use super::engine_loop::{EngineLoop, Outlet};
 use super::feed::{Feed, Frontier};
 use super::patience::{Patience, backoff, describe};
 use super::snapshot::{Filled, Snapshot};
@@ -424,10 +424,19 @@ impl Runner {
                 writers.spawn(async move { (index, writer.run(draining).await) });
             }
         }
-        let windows = self.pipeline.stores.iter().map(|store| match store.kind {
-            StoreKind::Redis => REDIS_WINDOW,
-            StoreKind::ClickHouse => Duration::ZERO,
-        });
+        let outlets = self
+            .pipeline
+            .stores
+            .iter()
+            .zip(feeds)
+            .map(|(store, feed)| Outlet {
+                feed,
+                window: match store.kind {
+                    StoreKind::Redis => REDIS_WINDOW,
+                    StoreKind::ClickHouse => Duration::ZERO,
+                },
+            })
+            .collect();
         self.board.local(
             progress.confirmed(),
             engine.stopped(),
@@ -438,8 +447,7 @@ impl Runner {
             store,
             progress,
             identity.catalog.clone(),
-            feeds,
-            windows.collect(),
+            outlets,
             Arc::clone(&self.board),
             faults,
         );

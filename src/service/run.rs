@@ -241,7 +241,8 @@ async fn run_one(
     tokio::fs::create_dir_all(folder).await.map_err(write)?;
     let text = serde_json::to_string(instance).map_err(|e| write(std::io::Error::other(e)))?;
     tokio::fs::write(&file, text).await.map_err(write)?;
-    let ran = runner.run(&folder.join("store"), rebuild).await;
+    // The future is large; it lives on the heap once, not in every caller.
+    let ran = Box::pin(runner.run(&folder.join("store"), rebuild)).await;
     // Gone or not, the next start writes it anew.
     tokio::fs::remove_file(&file).await.ok();
     match ran {

@@ -122,13 +122,14 @@ impl LocalStore {
     /// The folder cannot be used, or another process uses it.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let fail = |source: fjall::Error| StateError {
-            message: match source {
-                fjall::Error::Locked => format!(
+            message: if matches!(source, fjall::Error::Locked) {
+                format!(
                     "\"{}\" is in use by another walview; stop that one, or name another folder \
                      with --state",
                     path.display()
-                ),
-                _ => format!("cannot open \"{}\"", path.display()),
+                )
+            } else {
+                format!("cannot open \"{}\"", path.display())
             },
             source: Some(Box::new(source)),
         };
