@@ -318,6 +318,11 @@ async fn a_broken_target_stops_alone<R: Rig>() {
         Some(identity().mark(at(3))),
         "the others went on"
     );
+    let again = store
+        .apply(&batch(&rig, 2, 3, &[(None, Some(A))]))
+        .await
+        .unwrap_err();
+    assert!(matches!(again, StoreError::StopView(_)), "{again}");
     store.stop_targets([0].into());
     store
         .apply(&batch(&rig, 3, 4, &[(Some(A), Some(A2))]))
