@@ -14,6 +14,8 @@
 //!   data and mark are stored. When it fails with [`StoreError::Retry`], nothing is known: the
 //!   caller waits and calls it again with **the same batch**, and a batch that had arrived after
 //!   all is recognised by the mark, or is harmless by its versions.
+//! - A batch whose `to` is the mark already may be given again, as after a crash between the store's
+//!   reply and the caller's own commit: its faults are found again.
 //! - A batch that was stuck in the network and lands after later writes changes nothing.
 //! - [`StoreError::StopView`]: some targets could not take their part. All other targets have
 //!   theirs **and the mark is at `to`**. The caller marks these views stopped, tells the store by
@@ -53,7 +55,8 @@ pub trait Store: Send {
     /// Makes what is missing and removes everything that the targets own, and the mark.
     fn reset(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Writes a chunk of a snapshot: encoded operations of the store's kind.
+    /// Writes a chunk of a snapshot: encoded operations of the store's kind, without stream entries
+    /// (a snapshot has rows, not events).
     fn load(&mut self, ops: &[u8]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Ends loading.

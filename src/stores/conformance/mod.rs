@@ -39,6 +39,10 @@ trait Rig: Sized {
     async fn restart(&mut self);
     /// Operations for changes of (id, name, n), the first at ordinal 1.
     fn ops(&self, changes: &[(Option<Row>, Option<Row>)], at: Position) -> Bytes;
+    /// The same without events, which snapshots do not have.
+    fn snapshot(&self, changes: &[(Option<Row>, Option<Row>)], at: Position) -> Bytes {
+        self.ops(changes, at)
+    }
     /// What a store holds, beside events.
     async fn content(&self) -> Content;
     /// The same for these rows, as it should be.
@@ -92,12 +96,9 @@ fn identity() -> Identity {
     }
 }
 
+/// After everything of the commit at `lsn`.
 fn at(lsn: u64) -> Position {
-    Position {
-        epoch: 1,
-        lsn: Lsn(lsn),
-        ordinal: 0,
-    }
+    Position::end_of(1, Lsn(lsn))
 }
 
 /// Runs `render` for each change with its position and its rows.
@@ -112,7 +113,7 @@ fn each_change(
             old: old.as_deref(),
             new: new.as_deref(),
         };
-        let ordinal = at.ordinal + u64::try_from(index).unwrap() + 1;
+        let ordinal = u64::try_from(index).unwrap() + 1;
         render(&change, Position { ordinal, ..at });
     }
 }
@@ -318,6 +319,11 @@ async fn a_broken_target_stops_alone<R: Rig>() {
         Some(identity().mark(at(3))),
         "the others went on"
     );
+    let again = store
+        .apply(&batch(&rig, 2, 3, &[(None, Some(A))]))
+        .await
+        .unwrap_err();
+    assert!(matches!(again, StoreError::StopView(_)), "{again}");
     store.stop_targets([0].into());
     store
         .apply(&batch(&rig, 3, 4, &[(Some(A), Some(A2))]))
@@ -336,7 +342,7 @@ async fn reset_and_load<R: Rig>() {
     store.reset().await.unwrap();
     assert!(rig.content().await.is_empty());
     assert!(rig.foreign_is_there().await);
-    let chunk = rig.ops(&[(None, Some(B))], at(2));
+    let chunk = rig.snapshot(&[(None, Some(B))], at(2));
     // A crash in the middle of loading leads back to a reset.
     store.load(&chunk).await.unwrap();
     let mut store = rig.store(&rig.address());

@@ -2,6 +2,7 @@
 
 use super::super::redis::{Config, Redis, read_all};
 use super::super::{Store as _, StoreError};
+use super::proxy::{Mode, Proxy};
 use super::server::RedisServer;
 use super::{A, Content, Rig, Row, at, batch, each_change, identity, ready, values, view};
 use bytes::Bytes;
@@ -121,6 +122,16 @@ impl Rig for RedisRig {
         bytes.into()
     }
 
+    fn snapshot(&self, changes: &[(Option<Row>, Option<Row>)], at: Position) -> Bytes {
+        let mut bytes = Vec::new();
+        for op in Op::decode_all(&self.ops(changes, at)).unwrap() {
+            if !matches!(op.action, Action::StreamAdd { .. }) {
+                op.encode(&mut bytes);
+            }
+        }
+        bytes.into()
+    }
+
     async fn content(&self) -> Content {
         let mut content = Content::new();
         for target in targets() {
@@ -214,6 +225,43 @@ async fn a_foreign_type_inside_exec_stops_its_view_alone() {
         "its neighbours are written"
     );
     assert_eq!(store.mark().await.unwrap(), Some(identity().mark(at(2))));
+}
+
+/// The reply that named the fault was lost, and the mark says that the batch arrived.
+#[tokio::test]
+async fn a_fault_is_not_lost_with_its_reply() {
+    let rig = RedisRig::start().await;
+    let proxy = Proxy::start(&rig.address()).await;
+    let mut store = ready(&rig, &proxy.address()).await;
+    rig.cli(&["SET", "top", "foreign"]).await;
+    let batch = batch(&rig, 1, 2, &[(None, Some(A))]);
+    proxy.set(Mode::DropReply);
+    let error = store.apply(&batch).await.unwrap_err();
+    assert!(matches!(error, StoreError::Retry { .. }), "{error}");
+    proxy.set(Mode::Pass);
+    let error = store.apply(&batch).await.unwrap_err();
+    assert!(matches!(error, StoreError::StopView(_)), "{error}");
+    assert_eq!(rig.events().await, Some(1));
+}
+
+/// A repeat is harmless; ids that somebody else raised would swallow every event.
+#[tokio::test]
+async fn a_stream_with_later_entries_of_others_stops_its_view() {
+    let rig = RedisRig::start().await;
+    let mut store = ready(&rig, &rig.address()).await;
+    rig.cli(&["XADD", "events", "18446744073709551615-1", "foreign", "1"])
+        .await;
+    let error = store
+        .apply(&batch(&rig, 1, 2, &[(None, Some(A))]))
+        .await
+        .unwrap_err();
+    let StoreError::StopView(faults) = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        faults.iter().map(|fault| fault.target).collect::<Vec<_>>(),
+        [5]
+    );
 }
 
 #[tokio::test]

@@ -14,15 +14,17 @@
 //! is written; every write goes through [`Redis::write`].
 
 mod commands;
+mod error;
 mod read;
 
 pub use read::read_all;
 
 use super::{Batch, Fault, Identity, Mark, MarkText, Store, StoreError};
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, Pipeline, RedisError, Value as Reply};
+use ::redis::{AsyncConnectionConfig, Client, Pipeline, Value as Reply};
 use commands::Commands;
-use std::collections::BTreeSet;
+use error::{client_error, server_error};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 use walview_core::position::{Lsn, Position};
 use walview_core::target::format::write_text;
@@ -135,7 +137,7 @@ impl Redis {
         let result = session.exec(&mut commands, &mark_key, mark).await;
         match result {
             Ok(Some(replies)) => {
-                let faults = self.faults(&commands, replies).await?;
+                let faults = self.faults(&commands, replies, mark).await?;
                 if faults.is_empty() {
                     Ok(Written::Done)
                 } else {
@@ -151,32 +153,48 @@ impl Redis {
         }
     }
 
-    /// The targets whose commands failed inside EXEC.
+    /// The targets whose commands failed inside EXEC. Redis refuses stream ids that do not grow,
+    /// which is a repeat where the stream ends at or before `mark`: nothing but this batch and what
+    /// was before it can stand there.
     async fn faults(
         &mut self,
         commands: &Commands,
         replies: Vec<Reply>,
+        mark: Option<&MarkText>,
     ) -> Result<Vec<Fault>, StoreError> {
+        let end = match mark {
+            Some(MarkText::At(mark)) => mark.position.stream_id(),
+            Some(MarkText::Loading(_)) | None => None,
+        };
         let mut faults: Vec<Fault> = Vec::new();
+        let mut repeats: HashMap<String, bool> = HashMap::new();
         for (index, reply) in replies.iter().enumerate() {
             let Reply::ServerError(error) = reply else {
                 continue;
             };
             let Some(target) = commands.target(index) else {
-                return Err(server_error(error.code()));
+                return Err(server_error(error.code(), error.details()));
             };
             if faults.iter().any(|fault| fault.target == target) {
                 continue;
             }
-            let repeat = match commands.entry(index) {
-                Some((key, id))
-                    if error
-                        .details()
-                        .is_some_and(|d| d.contains("equal or smaller")) =>
-                {
-                    self.is_repeat(key, id).await?
-                }
-                _ => false,
+            let refused_id = error
+                .details()
+                .is_some_and(|text| text.contains("equal or smaller"));
+            let stream = commands.stream(index).filter(|_| refused_id);
+            let repeat = match stream {
+                None => false,
+                Some(key) => match repeats.get(key) {
+                    Some(repeat) => *repeat,
+                    None => {
+                        let repeat = self
+                            .last_id(key)
+                            .await?
+                            .is_some_and(|last| Some(last) <= end);
+                        repeats.insert(key.to_owned(), repeat);
+                        repeat
+                    }
+                },
             };
             if !repeat {
                 faults.push(self.fault(target, error.code()));
@@ -185,13 +203,21 @@ impl Redis {
         Ok(faults)
     }
 
-    /// Redis refuses stream ids that do not grow: a replay, unless a later entry is not ours.
-    async fn is_repeat(&mut self, key: &str, id: (u64, u64)) -> Result<bool, StoreError> {
+    /// The id of a stream's last entry.
+    async fn last_id(&mut self, key: &str) -> Result<Option<(u64, u64)>, StoreError> {
         let mut pipeline = Pipeline::new();
-        let id = format!("{}-{}", id.0, id.1);
-        pipeline.cmd("XRANGE").arg(key).arg(&id).arg(&id);
-        let replies = self.session().await?.send(&pipeline).await?;
-        Ok(matches!(replies.first(), Some(Reply::Array(entries)) if !entries.is_empty()))
+        pipeline
+            .cmd("XREVRANGE")
+            .arg(key)
+            .arg("+")
+            .arg("-")
+            .arg("COUNT")
+            .arg(1);
+        let sent = self.session().await?.send(&pipeline).await;
+        if sent.is_err() {
+            self.session = None;
+        }
+        Ok(sent?.first().and_then(last_id))
     }
 
     fn fault(&self, target: u16, code: &str) -> Fault {
@@ -349,21 +375,21 @@ impl Store for Redis {
     async fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let from = MarkText::At(self.config.identity.mark(batch.from));
         let to = MarkText::At(self.config.identity.mark(batch.to));
-        let seen = self.seen().await?;
-        if seen.as_ref() == Some(&to) {
-            // It had arrived, and only the reply was lost.
-            return Ok(());
-        }
-        if seen != Some(from) {
-            return Err(self.moved().await);
-        }
         let mut ops = Vec::new();
         for record in &batch.records {
             self.decode(&record.ops, &mut ops)?;
         }
+        let seen = self.seen().await?;
+        // At `to` it had arrived, and only the reply was lost. With it the faults inside EXEC were,
+        // so it is written again: the watch holds off whatever came later.
+        if seen.as_ref() != Some(&to) && seen != Some(from) {
+            return Err(self.moved().await);
+        }
         match self.write(self.commands(ops), Some(&to)).await? {
             Written::Done => Ok(()),
-            Written::Moved if self.seen().await? == Some(to) => Ok(()),
+            Written::Moved if self.seen().await? == Some(to) => Err(StoreError::retry(
+                "another connection has just written this batch to Redis",
+            )),
             Written::Moved => Err(self.moved().await),
         }
     }
@@ -429,7 +455,7 @@ impl Session {
         // A command that is refused when it is queued says why; EXEC says only EXECABORT.
         for reply in replies.iter().take(queued).chain(&exec).chain(&watched) {
             if let Reply::ServerError(error) = reply {
-                return Err(server_error(error.code()));
+                return Err(server_error(error.code(), error.details()));
             }
         }
         self.seen = mark_text(seen)?;
@@ -446,7 +472,7 @@ impl Session {
         let replies = self.send_raw(pipeline).await?;
         for reply in &replies {
             if let Reply::ServerError(error) = reply {
-                return Err(server_error(error.code()));
+                return Err(server_error(error.code(), error.details()));
             }
         }
         Ok(replies)
@@ -475,6 +501,21 @@ async fn send(
     }
 }
 
+/// Of the first entry of a reply to XREVRANGE.
+fn last_id(reply: &Reply) -> Option<(u64, u64)> {
+    let Reply::Array(entries) = reply else {
+        return None;
+    };
+    let Some(Reply::Array(entry)) = entries.first() else {
+        return None;
+    };
+    let Some(Reply::BulkString(id)) = entry.first() else {
+        return None;
+    };
+    let (high, low) = std::str::from_utf8(id).ok()?.split_once('-')?;
+    Some((high.parse().ok()?, low.parse().ok()?))
+}
+
 fn mark_text(reply: Option<Reply>) -> Result<Option<String>, StoreError> {
     match reply {
         Some(Reply::Nil) => Ok(None),
@@ -487,7 +528,7 @@ fn mark_text(reply: Option<Reply>) -> Result<Option<String>, StoreError> {
                 cause: Some(Box::new(error.utf8_error())),
             }),
         },
-        Some(Reply::ServerError(error)) => Err(server_error(error.code())),
+        Some(Reply::ServerError(error)) => Err(server_error(error.code(), error.details())),
         _ => Err(StoreError::retry("Redis answered GET with something else")),
     }
 }
@@ -524,7 +565,7 @@ async fn check(
     let text = match replies.into_iter().next() {
         Some(Reply::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
         Some(Reply::VerbatimString { text, .. }) => text,
-        Some(Reply::ServerError(error)) => return Err(server_error(error.code())),
+        Some(Reply::ServerError(error)) => return Err(server_error(error.code(), error.details())),
         _ => return Err(StoreError::retry("Redis answered INFO with something else")),
     };
     let field = |name: &str| {
@@ -553,54 +594,5 @@ async fn check(
             ))
         }
         _ => Ok(()),
-    }
-}
-
-/// An error without an answer from the server, or while connecting.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "only wrong credentials will not pass by themselves"
-)]
-fn client_error(error: RedisError) -> StoreError {
-    if let Some(code) = error.code().filter(|_| !error.is_io_error()) {
-        return server_error(code);
-    }
-    match error.kind() {
-        ::redis::ErrorKind::AuthenticationFailed => server_error("WRONGPASS"),
-        _ => {
-            let message = if error.is_timeout() {
-                "Redis did not answer in time".to_owned()
-            } else if error.is_connection_refusal() {
-                "Redis refuses connections".to_owned()
-            } else {
-                format!("the connection to Redis failed: {}", error.category())
-            };
-            StoreError::Retry {
-                message,
-                cause: Some(Box::new(error)),
-            }
-        }
-    }
-}
-
-/// What a server's error code means. Its text is left out: it may quote keys and values.
-fn server_error(code: &str) -> StoreError {
-    match code {
-        "NOAUTH" | "WRONGPASS" => StoreError::stop(
-            "Redis does not accept the user or the password",
-            "correct them in the store's url",
-        ),
-        "NOPERM" => StoreError::stop(
-            "the Redis user may not do what walview needs",
-            "allow it MULTI, WATCH, INFO, SCAN and reading and writing of the views' keys and walview:*",
-        ),
-        "OOM" => StoreError::retry("Redis is at maxmemory and takes no writes (OOM)"),
-        "NOPROTO" | "NOSCRIPT" | "ERR" => StoreError::stop(
-            format!("Redis refused a command ({code})"),
-            "walview needs Redis 6 or later, without renamed commands",
-        ),
-        // READONLY, LOADING, MASTERDOWN, MISCONF, NOREPLICAS, BUSY, TRYAGAIN, CLUSTERDOWN, MOVED, …:
-        // states that pass, or that the check at the next connection tells apart.
-        code => StoreError::retry(format!("Redis takes no writes now ({code})")),
     }
 }

@@ -1,7 +1,8 @@
 //! The reading side: what a target holds, page by page.
 
 use super::super::StoreError;
-use super::{SCAN_COUNT, open, send, server_error};
+use super::error::server_error;
+use super::{SCAN_COUNT, open, send};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Pipeline, Value as Reply};
 use walview_core::target::redis::{Action, Kind, Target};
@@ -205,7 +206,7 @@ fn unexpected(reply: &Reply) -> StoreError {
             "a key of the view holds a value of another type, written by someone else",
             "remove the foreign key, then resync the view",
         ),
-        Reply::ServerError(error) => server_error(error.code()),
+        Reply::ServerError(error) => server_error(error.code(), error.details()),
         _ => StoreError::retry("Redis answered with something else"),
     }
 }
