@@ -136,10 +136,16 @@ async fn sigterm_lets_statements_end() {
     let (server, folder) = start();
     let sql = "SELECT sum(sleepEachRow(0.1)) FROM numbers(10)";
     let request = reqwest::Client::new().post(&server.url).body(sql).send();
-    let request = tokio::spawn(request);
+    let mut requests = tokio::task::JoinSet::new();
+    requests.spawn(request);
     server.wait_for(RUNNING, "2").await;
     server.signal("-TERM");
-    let answer = request.await.expect("ran").expect("an answer");
+    let answer = requests
+        .join_next()
+        .await
+        .expect("one")
+        .expect("ran")
+        .expect("an answer");
     assert_eq!(answer.text().await.expect("a body"), "0\n");
     let (status, log) = server.ended().await;
     assert_eq!(status.code(), Some(0), "{log}");
