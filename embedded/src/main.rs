@@ -127,7 +127,7 @@ fn run() -> anyhow::Result<()> {
         );
     }
     // Not a return: the runtime's end would wait for threads that are still in the engine.
-    std::process::exit(0)
+    engine::leave(0)
 }
 
 /// Serves until a signal. True when every statement has ended.
