@@ -89,7 +89,9 @@ async fn dropped_servers_are_gone() {
     drop((postgres, redis));
     for pid in pids {
         assert!(
-            !std::path::Path::new(&format!("/proc/{pid}")).exists(),
+            !std::path::Path::new(&format!("/proc/{pid}"))
+                .try_exists()
+                .unwrap(),
             "pid {pid} still runs"
         );
     }
