@@ -51,9 +51,10 @@ pub(super) fn explicit(from: Base, to: Base) -> Result<(), Refusal> {
         }),
         (Jsonb, Json) => Ok(()),
         (Jsonb, to) if to == Bool || to.is_number() => Ok(()),
-        (Json, Jsonb) => {
-            Err(Refusal { message: "is not accepted", remedy: "use the column as it is" })
-        }
+        (Json, Jsonb) => Err(Refusal {
+            message: "is not accepted",
+            remedy: "use the column as it is",
+        }),
         (Text | Varchar | Base::Bpchar, Bool | Uuid | Enum) => Ok(()),
         (from, to) if from.is_string() && to.is_number() => Ok(()),
         (from, Base::Bytea) if from.is_string() => Err(Refusal {

@@ -46,10 +46,6 @@ pub struct Events {
 
 impl Default for Events {
     fn default() -> Self {
-        Self {
-            insert: true,
-            update: true,
-            delete: true,
-        }
+        Self { insert: true, update: true, delete: true }
     }
 }

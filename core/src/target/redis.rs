@@ -15,25 +15,12 @@ pub struct Spec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpecShape {
     /// One string key per result row. `empty_zero`: a vanished row's counter stays at 0.
-    String {
-        value: String,
-        empty_zero: bool,
-    },
+    String { value: String, empty_zero: bool },
     Hash,
     /// A plain string holding JSON. `numbers_text`: integers as JSON strings.
-    Json {
-        numbers_text: bool,
-    },
-    Set {
-        member: String,
-    },
-    ZSet {
-        member: String,
-        score: String,
-    },
+    Json { numbers_text: bool },
+    Set { member: String },
+    ZSet { member: String, score: String },
     /// `maxlen`: `None` does not trim.
-    Stream {
-        events: Events,
-        maxlen: Option<u64>,
-    },
+    Stream { events: Events, maxlen: Option<u64> },
 }
