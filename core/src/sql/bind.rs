@@ -197,10 +197,10 @@ impl<'a> Binder<'a> {
             Ok(table) => table,
             Err(diagnostic) => return self.fail(diagnostic),
         };
-        if let Err(diagnostic) = self.scope.add(table, reference, optional) {
-            self.diagnostics.push(diagnostic);
+        match self.scope.add(table, reference, optional) {
+            Ok(()) => Ok(table),
+            Err(diagnostic) => self.fail(diagnostic),
         }
-        Ok(table)
     }
 
     fn join(&mut self, join: &JoinRef) -> Result<Input, JoinError> {
@@ -353,7 +353,8 @@ impl<'a> Binder<'a> {
         let ty = own.expr.ty.clone();
         let (from, to) = (other.base(), Base::of(&ty));
         let lossless = match (from, to) {
-            (Base::Unknown, _) => true,
+            // Brought to the column's scale a literal could be rounded to another number.
+            (Base::Unknown, to) => to != Base::Numeric,
             (_, Base::Float4 | Base::Float8 | Base::Interval | Base::Other | Base::Json) => false,
             (from, to) if from.is_integer() && to.is_integer() => {
                 from == to || from == Base::Int2 || to == Base::Int8

@@ -208,8 +208,8 @@ impl Binder<'_> {
 
     fn negate(&mut self, inner: &Node, minus: bool, place: Place) -> Binding<Bound> {
         let inner = self.expr(inner)?;
-        let negatable = inner.base().is_number() || (minus && inner.base() == Base::Interval);
-        if !negatable {
+        let taken = inner.base().is_number() || (minus && inner.base() == Base::Interval);
+        if !taken {
             let sign = if minus { "-" } else { "+" };
             return self.refuse(
                 place,
@@ -321,6 +321,12 @@ impl Binder<'_> {
         let mut nullable = false;
         for (element, constant) in elements.into_iter().zip(constant) {
             let element = match &shared {
+                // One by one it is compared as char too, and may be longer than the column.
+                Some(Type::Char(_)) if element.unknown || element.base() == Base::Bpchar => element,
+                Some(Type::Char(_)) => {
+                    let message = "IN mixes char with other types";
+                    return self.refuse(element.place, message, "cast to text: x::text IN (…)");
+                }
                 Some(ty) if constant => self.coerce(element, ty)?,
                 _ => element,
             };

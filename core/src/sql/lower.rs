@@ -17,8 +17,9 @@ use super::ast::{Item, Name, Node, NodeKind, Select};
 use super::words;
 use crate::diagnostic::{Diagnostic, Place};
 use sqlparser::ast::{
-    self as sql, Distinct, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, Query, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, SetOperator, Spanned, Statement,
+    self as sql, Distinct, Expr, GroupByExpr, Ident, LimitClause, ObjectName, ObjectNamePart,
+    OrderByKind, Query, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator,
+    Statement,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
@@ -56,7 +57,7 @@ pub(super) fn lower(text: &str) -> Result<Select, Vec<Diagnostic>> {
     let statements = Parser::new(&PostgreSqlDialect {})
         .with_tokens_with_locations(tokens)
         .parse_statements()
-        .map_err(|error| vec![syntax_error(&error)])?;
+        .map_err(|error| vec![syntax_error(&error, text)])?;
     let mut this = Lower {
         diagnostics: Vec::new(),
         after_as,
@@ -101,7 +102,7 @@ fn names_after_as(tokens: &[TokenWithSpan]) -> Vec<Place> {
     places
 }
 
-fn syntax_error(error: &ParserError) -> Diagnostic {
+fn syntax_error(error: &ParserError, sql: &str) -> Diagnostic {
     let text = match error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.as_str(),
         ParserError::RecursionLimitExceeded => {
@@ -112,8 +113,20 @@ fn syntax_error(error: &ParserError) -> Diagnostic {
         Some((message, place)) => (message, parse_place(place)),
         None => (text, None),
     };
-    let place = place.unwrap_or(START);
+    let place = place.unwrap_or_else(|| end_of(sql));
     Diagnostic::new(place, format!("syntax error: {}", lower_first(message)), "")
+}
+
+/// Where a text ends that the parser found too short.
+fn end_of(sql: &str) -> Place {
+    let sql = sql.trim_end();
+    let line = sql.lines().count().max(1);
+    let column = sql.lines().last().map_or(0, |line| line.chars().count()) + 1;
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Place {
+        line: count(line),
+        column: count(column),
+    }
 }
 
 fn parse_place(text: &str) -> Option<Place> {
@@ -161,19 +174,19 @@ impl Lower {
             return self.refuse(START, "the view's SQL is empty", "write one SELECT");
         };
         if let Some(second) = statements.next() {
-            let place = start_of(second.span(), START);
+            let place = match second {
+                Statement::Query(query) => start_of_body(&query.body),
+                _ => START,
+            };
             self.note(place, "more than one statement", "a view is one SELECT");
         }
         match first {
             Statement::Query(query) => self.query(*query),
-            other => {
-                let place = start_of(other.span(), START);
-                self.refuse(
-                    place,
-                    "this statement is not a SELECT",
-                    "a view is one SELECT",
-                )
-            }
+            _ => self.refuse(
+                START,
+                "this statement is not a SELECT",
+                "a view is one SELECT",
+            ),
         }
     }
 
@@ -190,17 +203,22 @@ impl Lower {
             format_clause,
             pipe_operators,
         } = query;
-        let body_place = start_of(body.span(), START);
+        let body_place = start_of_body(&body);
         if let Some(with) = with {
             self.note(
-                start_of(with.span(), START),
+                at(with.with_token.0.span.start),
                 "WITH is not accepted in a view",
                 "write one SELECT over tables",
             );
         }
         let limited = limit_clause.is_some() || fetch.is_some();
         if let Some(order_by) = order_by {
-            let place = start_of(order_by.span(), body_place);
+            let place = match &order_by.kind {
+                OrderByKind::Expressions(exprs) => exprs
+                    .first()
+                    .map_or(body_place, |first| self.place_of(&first.expr, body_place)),
+                OrderByKind::All(_) => body_place,
+            };
             if limited {
                 self.note(place, "ORDER BY … LIMIT is not supported yet", "");
             } else {
@@ -211,7 +229,15 @@ impl Lower {
                 );
             }
         } else if limited {
-            let place = limit_clause.map_or(body_place, |limit| start_of(limit.span(), body_place));
+            let place = match &limit_clause {
+                Some(
+                    LimitClause::LimitOffset {
+                        limit: Some(limit), ..
+                    }
+                    | LimitClause::OffsetCommaLimit { limit, .. },
+                ) => self.place_of(limit, body_place),
+                _ => body_place,
+            };
             self.note(
                 place,
                 "LIMIT without ORDER BY shows rows that nobody chose",
@@ -254,7 +280,7 @@ impl Lower {
                     SetOperator::Intersect => "INTERSECT",
                 };
                 self.refuse(
-                    start_of(right.span(), place),
+                    start_of_body(&right),
                     format!("{name} is not accepted in a view"),
                     "write one view for each SELECT; several views may feed one store",
                 )
@@ -354,7 +380,7 @@ impl Lower {
             let place = into
                 .targets
                 .first()
-                .map_or(place, |target| start_of(target.span(), place));
+                .map_or(place, |target| self.place_of(target, place));
             self.note(place, "SELECT INTO is not a view", "remove INTO");
         }
         let foreign = select.select_modifiers.is_some()
@@ -546,5 +572,17 @@ pub(super) fn start_of(span: Span, otherwise: Place) -> Place {
         otherwise
     } else {
         at(span.start)
+    }
+}
+
+/// sqlparser's own spans of queries recurse through every expression; these do not.
+pub(super) fn start_of_body(mut body: &SetExpr) -> Place {
+    loop {
+        body = match body {
+            SetExpr::Select(select) => return at(select.select_token.0.span.start),
+            SetExpr::Query(query) => &query.body,
+            SetExpr::SetOperation { left, .. } => left,
+            _ => return START,
+        };
     }
 }

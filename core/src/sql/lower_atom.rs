@@ -6,14 +6,14 @@
 )]
 
 use super::ast::{Node, NodeKind, Op, TypeName};
-use super::lower::{Lower, Lowered};
+use super::lower::{Lower, Lowered, start_of_body};
 use crate::diagnostic::Place;
 use crate::value::Type;
 use sqlparser::ast::{
     self as sql, BinaryOperator, CharacterLength, DataType, DateTimeField, ExactNumberInfo, Expr,
     Spanned, TimezoneInfo, UnaryOperator, Value, ValueWithSpan,
 };
-use sqlparser::tokenizer::Span;
+use sqlparser::tokenizer::{Location, Span};
 
 impl Lower {
     pub(super) fn operator(&mut self, op: &BinaryOperator, place: Place) -> Lowered<Op> {
@@ -300,7 +300,31 @@ pub(super) fn start_span(mut expr: &Expr) -> Span {
             Expr::Function(function) => {
                 return function.name.0.first().map_or(Span::empty(), Spanned::span);
             }
-            other => return other.span(),
+            Expr::Subquery(query)
+            | Expr::Exists {
+                subquery: query, ..
+            } => {
+                return Span {
+                    start: body_start(query),
+                    end: body_start(query),
+                };
+            }
+            Expr::Tuple(exprs) => match exprs.first() {
+                Some(first) => first,
+                None => return Span::empty(),
+            },
+            Expr::Identifier(_)
+            | Expr::CompoundIdentifier(_)
+            | Expr::Value(_)
+            | Expr::TypedString(_)
+            | Expr::Wildcard(_)
+            | Expr::QualifiedWildcard(..) => return expr.span(),
+            _ => return Span::empty(),
         };
     }
+}
+
+fn body_start(query: &sql::Query) -> Location {
+    let place = start_of_body(&query.body);
+    Location::new(place.line.into(), place.column.into())
 }

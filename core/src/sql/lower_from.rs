@@ -6,7 +6,7 @@
 )]
 
 use super::ast::{JoinRef, Name, TableRef};
-use super::lower::{Lower, Lowered, Refused, start_of};
+use super::lower::{Lower, Lowered, Refused, start_of, start_of_body};
 use crate::diagnostic::Place;
 use crate::plan::JoinKind;
 use sqlparser::ast::{
@@ -24,7 +24,7 @@ impl Lower {
             return self.refuse(select, "the SELECT has no FROM", "select from a table");
         };
         for other in from {
-            let place = start_of(other.relation.span(), select);
+            let place = factor_place(&other.relation, select);
             self.note(
                 place,
                 "tables separated by commas",
@@ -42,7 +42,7 @@ impl Lower {
     }
 
     fn join(&mut self, join: sql::Join, select: Place) -> Lowered<JoinRef> {
-        let place = start_of(join.relation.span(), select);
+        let place = factor_place(&join.relation, select);
         if join.global {
             self.note(place, "GLOBAL JOIN is not PostgreSQL's", "remove GLOBAL");
         }
@@ -117,7 +117,7 @@ impl Lower {
     }
 
     fn table(&mut self, factor: TableFactor, select: Place) -> Lowered<TableRef> {
-        let place = start_of(factor.span(), select);
+        let place = factor_place(&factor, select);
         match factor {
             TableFactor::Table {
                 name,
@@ -217,5 +217,16 @@ impl Lower {
             );
         }
         self.ident(&alias.name, place, false).map(Some)
+    }
+}
+
+fn factor_place(factor: &TableFactor, select: Place) -> Place {
+    match factor {
+        TableFactor::Table { name, .. } => start_of(name.span(), select),
+        TableFactor::Derived { subquery, .. } => start_of_body(&subquery.body),
+        TableFactor::NestedJoin {
+            table_with_joins, ..
+        } => factor_place(&table_with_joins.relation, select),
+        _ => select,
     }
 }
