@@ -46,15 +46,8 @@ const FORBIDDEN_CRATES: [&str; 14] = [
 #[test]
 fn the_sources_name_no_io() {
     let mut offences = Vec::new();
-    scan(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
-        &mut offences,
-    );
-    assert!(
-        offences.is_empty(),
-        "core/ must stay free of IO and clock:\n{}",
-        offences.join("\n")
-    );
+    scan(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut offences);
+    assert!(offences.is_empty(), "core/ must stay free of IO and clock:\n{}", offences.join("\n"));
 }
 
 fn scan(folder: &Path, offences: &mut Vec<String>) {
@@ -79,36 +72,15 @@ fn scan(folder: &Path, offences: &mut Vec<String>) {
 #[test]
 fn nothing_it_links_does_io() {
     let tree = Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "--package",
-            "walview-core",
-            "--edges",
-            "normal",
-            "--prefix",
-            "none",
-        ])
+        .args(["tree", "--package", "walview-core", "--edges", "normal", "--prefix", "none"])
         .args(["--offline", "--format", "{p}"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    assert!(
-        tree.status.success(),
-        "{}",
-        String::from_utf8_lossy(&tree.stderr)
-    );
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let tree = String::from_utf8(tree.stdout).unwrap();
-    let names: Vec<&str> = tree
-        .lines()
-        .filter_map(|line| line.split(' ').next())
-        .collect();
-    assert!(
-        names.contains(&"walview-core"),
-        "cargo listed something else: {tree}"
-    );
-    let found: Vec<&&str> = names
-        .iter()
-        .filter(|name| FORBIDDEN_CRATES.contains(name))
-        .collect();
+    let names: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains(&"walview-core"), "cargo listed something else: {tree}");
+    let found: Vec<&&str> = names.iter().filter(|name| FORBIDDEN_CRATES.contains(name)).collect();
     assert!(found.is_empty(), "core/ links {found:?}");
 }

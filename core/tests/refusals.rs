@@ -71,14 +71,7 @@ fn catalog() -> Catalog {
             column("free", Type::Numeric(None), false),
             column("took", Type::Interval, false),
             column("doc", Type::Jsonb, false),
-            column(
-                "place",
-                Type::Other {
-                    oid: 600,
-                    name: "point".to_owned(),
-                },
-                false,
-            ),
+            column("place", Type::Other { oid: 600, name: "point".to_owned() }, false),
             column("placed_at", Type::TimestampTz, true),
             column("doubled", Type::Numeric(None), false),
             column("nick", Type::Text, false),
@@ -109,33 +102,19 @@ fn catalog() -> Catalog {
         ],
         &[&[0, 1]],
     );
-    let log = table(
-        4,
-        "public",
-        "log",
-        vec![column("line", Type::Text, false)],
-        &[],
-    );
+    let log = table(4, "public", "log", vec![column("line", Type::Text, false)], &[]);
     let small = table(
         5,
         "archive",
         "small",
-        vec![
-            column("id", Type::Int4, true),
-            column("name", Type::Text, false),
-        ],
+        vec![column("id", Type::Int4, true), column("name", Type::Text, false)],
         &[&[0]],
     );
-    Catalog {
-        tables: vec![bets, users, prices, log, small],
-    }
+    Catalog { tables: vec![bets, users, prices, log, small] }
 }
 
 fn shown(diagnostics: &[Diagnostic]) -> Vec<String> {
-    diagnostics
-        .iter()
-        .map(|diagnostic| format!("! {diagnostic}"))
-        .collect()
+    diagnostics.iter().map(|diagnostic| format!("! {diagnostic}")).collect()
 }
 
 #[test]
@@ -143,20 +122,13 @@ fn refusals_say_what_to_write() {
     let catalog = catalog();
     let mut actual = Vec::new();
     let mut bound = false;
-    for block in REFUSALS
-        .split("\n\n")
-        .map(str::trim)
-        .filter(|block| !block.is_empty())
-    {
+    for block in REFUSALS.split("\n\n").map(str::trim).filter(|block| !block.is_empty()) {
         if let Some(title) = block.strip_prefix("# ") {
             bound = title.starts_with("with a catalog");
             actual.push(block.to_owned());
             continue;
         }
-        let text: Vec<&str> = block
-            .lines()
-            .filter(|line| !line.starts_with("! "))
-            .collect();
+        let text: Vec<&str> = block.lines().filter(|line| !line.starts_with("! ")).collect();
         let text = text.join("\n");
         let messages = match sql::parse(&text) {
             Err(diagnostics) if bound => {
@@ -178,10 +150,8 @@ fn refusals_say_what_to_write() {
         let path = std::env::temp_dir().join("walview-refusals.txt");
         std::fs::write(&path, &actual).unwrap();
         let wanted: Vec<&str> = REFUSALS.split("\n\n").collect();
-        let differing: Vec<&str> = actual
-            .split("\n\n")
-            .filter(|block| !wanted.contains(block))
-            .collect();
+        let differing: Vec<&str> =
+            actual.split("\n\n").filter(|block| !wanted.contains(block)).collect();
         panic!(
             "the messages are now (whole file: {}):\n{}",
             path.display(),
@@ -207,23 +177,14 @@ fn keys_and_hints() {
         (vec![], "add id to the SELECT list".to_owned())
     );
     // A unique key over NOT NULL columns does as well.
-    assert_eq!(
-        key("SELECT name, email FROM users"),
-        (vec![1], String::new())
-    );
-    assert_eq!(
-        key("SELECT price, day, symbol AS s FROM prices"),
-        (vec![2, 1], String::new())
-    );
+    assert_eq!(key("SELECT name, email FROM users"), (vec![1], String::new()));
+    assert_eq!(key("SELECT price, day, symbol AS s FROM prices"), (vec![2, 1], String::new()));
     assert_eq!(
         key("SELECT price, day FROM prices p JOIN users u ON u.email = p.symbol"),
         (vec![], "add p.symbol to the SELECT list".to_owned())
     );
     assert!(key("SELECT line FROM log").1.contains("no primary key"));
-    assert_eq!(
-        key("SELECT count(*) AS c FROM bets"),
-        (vec![], String::new())
-    );
+    assert_eq!(key("SELECT count(*) AS c FROM bets"), (vec![], String::new()));
     assert_eq!(
         key("SELECT count(*) AS c, status FROM bets GROUP BY status"),
         (vec![1], String::new())
@@ -238,10 +199,7 @@ fn keys_and_hints() {
         ),
         (vec![0], String::new())
     );
-    assert_eq!(
-        key("SELECT DISTINCT status, user_id FROM bets"),
-        (vec![0, 1], String::new())
-    );
+    assert_eq!(key("SELECT DISTINCT status, user_id FROM bets"), (vec![0, 1], String::new()));
 }
 
 #[test]
@@ -250,26 +208,14 @@ fn dependent_columns_follow_the_key() {
         "SELECT u.id, u.name, u.email || '!' AS loud, sum(b.amount) AS s FROM bets b \
          JOIN users u ON u.id = b.user_id GROUP BY u.id",
     );
-    let ViewKind::Groups {
-        by,
-        by_key,
-        aggregates,
-        ..
-    } = &view.kind
-    else {
-        panic!("{view:?}")
-    };
+    let ViewKind::Groups { by, by_key, aggregates, .. } = &view.kind else { panic!("{view:?}") };
     assert_eq!((by.len(), *by_key, aggregates.len()), (3, 1, 1));
 }
 
 #[test]
 fn nullability() {
     let nullable = |text: &str| -> Vec<bool> {
-        bind(text)
-            .columns
-            .iter()
-            .map(|column| column.nullable)
-            .collect()
+        bind(text).columns.iter().map(|column| column.nullable).collect()
     };
     assert_eq!(
         nullable("SELECT id, amount, note, 'x' AS c FROM bets"),
@@ -285,28 +231,17 @@ fn nullability() {
         [false, false, false]
     );
     assert_eq!(
-        nullable(&format!(
-            "{joined} LEFT JOIN users u ON u.id = b.user_id WHERE u.id IS NOT NULL"
-        )),
+        nullable(&format!("{joined} LEFT JOIN users u ON u.id = b.user_id WHERE u.id IS NOT NULL")),
         [false, true, false]
     );
     assert_eq!(
         nullable("SELECT note, odds FROM bets WHERE note = 'x' AND odds > 1"),
         [false, false]
     );
-    assert_eq!(
-        nullable("SELECT note FROM bets WHERE note = 'x' OR odds > 1"),
-        [true]
-    );
-    assert_eq!(
-        nullable("SELECT note FROM bets WHERE note IN ('x', 'y')"),
-        [false]
-    );
+    assert_eq!(nullable("SELECT note FROM bets WHERE note = 'x' OR odds > 1"), [true]);
+    assert_eq!(nullable("SELECT note FROM bets WHERE note IN ('x', 'y')"), [false]);
     assert_eq!(nullable("SELECT note FROM bets WHERE note IS NULL"), [true]);
-    assert_eq!(
-        nullable("SELECT note FROM bets WHERE coalesce(note, 'x') = 'x'"),
-        [true]
-    );
+    assert_eq!(nullable("SELECT note FROM bets WHERE coalesce(note, 'x') = 'x'"), [true]);
     assert_eq!(
         nullable(
             "SELECT coalesce(note, '') AS a, nullif(id, 1) AS b, amount * 2 AS c, CASE WHEN id > 1 THEN 1 END AS d FROM bets"
@@ -319,10 +254,7 @@ fn nullability() {
         ),
         [false, false, false, true, true]
     );
-    assert_eq!(
-        nullable("SELECT count(*) AS a, sum(amount) AS b FROM bets"),
-        [false, true]
-    );
+    assert_eq!(nullable("SELECT count(*) AS a, sum(amount) AS b FROM bets"), [false, true]);
 }
 
 #[test]
@@ -370,34 +302,19 @@ fn tables_and_names_without_a_catalog() {
         .collect();
     assert_eq!(
         tables,
-        [
-            (Some("public".to_owned()), "bets".to_owned(), 35),
-            (None, "users".to_owned(), 54)
-        ]
+        [(Some("public".to_owned()), "bets".to_owned(), 35), (None, "users".to_owned(), 54)]
     );
     assert_eq!(parsed.output_names().unwrap(), ["id", "Odd", "one"]);
     assert!(!parsed.is_aggregate());
-    assert_eq!(
-        sql::parse("SELECT *, 1 AS a FROM bets")
-            .unwrap()
-            .output_names(),
-        None
-    );
+    assert_eq!(sql::parse("SELECT *, 1 AS a FROM bets").unwrap().output_names(), None);
 }
 
 /// Whatever the text, there is an answer and no panic; deep and long ones end early.
 #[test]
 fn hostile_texts() {
-    let deep = format!(
-        "SELECT {}1{} AS a FROM bets",
-        "(".repeat(5000),
-        ")".repeat(5000)
-    );
+    let deep = format!("SELECT {}1{} AS a FROM bets", "(".repeat(5000), ")".repeat(5000));
     let long = format!("SELECT 1{} AS a FROM bets", "+1".repeat(20_000));
-    let wide = format!(
-        "SELECT id FROM bets WHERE {} true",
-        "id = 1 AND ".repeat(3000)
-    );
+    let wide = format!("SELECT id FROM bets WHERE {} true", "id = 1 AND ".repeat(3000));
     let not = format!("SELECT {} true AS a FROM bets", "NOT ".repeat(5000));
     let minus = format!("SELECT {}1 AS a FROM bets", "- ".repeat(5000));
     let casts = format!("SELECT 1{} AS a FROM bets", "::int".repeat(5000));

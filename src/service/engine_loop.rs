@@ -118,8 +118,7 @@ impl EngineLoop {
         self.store.discard();
         self.progress = self.store.progress()?;
         self.engine.abort();
-        self.engine
-            .restore(&self.store, self.progress.stopped.clone())?;
+        self.engine.restore(&self.store, self.progress.stopped.clone())?;
         self.pending.clear();
         self.pending_bytes = 0;
         self.in_transaction = false;
@@ -189,38 +188,25 @@ impl EngineLoop {
         if self.store.pending_bytes() + self.pending_bytes >= COMMIT_BYTES {
             return Some(Duration::ZERO);
         }
-        let every = if self.uncommitted {
-            COMMIT_EVERY
-        } else {
-            IDLE_COMMIT_EVERY
-        };
+        let every = if self.uncommitted { COMMIT_EVERY } else { IDLE_COMMIT_EVERY };
         Some(every.saturating_sub(self.last_commit.elapsed()))
     }
 
     fn event(&mut self, event: Event) -> Result<(), PipelineError> {
         match event {
-            Event::Begin {
-                commit_lsn,
-                committed_at,
-                ..
-            } => {
+            Event::Begin { commit_lsn, committed_at, .. } => {
                 self.in_transaction = true;
                 self.skip_transaction = commit_lsn < self.progress.confirmed();
                 let partial = self.progress.partial().filter(|p| p.lsn == commit_lsn);
                 self.skip = partial.as_ref().map_or(0, |partial| partial.changes);
-                self.engine
-                    .begin(commit_lsn, committed_at, partial.as_ref());
+                self.engine.begin(commit_lsn, committed_at, partial.as_ref());
                 Ok(())
             }
             Event::Data(bytes) => {
                 let message = pgoutput::decode(&bytes)?;
                 self.message(&message)
             }
-            Event::Commit {
-                commit_lsn,
-                end_lsn,
-                committed_at,
-            } => {
+            Event::Commit { commit_lsn, end_lsn, committed_at } => {
                 self.in_transaction = false;
                 if self.skip_transaction {
                     return Ok(());
@@ -248,10 +234,8 @@ impl EngineLoop {
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), PipelineError> {
         if let Message::Relation(relation) = message {
-            self.relations
-                .relation(&mut self.engine, &self.catalog, relation);
-            self.board
-                .views(self.engine.stopped(), self.engine.dead_letters());
+            self.relations.relation(&mut self.engine, &self.catalog, relation);
+            self.board.views(self.engine.stopped(), self.engine.dead_letters());
             return Ok(());
         }
         if self.skip_transaction {
@@ -291,8 +275,7 @@ impl EngineLoop {
     fn spill_parts(&mut self) -> Result<(), PipelineError> {
         self.hand_over();
         if self.pending_bytes >= COMMIT_BYTES {
-            self.store
-                .write_ahead(self.pending.iter().map(|(store, r)| (*store, &**r)))?;
+            self.store.write_ahead(self.pending.iter().map(|(store, r)| (*store, &**r)))?;
             self.pending.clear();
             self.pending_bytes = 0;
         }
@@ -303,33 +286,15 @@ impl EngineLoop {
     fn hand_over(&mut self) {
         let lsn = self.progress.confirmed();
         // What the source had flushed when its clock stood there has all been seen.
-        let clock = self
-            .clock
-            .filter(|(flushed, _)| *flushed <= lsn)
-            .map_or(i64::MIN, |(_, at)| at);
-        let frontier = Frontier {
-            lsn,
-            at: self.progress.committed_at.max(clock),
-        };
+        let clock =
+            self.clock.filter(|(flushed, _)| *flushed <= lsn).map_or(i64::MIN, |(_, at)| at);
+        let frontier = Frontier { lsn, at: self.progress.committed_at.max(clock) };
         let mut by_store: Vec<Vec<Arc<Record>>> = vec![Vec::new(); self.outlets.len()];
-        for Part {
-            store,
-            to,
-            committed_at,
-            ends,
-            ops,
-        } in self.engine.take_parts()
-        {
+        for Part { store, to, committed_at, ends, ops } in self.engine.take_parts() {
             let Some(end) = self.progress.outbox_end.get_mut(store) else {
                 continue;
             };
-            let record = Arc::new(Record {
-                seq: *end,
-                to,
-                committed_at,
-                ends,
-                ops: ops.into(),
-            });
+            let record = Arc::new(Record { seq: *end, to, committed_at, ends, ops: ops.into() });
             *end += 1;
             self.pending_bytes += record.ops.len();
             self.pending.push((store, Arc::clone(&record)));
@@ -358,20 +323,14 @@ impl EngineLoop {
         }
         self.progress.stopped = self.engine.stopped().to_vec();
         // Where the outbox begins is durable before anything of it goes.
-        let prunable: Vec<_> = self
-            .outlets
-            .iter()
-            .map(|outlet| outlet.feed.prunable(outlet.window))
-            .collect();
+        let prunable: Vec<_> =
+            self.outlets.iter().map(|outlet| outlet.feed.prunable(outlet.window)).collect();
         for (outlet, pruned) in self.outlets.iter().zip(&mut self.progress.pruned) {
             if let Some(position) = outlet.feed.pruned_to() {
                 *pruned = position.to_string();
             }
         }
-        let records = self
-            .pending
-            .iter()
-            .map(|(store, record)| (*store, &**record));
+        let records = self.pending.iter().map(|(store, record)| (*store, &**record));
         self.store.commit(records, &self.progress)?;
         self.pending.clear();
         self.pending_bytes = 0;

@@ -106,11 +106,7 @@ pub struct Identity {
 impl Identity {
     #[must_use]
     pub fn mark(&self, position: Position) -> Mark {
-        Mark {
-            position,
-            system: self.system,
-            slot: self.slot.clone(),
-        }
+        Mark { position, system: self.system, slot: self.slot.clone() }
     }
 }
 
@@ -128,11 +124,7 @@ const MARK_FORM: &str = "walview1";
 /// `walview1 1:16/B374D848:3 7312345678901234567 walview_betting`
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{MARK_FORM} {} {} {}",
-            self.position, self.system, self.slot
-        )
+        write!(f, "{MARK_FORM} {} {} {}", self.position, self.system, self.slot)
     }
 }
 
@@ -219,18 +211,11 @@ pub enum StoreError {
 
 impl StoreError {
     pub(crate) fn stop(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::Stop {
-            message: message.into(),
-            remedy: remedy.into(),
-            cause: None,
-        }
+        Self::Stop { message: message.into(), remedy: remedy.into(), cause: None }
     }
 
     pub(crate) fn retry(message: impl Into<String>) -> Self {
-        Self::Retry {
-            message: message.into(),
-            cause: None,
-        }
+        Self::Retry { message: message.into(), cause: None }
     }
 }
 
@@ -239,43 +224,25 @@ fn found_text(found: Option<&Mark>) -> String {
 }
 
 fn faults_text(faults: &[Fault]) -> String {
-    let texts: Vec<String> = faults
-        .iter()
-        .map(|fault| format!("{}; {}", fault.message, fault.remedy))
-        .collect();
+    let texts: Vec<String> =
+        faults.iter().map(|fault| format!("{}; {}", fault.message, fault.remedy)).collect();
     texts.join("; ")
 }
 
 #[cfg(test)]
 mod tests {
-    #![expect(
-        clippy::unwrap_used,
-        reason = "a text that does not parse fails the test"
-    )]
+    #![expect(clippy::unwrap_used, reason = "a text that does not parse fails the test")]
 
     use super::*;
 
     #[test]
     fn marks_round_trip_and_refuse_others() {
-        let position = Position {
-            epoch: 1,
-            lsn: Lsn(0x16_B374_D848),
-            ordinal: 3,
-        };
-        let mark = Mark {
-            position,
-            system: u64::MAX,
-            slot: "walview_betting".to_owned(),
-        };
+        let position = Position { epoch: 1, lsn: Lsn(0x16_B374_D848), ordinal: 3 };
+        let mark = Mark { position, system: u64::MAX, slot: "walview_betting".to_owned() };
         for text in [MarkText::At(mark), MarkText::Loading(7)] {
             assert_eq!(text.to_string().parse::<MarkText>().unwrap(), text);
         }
-        for text in [
-            "",
-            "walview2 1:0/0:1 1 s",
-            "walview1 1:0/0:1 1 s x",
-            "walview1 loading x",
-        ] {
+        for text in ["", "walview2 1:0/0:1 1 s", "walview1 1:0/0:1 1 s x", "walview1 loading x"] {
             assert!(text.parse::<MarkText>().is_err(), "{text}");
         }
     }

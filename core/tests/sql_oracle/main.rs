@@ -28,10 +28,7 @@ const REFUSED: &str = include_str!("refused_by_postgres.sql");
 
 /// Statements between semicolons at a line's end; lines that start with `--` are comments.
 fn statements(text: &str) -> Vec<&str> {
-    text.split(";\n")
-        .map(str::trim)
-        .filter(|statement| !statement.is_empty())
-        .collect()
+    text.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()).collect()
 }
 
 /// As `format_type` prints it.
@@ -106,9 +103,7 @@ fn postgres_agrees_on_types_and_refusals() {
             (Ok(_), Err(error)) => wrong.push(format!("{statement}\n  postgres refuses: {error}")),
             (Err(diagnostics), answer) => {
                 let ours: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-                wrong.push(format!(
-                    "{statement}\n  refused: {ours:?}\n  postgres: {answer:?}"
-                ));
+                wrong.push(format!("{statement}\n  refused: {ours:?}\n  postgres: {answer:?}"));
             }
         }
     }
@@ -117,18 +112,11 @@ fn postgres_agrees_on_types_and_refusals() {
     assert!(refused.len() >= 50, "{} statements", refused.len());
     for (statement, postgres) in refused.iter().zip(server.views(&refused)) {
         if let Ok(columns) = postgres {
-            wrong.push(format!(
-                "{statement}\n  belongs elsewhere: postgres gives {columns:?}"
-            ));
+            wrong.push(format!("{statement}\n  belongs elsewhere: postgres gives {columns:?}"));
         }
         if let Ok(view) = bind(statement, &catalog) {
             wrong.push(format!("{statement}\n  bound: {:?}", shown(&view)));
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} differences:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
 }

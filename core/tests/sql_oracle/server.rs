@@ -50,19 +50,7 @@ impl Server {
             path(&server.folder)
         );
         let log = server.folder.join("log");
-        server.run(
-            "pg_ctl",
-            &[
-                "-D",
-                path(&data),
-                "-o",
-                &options,
-                "-l",
-                path(&log),
-                "-w",
-                "start",
-            ],
-        );
+        server.run("pg_ctl", &["-D", path(&data), "-o", &options, "-l", path(&log), "-w", "start"]);
         server
     }
 
@@ -94,11 +82,7 @@ impl Server {
             .stderr(log)
             .status()
             .unwrap_or_else(|error| panic!("{program} does not start: {error}"));
-        assert!(
-            status.success(),
-            "{program} failed: see {}",
-            self.folder.display()
-        );
+        assert!(status.success(), "{program} failed: see {}", self.folder.display());
     }
 
     /// Runs a script and gives what psql prints, errors in their place.
@@ -125,10 +109,7 @@ impl Server {
     pub(crate) fn rows(&self, query: &str) -> Vec<Vec<String>> {
         let printed = self.psql(query);
         assert!(!printed.contains("ERROR"), "{query}: {printed}");
-        printed
-            .lines()
-            .map(|line| line.split('\u{1f}').map(str::to_owned).collect())
-            .collect()
+        printed.lines().map(|line| line.split('\u{1f}').map(str::to_owned).collect()).collect()
     }
 
     pub(crate) fn catalog(&self) -> Catalog {
@@ -239,10 +220,7 @@ fn newest_postgres() -> PathBuf {
         .filter(|(version, bin)| *version >= 15 && bin.join("initdb").is_file())
         .collect();
     versions.sort();
-    versions
-        .pop()
-        .expect("this test needs PostgreSQL 15 or later")
-        .1
+    versions.pop().expect("this test needs PostgreSQL 15 or later").1
 }
 
 fn column(row: &[String]) -> Column {
@@ -257,10 +235,7 @@ fn column(row: &[String]) -> Column {
         "float8" => Type::Float8,
         "numeric" => Type::Numeric((modifier >= 0).then(|| {
             let packed = modifier - 4;
-            (
-                u16::try_from(packed >> 16).unwrap(),
-                i16::try_from(packed & 0x7ff).unwrap(),
-            )
+            (u16::try_from(packed >> 16).unwrap(), i16::try_from(packed & 0x7ff).unwrap())
         })),
         "text" => Type::Text,
         "varchar" => Type::Varchar(length),
@@ -279,10 +254,7 @@ fn column(row: &[String]) -> Column {
             name: name.to_owned(),
             labels: row[10].split(',').map(str::to_owned).collect(),
         },
-        name => Type::Other {
-            oid: row[4].parse().unwrap(),
-            name: name.to_owned(),
-        },
+        name => Type::Other { oid: row[4].parse().unwrap(), name: name.to_owned() },
     };
     let collation = match row[7].as_str() {
         "" => Collation::None,

@@ -28,45 +28,28 @@ impl Env for Inputs<'_> {
 type Tables = Vec<(u32, Vec<Row>)>;
 
 fn rows(tables: &Tables, oid: u32) -> &[Row] {
-    tables
-        .iter()
-        .find(|(own, _)| *own == oid)
-        .map_or(&[], |(_, rows)| rows)
+    tables.iter().find(|(own, _)| *own == oid).map_or(&[], |(_, rows)| rows)
 }
 
 fn load(server: &Server, catalog: &Catalog) -> Tables {
     let mut script = String::from("\\pset null '\u{1e}'\n");
     for table in &catalog.tables {
-        script.push_str(&format!(
-            "\\echo @@\nSELECT * FROM {}.{};\n",
-            table.schema, table.name
-        ));
+        script.push_str(&format!("\\echo @@\nSELECT * FROM {}.{};\n", table.schema, table.name));
     }
     let printed = server.psql(&script);
     let answers: Vec<&str> = printed.split("@@\n").skip(1).collect();
     assert_eq!(answers.len(), catalog.tables.len());
     let parse = |table: &walview_core::catalog::Table, line: &str| {
         let fields: Vec<&str> = line.split('\u{1f}').collect();
-        assert_eq!(
-            fields.len(),
-            table.columns.len(),
-            "{}: {line:?}",
-            table.name
-        );
-        let values = fields
-            .iter()
-            .zip(&table.columns)
-            .map(|(field, column)| match *field {
-                "\u{1e}" => Value::Null,
-                text => Value::from_server(&column.ty, text).unwrap(),
-            });
+        assert_eq!(fields.len(), table.columns.len(), "{}: {line:?}", table.name);
+        let values = fields.iter().zip(&table.columns).map(|(field, column)| match *field {
+            "\u{1e}" => Value::Null,
+            text => Value::from_server(&column.ty, text).unwrap(),
+        });
         values.collect()
     };
     let loaded = catalog.tables.iter().zip(answers).map(|(table, answer)| {
-        (
-            table.oid,
-            answer.lines().map(|line| parse(table, line)).collect(),
-        )
+        (table.oid, answer.lines().map(|line| parse(table, line)).collect())
     });
     loaded.collect()
 }
@@ -105,11 +88,7 @@ fn evaluate(view: &View, tables: &Tables) -> Result<Vec<String>, EvalError> {
         let mut fields = Vec::new();
         for (expr, column) in output.iter().zip(&view.columns) {
             let value = expr.eval(&inputs)?;
-            assert!(
-                column.nullable || !value.is_null(),
-                "{} is NULL",
-                column.name
-            );
+            assert!(column.nullable || !value.is_null(), "{} is NULL", column.name);
             fields.push(if value.is_null() {
                 "\u{1e}".to_owned()
             } else {
@@ -154,22 +133,13 @@ fn postgres_agrees_on_values() {
             };
             let mut theirs: Vec<String> = answer
                 .lines()
-                .map(|line| {
-                    line.find("ERROR:")
-                        .map_or(line, |at| line.get(at..).unwrap_or(line))
-                })
+                .map(|line| line.find("ERROR:").map_or(line, |at| line.get(at..).unwrap_or(line)))
                 .map(str::to_owned)
                 .collect();
             theirs.sort();
             compared += 1;
             if ours != theirs {
-                let id: String = row
-                    .split("VALUES (")
-                    .nth(1)
-                    .unwrap()
-                    .chars()
-                    .take(2)
-                    .collect();
+                let id: String = row.split("VALUES (").nth(1).unwrap().chars().take(2).collect();
                 wrong.push(format!(
                     "row {id} {statement}\n  ours     {ours:?}\n  postgres {theirs:?}"
                 ));
@@ -177,10 +147,5 @@ fn postgres_agrees_on_values() {
         }
     }
     assert!(compared > 900, "{compared} compared");
-    assert!(
-        wrong.is_empty(),
-        "{} of {compared} differ:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {compared} differ:\n{}", wrong.len(), wrong.join("\n"));
 }

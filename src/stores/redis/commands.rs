@@ -73,12 +73,7 @@ impl Commands {
                 command = ::redis::cmd("ZREM");
                 command.arg(key).arg(member);
             }
-            Action::StreamAdd {
-                key,
-                id,
-                fields,
-                maxlen,
-            } => {
+            Action::StreamAdd { key, id, fields, maxlen } => {
                 command = ::redis::cmd("XADD");
                 command.arg(&key);
                 if let Some(maxlen) = maxlen {
@@ -116,10 +111,7 @@ impl Commands {
 
     /// The key, where the command at `index` adds a stream entry.
     pub(super) fn stream(&self, index: usize) -> Option<&str> {
-        let place = self
-            .streams
-            .binary_search_by_key(&index, |(entry, _)| *entry)
-            .ok()?;
+        let place = self.streams.binary_search_by_key(&index, |(entry, _)| *entry).ok()?;
         self.streams.get(place).map(|(_, key)| key.as_str())
     }
 }

@@ -22,10 +22,7 @@ pub(super) fn client_error(error: RedisError) -> StoreError {
             } else {
                 format!("the connection to Redis failed: {}", error.category())
             };
-            StoreError::Retry {
-                message,
-                cause: Some(Box::new(error)),
-            }
+            StoreError::Retry { message, cause: Some(Box::new(error)) }
         }
     }
 }

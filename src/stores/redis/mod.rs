@@ -93,26 +93,16 @@ impl Redis {
         if self.session.is_none() {
             let mut connection = open(&self.config.url).await?;
             check(&mut connection, self.config.accept_eviction).await?;
-            let mut session = Session {
-                connection,
-                seen: None,
-            };
+            let mut session = Session { connection, seen: None };
             session.watch(&self.mark_key).await?;
             self.session = Some(session);
         }
-        self.session
-            .as_mut()
-            .ok_or_else(|| StoreError::retry("not connected to Redis"))
+        self.session.as_mut().ok_or_else(|| StoreError::retry("not connected to Redis"))
     }
 
     /// The mark as last seen under WATCH.
     async fn seen(&mut self) -> Result<Option<MarkText>, StoreError> {
-        self.session()
-            .await?
-            .seen
-            .as_deref()
-            .map(str::parse)
-            .transpose()
+        self.session().await?.seen.as_deref().map(str::parse).transpose()
     }
 
     /// Watches the mark anew.
@@ -178,19 +168,14 @@ impl Redis {
             if faults.iter().any(|fault| fault.target == target) {
                 continue;
             }
-            let refused_id = error
-                .details()
-                .is_some_and(|text| text.contains("equal or smaller"));
+            let refused_id = error.details().is_some_and(|text| text.contains("equal or smaller"));
             let stream = commands.stream(index).filter(|_| refused_id);
             let repeat = match stream {
                 None => false,
                 Some(key) => match repeats.get(key) {
                     Some(repeat) => *repeat,
                     None => {
-                        let repeat = self
-                            .last_id(key)
-                            .await?
-                            .is_some_and(|last| Some(last) <= end);
+                        let repeat = self.last_id(key).await?.is_some_and(|last| Some(last) <= end);
                         repeats.insert(key.to_owned(), repeat);
                         repeat
                     }
@@ -206,13 +191,7 @@ impl Redis {
     /// The id of a stream's last entry.
     async fn last_id(&mut self, key: &str) -> Result<Option<(u64, u64)>, StoreError> {
         let mut pipeline = Pipeline::new();
-        pipeline
-            .cmd("XREVRANGE")
-            .arg(key)
-            .arg("+")
-            .arg("-")
-            .arg("COUNT")
-            .arg(1);
+        pipeline.cmd("XREVRANGE").arg(key).arg("+").arg("-").arg("COUNT").arg(1);
         let sent = self.session().await?.send(&pipeline).await;
         if sent.is_err() {
             self.session = None;
@@ -232,11 +211,7 @@ impl Redis {
         } else {
             format!("Redis refused a write to a key of \"{template}\" ({code})")
         };
-        Fault {
-            target,
-            message,
-            remedy: "remove the foreign key, then resync the view".to_owned(),
-        }
+        Fault { target, message, remedy: "remove the foreign key, then resync the view".to_owned() }
     }
 
     fn commands(&self, ops: Vec<Op>) -> Commands {
@@ -256,11 +231,7 @@ impl Redis {
         if self.stopped.is_empty() && ops.is_empty() {
             *ops = decoded;
         } else {
-            ops.extend(
-                decoded
-                    .into_iter()
-                    .filter(|op| !self.stopped.contains(&op.target)),
-            );
+            ops.extend(decoded.into_iter().filter(|op| !self.stopped.contains(&op.target)));
         }
         Ok(())
     }
@@ -287,10 +258,7 @@ impl Redis {
 
     /// Removes every key that a target can have made.
     async fn clear(&mut self, target: usize) -> Result<(), StoreError> {
-        let Some(template) = self
-            .targets
-            .get(target)
-            .map(|target| target.template().clone())
+        let Some(template) = self.targets.get(target).map(|target| target.template().clone())
         else {
             return Ok(());
         };
@@ -310,11 +278,8 @@ impl Redis {
                 self.session = None;
             }
             let (next, keys) = page?;
-            let ours: Vec<&str> = keys
-                .iter()
-                .map(String::as_str)
-                .filter(|key| template.matches(key))
-                .collect();
+            let ours: Vec<&str> =
+                keys.iter().map(String::as_str).filter(|key| template.matches(key)).collect();
             if !ours.is_empty() {
                 self.step(Commands::unlink(ours)).await?;
             }
@@ -341,8 +306,7 @@ impl Store for Redis {
 
     async fn reset(&mut self) -> Result<(), StoreError> {
         self.look().await?;
-        self.step(Commands::unlink([self.fresh_key.as_str()]))
-            .await?;
+        self.step(Commands::unlink([self.fresh_key.as_str()])).await?;
         for target in 0..self.targets.len() {
             self.clear(target).await?;
         }
@@ -387,9 +351,9 @@ impl Store for Redis {
         }
         match self.write(self.commands(ops), Some(&to)).await? {
             Written::Done => Ok(()),
-            Written::Moved if self.seen().await? == Some(to) => Err(StoreError::retry(
-                "another connection has just written this batch to Redis",
-            )),
+            Written::Moved if self.seen().await? == Some(to) => {
+                Err(StoreError::retry("another connection has just written this batch to Redis"))
+            }
             Written::Moved => Err(self.moved().await),
         }
     }
@@ -417,12 +381,7 @@ impl Store for Redis {
 impl Session {
     async fn watch(&mut self, mark_key: &str) -> Result<(), StoreError> {
         let mut pipeline = Pipeline::new();
-        pipeline
-            .cmd("UNWATCH")
-            .cmd("WATCH")
-            .arg(mark_key)
-            .cmd("GET")
-            .arg(mark_key);
+        pipeline.cmd("UNWATCH").cmd("WATCH").arg(mark_key).cmd("GET").arg(mark_key);
         let mut replies = self.send(&pipeline).await?;
         self.seen = mark_text(replies.pop())?;
         Ok(())
@@ -442,12 +401,7 @@ impl Session {
             pipeline.cmd("SET").arg(mark_key).arg(mark.to_string());
         }
         let queued = pipeline.len();
-        pipeline
-            .cmd("EXEC")
-            .cmd("WATCH")
-            .arg(mark_key)
-            .cmd("GET")
-            .arg(mark_key);
+        pipeline.cmd("EXEC").cmd("WATCH").arg(mark_key).cmd("GET").arg(mark_key);
         let mut replies = self.send_raw(&pipeline).await?;
         let seen = replies.pop();
         let watched = replies.pop();
@@ -462,9 +416,7 @@ impl Session {
         match exec {
             Some(Reply::Array(replies)) => Ok(Some(replies)),
             Some(Reply::Nil) => Ok(None),
-            _ => Err(StoreError::retry(
-                "Redis answered a transaction with something else",
-            )),
+            _ => Err(StoreError::retry("Redis answered a transaction with something else")),
         }
     }
 
@@ -488,16 +440,12 @@ async fn send(
     pipeline: &Pipeline,
 ) -> Result<Vec<Reply>, StoreError> {
     let expected = pipeline.len();
-    let replies = connection
-        .send_packed_commands(pipeline, 0, expected)
-        .await
-        .map_err(client_error)?;
+    let replies =
+        connection.send_packed_commands(pipeline, 0, expected).await.map_err(client_error)?;
     if replies.len() == expected {
         Ok(replies)
     } else {
-        Err(StoreError::retry(
-            "Redis answered with fewer replies than commands",
-        ))
+        Err(StoreError::retry("Redis answered with fewer replies than commands"))
     }
 }
 
@@ -536,9 +484,7 @@ fn mark_text(reply: Option<Reply>) -> Result<Option<String>, StoreError> {
 async fn open(url: &str) -> Result<MultiplexedConnection, StoreError> {
     if url.starts_with("rediss:") {
         // Fails where the process has chosen one already, which is as good.
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
+        rustls::crypto::ring::default_provider().install_default().ok();
     }
     let client = Client::open(url).map_err(|error| StoreError::Stop {
         message: format!("the URL of Redis is not usable: {}", error.category()),
@@ -548,10 +494,7 @@ async fn open(url: &str) -> Result<MultiplexedConnection, StoreError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(RESPONSE_TIMEOUT));
-    client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await
-        .map_err(client_error)
+    client.get_multiplexed_async_connection_with_config(&config).await.map_err(client_error)
 }
 
 /// Refuses what would lose rows or is not supported.
@@ -569,8 +512,7 @@ async fn check(
         _ => return Err(StoreError::retry("Redis answered INFO with something else")),
     };
     let field = |name: &str| {
-        text.lines()
-            .find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
+        text.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
     };
     if field("cluster_enabled") == Some("1") {
         return Err(StoreError::stop(
@@ -582,9 +524,7 @@ async fn check(
         return Err(StoreError::retry("Redis is loading its data"));
     }
     if field("role").is_some_and(|role| role != "master") {
-        return Err(StoreError::retry(
-            "this Redis is a replica; waiting for it to be the primary",
-        ));
+        return Err(StoreError::retry("this Redis is a replica; waiting for it to be the primary"));
     }
     match field("maxmemory_policy") {
         Some(policy) if policy.starts_with("allkeys-") && !accept_eviction => {

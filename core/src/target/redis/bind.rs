@@ -44,31 +44,17 @@ pub(super) fn bind_shape(
                     value.name
                 ));
             }
-            (
-                Shape::String {
-                    value: value.clone(),
-                    empty_zero: *empty_zero,
-                },
-                vec![value],
-            )
+            (Shape::String { value: value.clone(), empty_zero: *empty_zero }, vec![value])
         }
         SpecShape::Hash => (Shape::Hash, columns.shown(fields)),
-        SpecShape::Json { numbers_text } => (
-            Shape::Json {
-                numbers_text: *numbers_text,
-            },
-            columns.shown(fields),
-        ),
+        SpecShape::Json { numbers_text } => {
+            (Shape::Json { numbers_text: *numbers_text }, columns.shown(fields))
+        }
         SpecShape::Set { member } => {
             single(columns, "set");
             let member = columns.find(member, "\"member\"")?;
             columns.must_not_be_null(&member, "\"member\"");
-            (
-                Shape::Set {
-                    member: member.clone(),
-                },
-                vec![member],
-            )
+            (Shape::Set { member: member.clone() }, vec![member])
         }
         SpecShape::ZSet { member, score } => {
             single(columns, "zset");
@@ -88,10 +74,7 @@ pub(super) fn bind_shape(
         }
         SpecShape::Stream { events, maxlen } => {
             let shown = columns.shown(fields);
-            for field in shown
-                .iter()
-                .filter(|field| STREAM_META.contains(&field.name.as_str()))
-            {
+            for field in shown.iter().filter(|field| STREAM_META.contains(&field.name.as_str())) {
                 columns.errors.push(format!(
                     "column \"{}\" has the name of a field that every stream entry has; rename it \
                      with AS",
@@ -104,19 +87,10 @@ pub(super) fn bind_shape(
                     .push("\"events\" is empty; name insert, update or delete".to_owned());
             }
             if *maxlen == Some(0) {
-                columns
-                    .errors
-                    .push("\"maxlen\" must be at least 1".to_owned());
+                columns.errors.push("\"maxlen\" must be at least 1".to_owned());
             }
             let identity = view.key.clone();
-            (
-                Shape::Stream {
-                    events: *events,
-                    maxlen: *maxlen,
-                    identity,
-                },
-                shown,
-            )
+            (Shape::Stream { events: *events, maxlen: *maxlen, identity }, shown)
         }
     })
 }

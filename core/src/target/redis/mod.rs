@@ -189,20 +189,10 @@ impl Target {
         out: &mut Vec<Op>,
     ) -> Result<(), RenderError> {
         let mut push = |action| out.push(Op { target, action });
-        if let Shape::Stream {
-            events,
-            maxlen,
-            identity,
-        } = &self.shape
-        {
+        if let Shape::Stream { events, maxlen, identity } = &self.shape {
             if let Some(entry) = self.event(change, *events, identity, at, commit)? {
                 let (key, id, fields) = entry;
-                push(Action::StreamAdd {
-                    key,
-                    id,
-                    fields,
-                    maxlen: *maxlen,
-                });
+                push(Action::StreamAdd { key, id, fields, maxlen: *maxlen });
             }
             return Ok(());
         }
@@ -215,10 +205,7 @@ impl Target {
         // A row that could not be rendered was parked and holds nothing.
         let old = change.old.and_then(|row| self.slot(row).ok());
         let new = match change.new {
-            Some(row) => match self
-                .slot(row)
-                .and_then(|slot| Ok((self.content(row)?, slot)))
-            {
+            Some(row) => match self.slot(row).and_then(|slot| Ok((self.content(row)?, slot))) {
                 Ok((content, slot)) => Some((content, slot)),
                 Err(error) => {
                     if let Some(old) = old {
@@ -285,10 +272,7 @@ impl Target {
             }
             Shape::String { .. } | Shape::Hash | Shape::Json { .. } | Shape::Stream { .. } => None,
         };
-        Ok(Slot {
-            key: self.key(row)?,
-            member,
-        })
+        Ok(Slot { key: self.key(row)?, member })
     }
 
     /// What the slot of a row holds; `None` for nothing.
@@ -313,13 +297,7 @@ impl Target {
     }
 
     fn vanish(&self, slot: Slot) -> Action {
-        if matches!(
-            self.shape,
-            Shape::String {
-                empty_zero: true,
-                ..
-            }
-        ) {
+        if matches!(self.shape, Shape::String { empty_zero: true, .. }) {
             put(slot, Content::Text("0".to_owned()))
         } else {
             remove(slot, &self.shape)
@@ -359,25 +337,17 @@ impl Target {
         let id = at.stream_id().ok_or(RenderError::Position(at))?;
         let mut fields = match event {
             Event::Insert | Event::Update => flat(&self.shown, row),
-            Event::Delete => flat(
-                self.shown
-                    .iter()
-                    .filter(|field| identity.contains(&field.index)),
-                row,
-            ),
+            Event::Delete => {
+                flat(self.shown.iter().filter(|field| identity.contains(&field.index)), row)
+            }
         };
         fields.push(("_op".to_owned(), name.to_owned()));
         fields.push(("_view".to_owned(), self.view.clone()));
         let committed_at = Value::TimestampTz(commit.committed_at);
-        fields.push((
-            "_committed_at".to_owned(),
-            text_of(&committed_at, &Type::TimestampTz),
-        ));
+        fields.push(("_committed_at".to_owned(), text_of(&committed_at, &Type::TimestampTz)));
         if let Some(old) = change.old {
             let changed = self.shown.iter().filter(|field| {
-                change
-                    .new
-                    .is_none_or(|new| value_of(old, field) != value_of(new, field))
+                change.new.is_none_or(|new| value_of(old, field) != value_of(new, field))
             });
             let mut text = String::new();
             write_object(changed, old, false, &mut text);
@@ -430,9 +400,7 @@ fn held<'a>(row: &'a [Value], field: &Field) -> Option<&'a Value> {
 }
 
 fn not_null<'a>(row: &'a [Value], field: &Field) -> Result<&'a Value, RenderError> {
-    held(row, field).ok_or_else(|| RenderError::NullKey {
-        column: field.name.clone(),
-    })
+    held(row, field).ok_or_else(|| RenderError::NullKey { column: field.name.clone() })
 }
 
 fn text_of(value: &Value, ty: &Type) -> String {
@@ -476,10 +444,7 @@ fn score_of(row: &[Value], field: &Field) -> Result<Option<String>, RenderError>
     if matches!(value, Value::Null) {
         return Ok(None);
     }
-    let unfit = |why| RenderError::Unfit {
-        column: field.name.clone(),
-        why,
-    };
+    let unfit = |why| RenderError::Unfit { column: field.name.clone(), why };
     let text = text_of(value, &field.ty);
     match text.as_str() {
         "Infinity" => return Ok(Some("inf".to_owned())),
