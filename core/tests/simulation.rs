@@ -97,12 +97,12 @@ fn catalog() -> Catalog {
             ),
             table(2, "users", vec![id("id"), label("name"), label("email")], &[&[0], &[2]]),
             table(3, "events", vec![id("id"), text("name"), reference("owner_id")], &[&[0]]),
-            table(4, "staff", vec![id("id"), reference("boss_id"), text("name")], &[&[0]]),
+            table(4, "staff", vec![id("id"), reference("boss_id"), label("name")], &[&[0]]),
         ],
     }
 }
 
-const VIEWS: [(&str, &str); 10] = [
+const VIEWS: [(&str, &str); 12] = [
     (
         "wide",
         "SELECT b.id, b.status, b.amount, u.name AS user_name, e.name AS event_name FROM bets b \
@@ -143,6 +143,19 @@ const VIEWS: [(&str, &str); 10] = [
          JOIN events e ON e.id = b.event_id JOIN users u ON u.id = e.owner_id GROUP BY u.name",
     ),
     ("total", "SELECT 1 AS one, count(*) AS bets, sum(amount) AS staked FROM bets"),
+    // One changed row in several roles of one group: it must count once.
+    (
+        "own_bets",
+        "SELECT o.name, count(*) AS bets, sum(b.amount) AS staked FROM bets b \
+         JOIN users u ON u.id = b.user_id JOIN events e ON e.id = b.event_id \
+         JOIN users o ON o.id = e.owner_id WHERE u.name <> 'n0' GROUP BY o.name",
+    ),
+    (
+        "teams",
+        "SELECT g.name, count(*) AS staff, count(b.name) AS bosses FROM staff s \
+         JOIN staff b ON b.id = s.boss_id AND b.name <> 'n1' \
+         JOIN staff g ON g.id = b.boss_id GROUP BY g.name",
+    ),
     ("names", "SELECT DISTINCT u.name FROM bets b JOIN users u ON u.id = b.user_id"),
 ];
 
@@ -371,7 +384,7 @@ impl Simulation {
             // The email is unique: it goes with the id.
             2 => vec![Value::Int(id), label(dice, "n", 3), Value::Text(format!("e{id}").into())],
             3 => vec![Value::Int(id), text(dice, "v", 3), reference(dice)],
-            _ => vec![Value::Int(id), reference(dice), text(dice, "n", 3)],
+            _ => vec![Value::Int(id), reference(dice), label(dice, "n", 3)],
         }
     }
 
