@@ -11,4 +11,5 @@ pub mod config;
 pub mod demo;
 pub mod logging;
 pub mod output;
+pub mod source;
 pub mod stores;

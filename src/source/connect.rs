@@ -25,14 +25,14 @@ use tracing::Instrument;
 
 /// How long a replication client's `wal_sender_timeout` is. Pinned, because a server that has it
 /// turned off would let a half-open connection hold the slot for ever.
-pub(super) const WAL_SENDER_TIMEOUT: Duration = Duration::from_mins(1);
+pub(super) const WAL_SENDER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long an SQL session waits for a lock. Walview takes none that blocks readers or writers.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An open transaction that does nothing holds back vacuum: after this long the server ends it.
 /// Only a frozen walview gets there.
-const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_mins(10);
+const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// When a peer counts as gone: first probe after, then every, this many times.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -57,11 +57,15 @@ const PINNED: &[(&str, &str)] = &[
 ];
 
 fn options(config: &SourceConfig, more: &[(&str, Duration)]) -> String {
-    let pinned = PINNED.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let pinned = PINNED
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     // `pg_catalog` is looked at first without being named. Here because names in values depend on
     // it too (regclass), and because verify runs the views' own text.
     let schema = ("search_path".to_owned(), quote_name(&config.schema));
-    let more = more.iter().map(|(name, time)| ((*name).to_owned(), time.as_millis().to_string()));
+    let more = more
+        .iter()
+        .map(|(name, time)| ((*name).to_owned(), time.as_millis().to_string()));
     pinned
         .chain([schema])
         .chain(more)
@@ -109,7 +113,9 @@ impl Session {
 /// # Errors
 /// The server cannot be reached, or refuses the session.
 pub async fn connect(config: &SourceConfig) -> Result<Session, SourceError> {
-    let Some(tls) = tls_client(config)? else { return open(config, NoTls).await };
+    let Some(tls) = tls_client(config)? else {
+        return open(config, NoTls).await;
+    };
     open(config, MakeRustlsConnect::new(tls)).await
 }
 
@@ -127,10 +133,16 @@ where
         .user(&config.user)
         .dbname(&config.database)
         .application_name(config.application_name())
-        .options(options(config, &[
-            ("lock_timeout", LOCK_TIMEOUT),
-            ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
-        ]))
+        .options(options(
+            config,
+            &[
+                ("lock_timeout", LOCK_TIMEOUT),
+                (
+                    "idle_in_transaction_session_timeout",
+                    IDLE_IN_TRANSACTION_TIMEOUT,
+                ),
+            ],
+        ))
         .connect_timeout(config.connect_timeout)
         .keepalives_idle(KEEPALIVE_IDLE)
         .keepalives_interval(KEEPALIVE_INTERVAL)
@@ -199,11 +211,14 @@ pub(super) fn replication_config(
     .with_tls(tls)
     .with_start_lsn(target.start)
     .with_application_name(config.application_name())
-    .with_options(options(config, &[
-        ("wal_sender_timeout", WAL_SENDER_TIMEOUT),
-        // A session that exports a snapshot sits in a transaction for as long as tables are copied.
-        ("idle_in_transaction_session_timeout", Duration::ZERO),
-    ])))
+    .with_options(options(
+        config,
+        &[
+            ("wal_sender_timeout", WAL_SENDER_TIMEOUT),
+            // A session that exports a snapshot sits in a transaction for as long as tables are copied.
+            ("idle_in_transaction_session_timeout", Duration::ZERO),
+        ],
+    )))
 }
 
 /// Opens a replication session and asks who answers, which is also how a pooler is found out.
@@ -232,7 +247,9 @@ fn tls_client(config: &SourceConfig) -> Result<Option<rustls::ClientConfig>, Sou
     };
     let roots = Arc::new(match root_cert {
         Some(path) => read_roots(config, path)?,
-        None => rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
+        None => rustls::RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        },
     });
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let failed = |error: &dyn std::error::Error| tls_failed(config, &error.to_string());
@@ -247,7 +264,10 @@ fn tls_client(config: &SourceConfig) -> Result<Option<rustls::ClientConfig>, Sou
         builder.with_webpki_verifier(verifier).with_no_client_auth()
     } else {
         let verifier = Arc::new(any_name::ChainOnly(verifier));
-        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth()
     };
     Ok(Some(client))
 }
@@ -255,7 +275,11 @@ fn tls_client(config: &SourceConfig) -> Result<Option<rustls::ClientConfig>, Sou
 fn read_roots(config: &SourceConfig, path: &Path) -> Result<rustls::RootCertStore, SourceError> {
     let bad = |cause: String| {
         SourceError::stop(
-            format!("cannot use sslrootcert \"{}\" for {}: {cause}", path.display(), config.host),
+            format!(
+                "cannot use sslrootcert \"{}\" for {}: {cause}",
+                path.display(),
+                config.host
+            ),
             "name a file of PEM certificates that walview may read",
         )
     };
@@ -273,9 +297,7 @@ fn read_roots(config: &SourceConfig, path: &Path) -> Result<rustls::RootCertStor
 /// `verify-ca`: rustls has no switch for it, so its verifier runs and one verdict is overruled.
 mod any_name {
     use rustls::client::WebPkiServerVerifier;
-    use rustls::client::danger::{
-        HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
-    };
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
     use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
     use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
     use std::sync::Arc;
@@ -315,7 +337,8 @@ mod any_name {
             certificate: &CertificateDer<'_>,
             signature: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            self.0.verify_tls12_signature(message, certificate, signature)
+            self.0
+                .verify_tls12_signature(message, certificate, signature)
         }
 
         fn verify_tls13_signature(
@@ -324,7 +347,8 @@ mod any_name {
             certificate: &CertificateDer<'_>,
             signature: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            self.0.verify_tls13_signature(message, certificate, signature)
+            self.0
+                .verify_tls13_signature(message, certificate, signature)
         }
 
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -50,7 +50,7 @@ pub struct SourceError {
     pub message: String,
     /// What to do. Empty where nothing but waiting helps.
     pub remedy: String,
-    source: Option<Box<dyn Error + Send + Sync>>,
+    pub(super) source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl fmt::Display for SourceError {
@@ -65,7 +65,9 @@ impl fmt::Display for SourceError {
 
 impl Error for SourceError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn Error + 'static))
     }
 }
 
@@ -81,7 +83,10 @@ impl SourceError {
     }
 
     pub(super) fn retry(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { action: Action::Retry, ..Self::stop(message, remedy) }
+        Self {
+            action: Action::Retry,
+            ..Self::stop(message, remedy)
+        }
     }
 
     pub(super) fn kind(self, kind: Kind) -> Self {
@@ -89,7 +94,10 @@ impl SourceError {
     }
 
     pub(super) fn because(self, source: impl Error + Send + Sync + 'static) -> Self {
-        Self { source: Some(Box::new(source)), ..self }
+        Self {
+            source: Some(Box::new(source)),
+            ..self
+        }
     }
 
     #[must_use]
@@ -102,7 +110,11 @@ impl SourceError {
         if let Some(db) = error.as_db_error() {
             return refused(config, db.code().code(), db.message()).because(error);
         }
-        let (cause, io, tls) = (deepest(&error), find::<std::io::Error>(&error), tls_cause(&error));
+        let (cause, io, tls) = (
+            deepest(&error),
+            find::<std::io::Error>(&error),
+            tls_cause(&error),
+        );
         if tls.is_some() || error.to_string().contains("TLS") {
             return tls_failed(config, tls.as_deref().unwrap_or(&cause)).because(error);
         }
@@ -128,7 +140,11 @@ impl SourceError {
         let code = db.code().code();
         let message = format!("cannot {what}: {} (SQLSTATE {code})", db.message());
         let remedy = db.hint().unwrap_or("").to_owned();
-        Self { action: action(code), ..Self::stop(message, remedy) }.because(error)
+        Self {
+            action: action(code),
+            ..Self::stop(message, remedy)
+        }
+        .because(error)
     }
 
     /// A replication session failed while `what` was done: `start streaming from slot "x"`.
@@ -141,7 +157,10 @@ impl SourceError {
             PgWireError::Io(io) => unreachable(config, Some(io.kind()), &deepest(io.as_ref())),
             PgWireError::Tls(cause) => tls_failed(config, cause),
             PgWireError::Auth(cause) if cause.contains("method code: 5") => Self::stop(
-                format!("{} asks for an MD5 password, which is not supported", server(config)),
+                format!(
+                    "{} asks for an MD5 password, which is not supported",
+                    server(config)
+                ),
                 "store it as SCRAM: SET password_encryption = 'scram-sha-256', then ALTER ROLE … \
                  PASSWORD again",
             ),
@@ -149,7 +168,10 @@ impl SourceError {
                 format!("cannot log in at {} to {what}: {cause}", server(config)),
                 "",
             ),
-            PgWireError::MessageTooLarge { payload_bytes, limit_bytes } => Self::stop(
+            PgWireError::MessageTooLarge {
+                payload_bytes,
+                limit_bytes,
+            } => Self::stop(
                 format!(
                     "one row change of {payload_bytes} bytes is larger than the limit of \
                      {limit_bytes} bytes"
@@ -198,7 +220,10 @@ fn refused(config: &SourceConfig, code: &str, message: &str) -> SourceError {
         "42501" if message.contains("start walsender") || message.contains("WAL sender") => {
             SourceError::stop(
                 format!("role \"{user}\" may not replicate: {said}"),
-                format!("as a superuser run: ALTER ROLE {} REPLICATION", quote_name(user)),
+                format!(
+                    "as a superuser run: ALTER ROLE {} REPLICATION",
+                    quote_name(user)
+                ),
             )
         }
         "42704" | "42602" | "22023" if message.contains("parameter") => SourceError::stop(
@@ -214,7 +239,11 @@ fn refused(config: &SourceConfig, code: &str, message: &str) -> SourceError {
             action: action(code),
             ..SourceError::stop(format!("cannot connect to {server}: {said}"), "")
         }
-        .kind(if code.starts_with("57P") { Kind::Unreachable } else { Kind::Other }),
+        .kind(if code.starts_with("57P") {
+            Kind::Unreachable
+        } else {
+            Kind::Other
+        }),
     }
 }
 
@@ -250,14 +279,16 @@ fn replication_refused(
         }
         "55006" => SourceError::retry(format!("cannot {what}: {said}"), "stop the other session")
             .kind(Kind::SlotHeld),
-        "28P01" | "28000" | "3D000" | "42501" | "08P01" | "53300" => {
-            refused(config, code, message)
-        }
+        "28P01" | "28000" | "3D000" | "42501" | "08P01" | "53300" => refused(config, code, message),
         _ => SourceError {
             action: action(code),
             ..SourceError::stop(format!("cannot {what}: {said}"), "")
         }
-        .kind(if code.starts_with("57P") { Kind::Unreachable } else { Kind::Other }),
+        .kind(if code.starts_with("57P") {
+            Kind::Unreachable
+        } else {
+            Kind::Other
+        }),
     }
 }
 
@@ -265,14 +296,20 @@ fn replication_refused(
 pub(super) fn wal_level(config: &SourceConfig, level: Option<&str>) -> SourceError {
     let level = level.map_or_else(|| "not logical".to_owned(), |level| format!("\"{level}\""));
     SourceError::stop(
-        format!("wal_level of {} is {level}; logical replication needs \"logical\"", server(config)),
+        format!(
+            "wal_level of {} is {level}; logical replication needs \"logical\"",
+            server(config)
+        ),
         "as a superuser run: ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL",
     )
 }
 
 fn pooler(config: &SourceConfig, said: &str) -> SourceError {
     let remedy = if config.host.contains("-pooler") {
-        format!("write \"{}\" in source.url", config.host.replacen("-pooler", "", 1))
+        format!(
+            "write \"{}\" in source.url",
+            config.host.replacen("-pooler", "", 1)
+        )
     } else {
         "give PostgreSQL's own host and port in source.url".to_owned()
     };
@@ -305,9 +342,10 @@ fn unreachable(
             format!("cannot find host \"{}\": {cause}", config.host),
             "check the host in source.url",
         ),
-        Some(Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe) => {
-            (format!("{} ended the connection: {cause}", server(config)), "")
-        }
+        Some(Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe) => (
+            format!("{} ended the connection: {cause}", server(config)),
+            "",
+        ),
         _ => (
             format!("cannot reach {}: {cause}", server(config)),
             "check host and port in source.url, and firewalls in between",
@@ -330,7 +368,11 @@ pub(super) fn timed_out(config: &SourceConfig, what: &str) -> SourceError {
 
 fn no_password(config: &SourceConfig) -> SourceError {
     SourceError::stop(
-        format!("{} asks for a password of user \"{}\"", server(config), config.user),
+        format!(
+            "{} asks for a password of user \"{}\"",
+            server(config),
+            config.user
+        ),
         "write it in source.url or name a password_file",
     )
 }
@@ -356,14 +398,23 @@ pub(super) fn tls_failed(config: &SourceConfig, cause: &str) -> SourceError {
     } else {
         "check sslmode and sslrootcert in source.url"
     };
-    SourceError::stop(format!("TLS with {} failed: {cause}", server(config)), remedy)
+    SourceError::stop(
+        format!("TLS with {} failed: {cause}", server(config)),
+        remedy,
+    )
 }
 
 /// From SQLSTATE to action. Class 53 and 57: the server is short of something or restarts. 55P03:
 /// a lock was not had in time. 58: its disk. 40: a conflict. 08: the connection.
 fn action(code: &str) -> Action {
-    let passing = ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class));
-    if passing || code == "55P03" || code == "55006" { Action::Retry } else { Action::Stop }
+    let passing = ["08", "40", "53", "57", "58"]
+        .iter()
+        .any(|class| code.starts_with(class));
+    if passing || code == "55P03" || code == "55006" {
+        Action::Retry
+    } else {
+        Action::Stop
+    }
 }
 
 /// pgwire-replication gives `message (SQLSTATE 12345)`.
@@ -399,7 +450,9 @@ fn tls_cause(error: &(dyn Error + 'static)) -> Option<String> {
         return Some(tls.to_string());
     }
     let inner = find::<std::io::Error>(error)?.get_ref()?;
-    inner.downcast_ref::<rustls::Error>().map(ToString::to_string)
+    inner
+        .downcast_ref::<rustls::Error>()
+        .map(ToString::to_string)
 }
 
 /// An identifier in SQL, always quoted.

@@ -8,6 +8,7 @@
 
 use super::config::owner_mark;
 use super::error::{Kind, SourceError, quote_name, quote_text};
+use super::server::version;
 use std::collections::BTreeSet;
 use tokio_postgres::{Client, Row};
 
@@ -72,9 +73,11 @@ pub async fn ensure(
     let batch = format!("BEGIN; {statements}; COMMIT");
     let altered = client.batch_execute(&batch).await;
     if let Err(error) = altered {
-        // The statement that failed left the session inside a failed transaction.
-        drop(client.batch_execute("ROLLBACK").await);
-        return Err(SourceError::query(&format!("alter publication \"{name}\""), error));
+        drop_failed_transaction(client).await;
+        return Err(SourceError::query(
+            &format!("alter publication \"{name}\""),
+            error,
+        ));
     }
     Ok(Ensured::Altered)
 }
@@ -93,7 +96,9 @@ pub async fn drop(client: &Client, name: &str, pipeline: &str) -> Result<bool, S
         .await
         .map_err(failed)?
         .map(|row| row.try_get::<_, Option<String>>(0));
-    let Some(Some(comment)) = comment.transpose().map_err(failed)? else { return Ok(false) };
+    let Some(Some(comment)) = comment.transpose().map_err(failed)? else {
+        return Ok(false);
+    };
     if comment != owner_mark(pipeline) {
         return Ok(false);
     }
@@ -102,15 +107,6 @@ pub async fn drop(client: &Client, name: &str, pipeline: &str) -> Result<bool, S
         .await
         .map_err(failed)?;
     Ok(true)
-}
-
-async fn version(client: &Client) -> Result<i32, SourceError> {
-    let failed = |error| SourceError::query("read the server's version", error);
-    let row = client
-        .query_one("SELECT current_setting('server_version_num')::int4", &[])
-        .await
-        .map_err(failed)?;
-    row.try_get(0).map_err(failed)
 }
 
 /// A table as it shall be published.
@@ -130,8 +126,18 @@ struct Wanted {
 
 impl Wanted {
     fn clause(&self) -> String {
-        let Some(columns) = &self.columns else { return self.quoted.clone() };
-        let listed = self.all.iter().filter(|column| columns.contains(*column));
+        self.clause_with(&BTreeSet::new())
+    }
+
+    /// `more`: columns that were published before; a stored definition may still need them.
+    fn clause_with(&self, more: &BTreeSet<String>) -> String {
+        let Some(columns) = &self.columns else {
+            return self.quoted.clone();
+        };
+        let listed = self
+            .all
+            .iter()
+            .filter(|column| columns.contains(*column) || more.contains(*column));
         let listed: Vec<_> = listed.map(|column| quote_name(column)).collect();
         format!("{} ({})", self.quoted, listed.join(", "))
     }
@@ -176,7 +182,10 @@ async fn wanted(
     let mut all = Vec::with_capacity(tables.len());
     for table in tables {
         let (schema, name) = (&table.schema, &table.name);
-        let row = client.query_opt(WANTED, &[schema, name]).await.map_err(failed)?;
+        let row = client
+            .query_opt(WANTED, &[schema, name])
+            .await
+            .map_err(failed)?;
         let row = row.ok_or_else(|| {
             SourceError::stop(
                 format!("table \"{schema}.{name}\" does not exist"),
@@ -204,9 +213,14 @@ fn read_wanted(
     let generated: Vec<String> = row.try_get(5)?;
     let key: Vec<String> = row.try_get(6)?;
     let columns = (version >= VERSION_LISTS && !full).then(|| {
-        let sendable =
-            |name: &&String| version >= VERSION_GENERATED || !generated.contains(name);
-        table.columns.iter().chain(&key).filter(sendable).cloned().collect()
+        let sendable = |name: &&String| version >= VERSION_GENERATED || !generated.contains(name);
+        table
+            .columns
+            .iter()
+            .chain(&key)
+            .filter(sendable)
+            .cloned()
+            .collect()
     });
     Ok(Wanted {
         oid: row.try_get(0)?,
@@ -271,8 +285,10 @@ async fn create(
         )
         .await
         .map_err(failed)?;
-    let (may_create, role): (bool, String) =
-        (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+    let (may_create, role): (bool, String) = (
+        row.try_get(0).map_err(failed)?,
+        row.try_get(1).map_err(failed)?,
+    );
     let database: String = row.try_get(2).map_err(failed)?;
     let foreign = tables.iter().find(|table| !table.owned);
     if !may_create || foreign.is_some() {
@@ -323,11 +339,7 @@ struct ExistingTable {
 }
 
 impl Existing {
-    async fn load(
-        client: &Client,
-        name: &str,
-        version: i32,
-    ) -> Result<Option<Self>, SourceError> {
+    async fn load(client: &Client, name: &str, version: i32) -> Result<Option<Self>, SourceError> {
         const PUBLICATION: &str = "
             SELECT obj_description(oid, 'pg_publication'), pg_has_role(pubowner, 'USAGE'),
                    current_user::text, puballtables,
@@ -351,10 +363,18 @@ impl Existing {
             FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
             WHERE p.pubname = $1";
         let failed = |error| SourceError::query(&format!("read publication \"{name}\""), error);
-        let Some(row) = client.query_opt(PUBLICATION, &[&name]).await.map_err(failed)? else {
+        let Some(row) = client
+            .query_opt(PUBLICATION, &[&name])
+            .await
+            .map_err(failed)?
+        else {
             return Ok(None);
         };
-        let listed = if version >= VERSION_LISTS { TABLES } else { TABLES_14 };
+        let listed = if version >= VERSION_LISTS {
+            TABLES
+        } else {
+            TABLES_14
+        };
         let rows = client.query(listed, &[&name]).await.map_err(failed)?;
         let read = || -> Result<Self, tokio_postgres::Error> {
             let tables = rows.iter().map(|row| {
@@ -411,10 +431,10 @@ impl Existing {
                     ));
                 }
                 Some(have) if table.is_covered_by(have) => {}
-                Some(_) => {
+                Some(have) => {
                     // A list is not widened in place: the table leaves and comes back.
                     statements.push(format!("{alter} DROP TABLE {}", table.quoted));
-                    add.push(table.clause());
+                    add.push(table.clause_with(have.columns.as_ref().unwrap_or(&BTreeSet::new())));
                 }
             }
         }

@@ -58,9 +58,7 @@ WHERE d.datname = current_database()";
 pub async fn info(client: &Client) -> Result<Info, SourceError> {
     let what = "read the server's settings";
     let failed = |error| SourceError::query(what, error);
-    let row = client.query_one("SHOW server_version_num", &[]).await.map_err(failed)?;
-    let version: String = row.try_get(0).map_err(failed)?;
-    let version: i32 = version.parse().unwrap_or(0);
+    let version = version(client).await?;
     if version < VERSION_MIN {
         return Err(SourceError::stop(
             format!(
@@ -77,8 +75,13 @@ pub async fn info(client: &Client) -> Result<Info, SourceError> {
     let unreadable = |name: &str| SourceError::stop(format!("cannot {what}: odd {name}"), "");
     Ok(Info {
         lineage: Lineage {
-            system_identifier: text(0)?.parse().ok().ok_or_else(|| unreadable("system identifier"))?,
-            timeline: u32::try_from(number(1)?).ok().ok_or_else(|| unreadable("timeline"))?,
+            system_identifier: text(0)?
+                .parse()
+                .ok()
+                .ok_or_else(|| unreadable("system identifier"))?,
+            timeline: u32::try_from(number(1)?)
+                .ok()
+                .ok_or_else(|| unreadable("timeline"))?,
         },
         version: row.try_get(2).map_err(failed)?,
         database: text(3)?,
@@ -87,11 +90,27 @@ pub async fn info(client: &Client) -> Result<Info, SourceError> {
         wal_level: text(6)?,
         in_recovery: row.try_get(7).map_err(failed)?,
         // In megabytes; -1 is without limit.
-        max_slot_wal_keep_size: u64::try_from(number(8)?).ok().map(|megabytes| megabytes << 20),
+        max_slot_wal_keep_size: u64::try_from(number(8)?)
+            .ok()
+            .map(|megabytes| megabytes << 20),
         lsn: text(9)?.parse().ok().ok_or_else(|| unreadable("LSN"))?,
         role: text(10)?,
-        may_replicate: row.try_get::<_, Option<bool>>(11).map_err(failed)?.unwrap_or(false),
+        may_replicate: row
+            .try_get::<_, Option<bool>>(11)
+            .map_err(failed)?
+            .unwrap_or(false),
     })
+}
+
+/// `server_version_num`.
+pub(super) async fn version(client: &Client) -> Result<i32, SourceError> {
+    let failed = |error| SourceError::query("read the server's version", error);
+    let row = client
+        .query_one("SHOW server_version_num", &[])
+        .await
+        .map_err(failed)?;
+    let version: String = row.try_get(0).map_err(failed)?;
+    Ok(version.parse().unwrap_or(0))
 }
 
 impl Info {
@@ -120,20 +139,35 @@ impl Info {
             ));
         }
         if !self.may_replicate {
-            tracing::debug!(role = self.role, "role has no REPLICATION attribute of its own");
+            tracing::debug!(
+                role = self.role,
+                "role has no REPLICATION attribute of its own"
+            );
         }
         Ok(())
     }
 }
 
 impl Lineage {
+    pub(super) fn from_identity(
+        identity: &pgwire_replication::IdentifySystem,
+    ) -> Result<Self, SourceError> {
+        let system_identifier = identity.system_id.parse().ok();
+        let system_identifier = system_identifier.ok_or_else(|| {
+            SourceError::stop(
+                "IDENTIFY_SYSTEM gave an odd system identifier".to_owned(),
+                "",
+            )
+        })?;
+        Ok(Self {
+            system_identifier,
+            timeline: identity.timeline,
+        })
+    }
+
     /// # Errors
     /// `self` answered where positions belong to `expected`.
-    pub(super) fn require(
-        self,
-        expected: Self,
-        config: &SourceConfig,
-    ) -> Result<(), SourceError> {
+    pub(super) fn require(self, expected: Self, config: &SourceConfig) -> Result<(), SourceError> {
         if self == expected {
             return Ok(());
         }
@@ -153,8 +187,11 @@ impl Lineage {
                 expected.system_identifier
             )
         };
-        Err(SourceError::stop(message, "check source.url; if it is right, run: walview rebuild")
-            .kind(Kind::LineageChanged))
+        Err(SourceError::stop(
+            message,
+            "check source.url; if it is right, run: walview rebuild",
+        )
+        .kind(Kind::LineageChanged))
     }
 }
 

@@ -1,0 +1,316 @@
+//! Copies a table as of an exported snapshot.
+//!
+//! ```text
+//!  session per range: BEGIN … SET TRANSACTION SNAPSHOT ─► COPY (SELECT … WHERE ctid in range)
+//!       ─► CopyReader ─► chunks of rows ─► bounded channel ─► the engine
+//! ```
+//!
+//! Invariants:
+//! - rows come in the text that the stream uses, so the same value is the same `Value`;
+//! - at most one chunk per range is in memory here, beyond what the channel holds;
+//! - the transaction ends with the copy on every path: it is committed, or its session's socket is
+//!   closed.
+
+use super::config::SourceConfig;
+use super::connect::{Session, connect};
+use super::copy_text::{CopyError, CopyReader};
+use super::error::{Kind, SourceError, quote_name, quote_text};
+use futures_util::StreamExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use walview_core::catalog::Table;
+use walview_core::value::{Row, Type};
+
+/// A chunk is handed on once it holds this much COPY text: large enough that the channel costs
+/// nothing per row, small enough that several fit the memory of a small machine.
+pub const CHUNK_BYTES: usize = 1 << 20;
+
+/// Some rows of one table.
+#[derive(Debug)]
+pub struct CopyChunk {
+    /// The columns asked for, in the order asked for.
+    pub rows: Vec<Row>,
+    /// The COPY text that they took.
+    pub bytes: usize,
+    /// Rows of this table handed on so far, these included.
+    pub rows_done: u64,
+    /// The server's estimate of the table's rows; `None` before its first ANALYZE.
+    pub rows_estimate: Option<u64>,
+}
+
+/// A table that was copied to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// Copies `columns` (indexes into `table.columns`) of every row that the snapshot sees, in no order.
+///
+/// `ranges` sessions share the work by block ranges (a partitioned table is copied by one). A full
+/// channel holds the server back. The result comes after the last chunk was handed on; the sender is
+/// dropped with it.
+///
+/// # Errors
+/// The copy failed, or the receiver was dropped ([`Kind::Cancelled`]). Chunks handed on before are
+/// then a part of the table.
+pub async fn copy_table(
+    config: &SourceConfig,
+    snapshot_name: &str,
+    table: &Table,
+    columns: &[usize],
+    ranges: usize,
+    chunks: mpsc::Sender<CopyChunk>,
+) -> Result<Copied, SourceError> {
+    let label = format!("\"{}.{}\"", table.schema, table.name);
+    let mut names = Vec::with_capacity(columns.len());
+    let mut types = Vec::with_capacity(columns.len());
+    for index in columns {
+        let Some(column) = table.columns.get(*index) else {
+            return Err(SourceError::stop(
+                format!("table {label} has no column {index}"),
+                "",
+            ));
+        };
+        names.push(column.name.clone());
+        types.push(column.ty.clone());
+    }
+    let session = begin(config, snapshot_name).await?;
+    let size = Size::load(&session, table.oid).await?;
+    let copy = Arc::new(Copy {
+        config: config.clone(),
+        snapshot: snapshot_name.to_owned(),
+        label,
+        from: format!("{}.{}", quote_name(&table.schema), quote_name(&table.name)),
+        partitioned: size.partitioned,
+        names,
+        types,
+        rows_done: AtomicU64::new(0),
+        rows_estimate: size.rows,
+        chunks,
+    });
+    let bounds = size.bounds(ranges);
+    let mut first = Some(session);
+    let mut running = JoinSet::new();
+    for bound in bounds {
+        let (copy, session) = (Arc::clone(&copy), first.take());
+        running.spawn(async move {
+            let session = match session {
+                Some(session) => session,
+                None => begin(&copy.config, &copy.snapshot).await?,
+            };
+            copy.range(session, &bound).await
+        });
+    }
+    let mut copied = Copied::default();
+    // An early return drops the set, which ends the other ranges and closes their sockets.
+    while let Some(joined) = running.join_next().await {
+        let part = joined.map_err(|error| {
+            SourceError::stop(format!("copying table {} failed", copy.label), "").because(error)
+        })??;
+        copied.rows += part.rows;
+        copied.bytes += part.bytes;
+    }
+    Ok(copied)
+}
+
+async fn begin(config: &SourceConfig, snapshot_name: &str) -> Result<Session, SourceError> {
+    let session = connect(config).await?;
+    let batch = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+        quote_text(snapshot_name)
+    );
+    match session.batch_execute(&batch).await {
+        Ok(()) => Ok(session),
+        Err(error) => {
+            let gone = error
+                .code()
+                .is_some_and(|code| matches!(code.code(), "22023" | "42704"));
+            let error = SourceError::query("take up the exported snapshot", error);
+            // The session that exported it has ended; only a new snapshot helps.
+            Err(if gone {
+                SourceError {
+                    action: super::Action::Retry,
+                    ..error
+                }
+            } else {
+                error
+            })
+        }
+    }
+}
+
+/// How large a table is, as far as the server knows without counting.
+struct Size {
+    partitioned: bool,
+    blocks: i64,
+    rows: Option<u64>,
+}
+
+impl Size {
+    async fn load(session: &Session, oid: u32) -> Result<Self, SourceError> {
+        const SIZE: &str = "
+            SELECT c.relkind = 'p',
+                   CASE WHEN c.relkind = 'r' THEN
+                     pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END,
+                   (SELECT sum(t.reltuples)::int8 FROM pg_class t
+                    WHERE (t.oid = c.oid AND c.relkind = 'r'
+                       OR t.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf))
+                      AND t.reltuples >= 0)
+            FROM pg_class c WHERE c.oid = $1";
+        let failed = |error| SourceError::query("read a table's size", error);
+        let row = session.query_opt(SIZE, &[&oid]).await.map_err(failed)?;
+        let row =
+            row.ok_or_else(|| SourceError::retry(format!("the table with OID {oid} is gone"), ""))?;
+        let rows: Option<i64> = row.try_get(2).map_err(failed)?;
+        Ok(Self {
+            partitioned: row.try_get(0).map_err(failed)?,
+            blocks: row.try_get(1).map_err(failed)?,
+            rows: rows.and_then(|rows| u64::try_from(rows).ok()),
+        })
+    }
+
+    /// Conditions on `ctid` that together hold for every row, each for its own. The last has no
+    /// upper end: blocks added since hold nothing that the snapshot sees, but that is the server's
+    /// to decide.
+    fn bounds(&self, ranges: usize) -> Vec<String> {
+        let ranges = i64::try_from(ranges.max(1))
+            .unwrap_or(1)
+            .min(self.blocks.max(1));
+        let edge = |at: i64| format!("'({},0)'::tid", self.blocks * at / ranges);
+        (0..ranges)
+            .map(|at| match (at == 0, at + 1 == ranges) {
+                (true, true) => String::new(),
+                (true, false) => format!(" WHERE ctid < {}", edge(1)),
+                (false, true) => format!(" WHERE ctid >= {}", edge(at)),
+                (false, false) => {
+                    format!(" WHERE ctid >= {} AND ctid < {}", edge(at), edge(at + 1))
+                }
+            })
+            .collect()
+    }
+}
+
+/// What all ranges of one table share.
+struct Copy {
+    config: SourceConfig,
+    snapshot: String,
+    label: String,
+    /// Quoted, with its schema.
+    from: String,
+    partitioned: bool,
+    names: Vec<String>,
+    types: Vec<Type>,
+    rows_done: AtomicU64,
+    rows_estimate: Option<u64>,
+    chunks: mpsc::Sender<CopyChunk>,
+}
+
+impl Copy {
+    async fn range(&self, session: Session, bound: &str) -> Result<Copied, SourceError> {
+        let names: Vec<_> = self.names.iter().map(|name| quote_name(name)).collect();
+        // A partitioned table holds its rows in its partitions; any other holds its own only.
+        let only = if self.partitioned { "" } else { "ONLY " };
+        let statement = format!(
+            "COPY (SELECT {} FROM {only}{}{bound}) TO STDOUT",
+            names.join(", "),
+            self.from
+        );
+        let what = format!("copy table {}", self.label);
+        let failed = |error| self.failed(&what, error);
+        let stream = session.copy_out(statement.as_str()).await.map_err(failed)?;
+        tokio::pin!(stream);
+        let mut reader = CopyReader::new(self.types.clone());
+        let mut rows = Vec::new();
+        let mut bytes = 0;
+        let mut copied = Copied::default();
+        while let Some(piece) = stream.next().await {
+            let piece = piece.map_err(failed)?;
+            reader
+                .feed(&piece, &mut rows)
+                .map_err(|error| self.unreadable(&error))?;
+            bytes += piece.len();
+            if bytes >= CHUNK_BYTES {
+                self.hand_on(&mut rows, &mut bytes, &mut copied).await?;
+            }
+        }
+        reader.finish().map_err(|error| self.unreadable(&error))?;
+        if !rows.is_empty() {
+            self.hand_on(&mut rows, &mut bytes, &mut copied).await?;
+        }
+        session.batch_execute("COMMIT").await.map_err(failed)?;
+        session.close().await;
+        Ok(copied)
+    }
+
+    async fn hand_on(
+        &self,
+        rows: &mut Vec<Row>,
+        bytes: &mut usize,
+        copied: &mut Copied,
+    ) -> Result<(), SourceError> {
+        let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+        copied.rows += count;
+        copied.bytes += u64::try_from(*bytes).unwrap_or(u64::MAX);
+        let rows_done = self.rows_done.fetch_add(count, Ordering::Relaxed) + count;
+        let capacity = rows.len();
+        let chunk = CopyChunk {
+            rows: std::mem::replace(rows, Vec::with_capacity(capacity)),
+            bytes: std::mem::take(bytes),
+            rows_done,
+            rows_estimate: self.rows_estimate,
+        };
+        self.chunks.send(chunk).await.map_err(|_closed| {
+            SourceError::stop(format!("copying table {} was cancelled", self.label), "")
+                .kind(Kind::Cancelled)
+        })
+    }
+
+    fn failed(&self, what: &str, error: tokio_postgres::Error) -> SourceError {
+        let denied = error.code().is_some_and(|code| code.code() == "42501");
+        let error = SourceError::query(what, error);
+        if !denied || error.message.contains("row-level security") {
+            return error;
+        }
+        let (table, role) = (&self.from, quote_name(&self.config.user));
+        SourceError {
+            remedy: format!("run: GRANT SELECT ON {table} TO {role}"),
+            ..error
+        }
+    }
+
+    fn unreadable(&self, error: &CopyError) -> SourceError {
+        let column = |field: &usize| self.names.get(*field).map_or("", String::as_str);
+        let label = &self.label;
+        match error {
+            CopyError::Value { field, error } => {
+                let message = format!(
+                    "a value in column \"{}\" of table {label}: {error}",
+                    column(field)
+                );
+                // A label that was added since the catalog was read is known after the next read.
+                if matches!(self.types.get(*field), Some(Type::Enum { .. })) {
+                    SourceError::retry(message, "")
+                } else {
+                    SourceError::stop(message, "leave the column out of the views and report it")
+                }
+            }
+            CopyError::NotUtf8 { field } => SourceError::stop(
+                format!(
+                    "a value in column \"{}\" of table {label} is not UTF-8",
+                    column(field)
+                ),
+                "walview needs a database whose encoding is UTF8",
+            ),
+            CopyError::Escape { .. } | CopyError::FieldCount { .. } => SourceError::stop(
+                format!("the COPY of table {label} is not in the text format"),
+                "connect to PostgreSQL itself, not through a proxy that changes data",
+            ),
+            CopyError::CutOff => {
+                SourceError::retry(format!("the COPY of table {label} ended inside a row"), "")
+            }
+        }
+    }
+}
