@@ -2,9 +2,13 @@
 //! this catches what lints cannot: a dependency that does it for us, and a path that nobody banned.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
-#![expect(clippy::disallowed_methods, reason = "reads the crate's own text, which is its input")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the crate's own text and its dependencies are what is tested"
+)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Crates that are there to do IO, tell the time or roll dice.
@@ -106,62 +110,21 @@ fn the_search_finds_what_it_must() {
     }
 }
 
-/// Everything that walview-core links, from its manifest (development dependencies left out, which the
-/// lock file does not tell apart) and the lock file (which knows the rest).
+/// Asks cargo, since the lock file also lists what other members' features pull in.
 #[test]
 fn no_dependency_does_it_for_us() {
-    let manifest = std::fs::read_to_string(crate_root().join("Cargo.toml")).unwrap();
-    let lock = std::fs::read_to_string(crate_root().join("../Cargo.lock")).unwrap();
-    let graph = lock_graph(&lock);
-    let mut todo = direct_dependencies(&manifest);
-    assert!(todo.iter().any(|name| name == "sqlparser"), "the manifest was not understood");
-    let mut linked = BTreeSet::new();
-    while let Some(name) = todo.pop() {
-        if linked.insert(name.clone()) {
-            let next = graph.get(&name);
-            assert!(next.is_some(), "\"{name}\" is not in Cargo.lock");
-            todo.extend(next.into_iter().flatten().cloned());
-        }
-    }
-    assert!(linked.len() > 5, "{linked:?}");
-    let banned: Vec<&String> =
-        linked.iter().filter(|name| BANNED_CRATES.contains(&name.as_str())).collect();
+    let output = std::process::Command::new(std::env::var("CARGO").unwrap())
+        .args(["tree", "--package", "walview-core", "--edges", "normal", "--prefix", "none"])
+        .args(["--format", "{p}", "--offline", "--locked"])
+        .current_dir(crate_root())
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo tree: {said}");
+    let linked: BTreeSet<&str> =
+        tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(linked.contains("sqlparser"), "the tree was not understood:\n{tree}");
+    let banned: Vec<&&str> = linked.iter().filter(|name| BANNED_CRATES.contains(name)).collect();
     assert!(banned.is_empty(), "walview-core links {banned:?}");
-}
-
-fn direct_dependencies(manifest: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut inside = false;
-    for line in manifest.lines() {
-        if line.starts_with('[') {
-            // `[target.….dependencies]` counts too; `[dev-dependencies]` does not.
-            inside = line == "[dependencies]" || line.ends_with(".dependencies]");
-        } else if let Some((name, _)) = line.split_once('=').filter(|_| inside) {
-            let name = name.trim();
-            names.push(name.strip_suffix(".workspace").unwrap_or(name).to_owned());
-        }
-    }
-    names
-}
-
-/// Each package and what it depends on. Versions of one name are taken together: that can only find
-/// more.
-fn lock_graph(lock: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for package in lock.split("[[package]]") {
-        let mut name = None;
-        for line in package.lines() {
-            if let Some(text) = line.strip_prefix("name = ") {
-                let text = text.trim_matches('"').to_owned();
-                graph.entry(text.clone()).or_default();
-                name = Some(text);
-            } else if let Some(dependency) = line.strip_prefix(" \"") {
-                // `"name"`, `"name version"`.
-                let dependency = dependency.trim_end_matches("\",");
-                let dependency = dependency.split(' ').next().unwrap().to_owned();
-                graph.entry(name.clone().unwrap()).or_default().insert(dependency);
-            }
-        }
-    }
-    graph
 }
