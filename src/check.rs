@@ -1,6 +1,6 @@
 //! `walview check`: what can be said about pipeline files without any server or variable.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -51,7 +51,7 @@ fn good_line(pipeline: &Pipeline) -> String {
     )
 }
 
-fn report<'a>(file: &PathBuf, result: &'a Result<Pipeline, Problems>) -> FileReport<'a> {
+fn report<'a>(file: &Path, result: &'a Result<Pipeline, Problems>) -> FileReport<'a> {
     let pipeline = result.as_ref().ok();
     FileReport {
         file: file.display().to_string(),

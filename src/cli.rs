@@ -75,7 +75,7 @@ pub enum Command {
     /// Compare what the stores hold with the SQL on PostgreSQL; exits 0 equal, 1 different,
     /// 2 could not tell
     Verify(VerifyArgs),
-    /// Forget local state and fill the stores from a new snapshot
+    /// Forget local state, fill the stores from a new snapshot, then run
     Rebuild(RebuildArgs),
     /// Start throw-away servers with sample data and a pipeline that runs
     Demo(DemoArgs),
@@ -138,6 +138,10 @@ pub struct RebuildArgs {
 
     #[command(flatten)]
     pub state: StateArgs,
+
+    /// Address for /live, /ready, /status and /metrics; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7878")]
+    pub http: SocketAddr,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -151,9 +155,9 @@ pub struct DemoArgs {
     #[arg(value_name = "DOMAIN", value_enum, default_value_t = Domain::Betting)]
     pub domain: Domain,
 
-    /// Transactions per second
+    /// Transactions per second; 0 is as many as the machine can do
     #[arg(long, value_name = "N", default_value_t = 200,
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+          value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub rate: u32,
 
     /// Stop the workload after this long (30s, 5m), compare everything and exit; without it, until
@@ -197,14 +201,16 @@ mod tests {
         assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("2h"), Ok(Duration::from_hours(2)));
-        for bad in ["", "s", "30", "0s", "-1s", "+1s", "1.5s", "30 s", "30d", "99999999999999999h"] {
+        for bad in ["", "s", "30", "0s", "-1s", "+1s", "1.5s", "30 s", "30d", "99999999999999999h"]
+        {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_demo_as_the_readme_has_it() {
-        let cli = Cli::try_parse_from(["walview", "demo", "betting", "--rate", "500", "--for", "30s"]);
+        let cli =
+            Cli::try_parse_from(["walview", "demo", "betting", "--rate", "500", "--for", "30s"]);
         let Command::Demo(args) = cli.unwrap().command else { unreachable!() };
         assert_eq!((args.rate, args.duration), (500, Some(Duration::from_secs(30))));
     }

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use walview::cli::{Cli, Command, Exit};
 use walview::config::Environment;
 use walview::output::Output;
-use walview::{check, logging};
+use walview::{check, demo, logging, service, status, verify};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -16,20 +16,26 @@ fn main() -> ExitCode {
         output.fault(&message);
         return Exit::CouldNotTell.into();
     }
-    dispatch(&cli.command, output).into()
+    if let Command::Check(args) = &cli.command {
+        return check::run(args, output).into();
+    }
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(dispatch(&cli.command, &environment, output)).into(),
+        Err(error) => {
+            output.fault(&format!("cannot start: {error}"));
+            Exit::CouldNotTell.into()
+        }
+    }
 }
 
 /// Each command is one function of the library: arguments and output in, exit code out.
-fn dispatch(command: &Command, output: Output) -> Exit {
+async fn dispatch(command: &Command, environment: &Environment, output: Output) -> Exit {
     match command {
         Command::Check(args) => check::run(args, output),
-        Command::Run(_)
-        | Command::Status(_)
-        | Command::Verify(_)
-        | Command::Rebuild(_)
-        | Command::Demo(_) => {
-            output.fault("this command is not built in yet");
-            Exit::CouldNotTell
-        }
+        Command::Run(args) => service::run(args, environment, output).await,
+        Command::Rebuild(args) => service::rebuild(args, environment, output).await,
+        Command::Status(args) => status::run(args, output).await,
+        Command::Verify(args) => verify::run(args, environment, output).await,
+        Command::Demo(args) => demo::command(args, output).await,
     }
 }

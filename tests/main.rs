@@ -4,14 +4,25 @@
 //!  world      all servers, `walview run` and a pipeline file, for one test
 //!  workload   random transactions from a seed (`SEED=… cargo test` takes it back)
 //!  oracle     the same SQL on PostgreSQL, compared with what the stores hold
+//!  stream     PostgreSQL's own decoding of the log, compared with a stream
 //! ```
 //!
 //! Waits are for states, never for time. A server that cannot start fails the test.
 
 #![expect(
     clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test that meets the unexpected should panic where it stands"
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a test that meets the unexpected should panic where it stands, and says its seed"
 )]
 
+mod oracle;
+mod stream;
+mod workload;
+mod world;
+
+mod crash;
+mod end_to_end;
+mod messages;
+mod outages;
 mod servers;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use walview::demo::servers::TempHome;
 use walview::demo::servers::postgres::{Postgres, Settings};
 use walview::demo::servers::redis::{Persistence, Redis};
-use walview::demo::servers::TempHome;
 use walview::demo::{Seed, migrate, seed};
 
 async fn postgres(home: &TempHome) -> Postgres {
@@ -66,7 +66,10 @@ async fn dropped_servers_are_gone() {
     postgres.server.freeze().unwrap();
     drop((postgres, redis));
     for pid in pids {
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "pid {pid} still runs");
+        assert!(
+            !std::path::Path::new(&format!("/proc/{pid}")).try_exists().unwrap(),
+            "pid {pid} still runs"
+        );
     }
 }
 

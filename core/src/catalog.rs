@@ -14,9 +14,7 @@ pub struct Catalog {
 impl Catalog {
     #[must_use]
     pub fn table(&self, schema: &str, name: &str) -> Option<&Table> {
-        self.tables
-            .iter()
-            .find(|table| table.schema == schema && table.name == name)
+        self.tables.iter().find(|table| table.schema == schema && table.name == name)
     }
 
     #[must_use]
@@ -55,6 +53,9 @@ pub struct Column {
     pub name: String,
     pub attnum: i16,
     pub ty: Type,
+    /// `pg_attribute.atttypid` and `atttypmod`: what a Relation message must say again.
+    pub type_oid: u32,
+    pub type_modifier: i32,
     pub not_null: bool,
     pub collation: Collation,
     /// `GENERATED ALWAYS AS (…) STORED`: not sent by pgoutput before PostgreSQL 18.

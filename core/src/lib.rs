@@ -14,6 +14,7 @@
 
 pub mod catalog;
 pub mod diagnostic;
+pub mod engine;
 pub mod expr;
 pub mod outbox;
 pub mod pgoutput;

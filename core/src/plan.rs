@@ -3,6 +3,8 @@
 use crate::expr::Expr;
 use crate::value::Type;
 
+mod describe;
+
 /// A bound view. Input 0 of its row expressions is the fact; inputs 1… are the joined
 /// dimensions in FROM order, each joined by a unique key, so that one fact row gives at most one
 /// joined row.
@@ -17,8 +19,11 @@ pub struct View {
     /// What the view shows, in SELECT order.
     pub columns: Vec<OutputColumn>,
     /// Output columns that identify a result row, as indexes into `columns`. Empty where the result
-    /// is a single row (an aggregate without GROUP BY).
+    /// is a single row (an aggregate without GROUP BY), or where the SELECT list does not show a
+    /// whole key: then `key_hint` says what to add, and targets that need a key refuse the view.
     pub key: Vec<usize>,
+    /// Empty where `key` is whole.
+    pub key_hint: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -2,6 +2,7 @@
 //!
 //! Only commands that connect come here, so `check` works on a machine that knows no secret.
 
+use std::fmt::Write as _;
 use std::io::Read as _;
 
 use walview_core::diagnostic::{Diagnostic, Place};
@@ -37,6 +38,31 @@ pub struct StoreConnection {
     pub password: Option<Secret>,
     /// `ClickHouse` only, and always there for it.
     pub database: Option<String>,
+}
+
+impl StoreConnection {
+    /// The URL with the password of `password_file` in it, for the clients, which take it there.
+    #[must_use]
+    pub fn url_with_password(&self) -> String {
+        let url = self.url.expose();
+        let (Some(password), Some((scheme, rest))) = (&self.password, url.split_once("://")) else {
+            return url.to_owned();
+        };
+        let (user, host) = match rest.rsplit_once('@') {
+            Some((login, host)) => (login.split(':').next().unwrap_or_default(), host),
+            None => ("", rest),
+        };
+        let mut encoded = String::new();
+        for byte in password.expose().bytes() {
+            if byte.is_ascii_alphanumeric() {
+                encoded.push(char::from(byte));
+            } else {
+                // Writing to a String cannot fail.
+                write!(encoded, "%{byte:02X}").unwrap_or_default();
+            }
+        }
+        format!("{scheme}://{user}:{encoded}@{host}")
+    }
 }
 
 impl Pipeline {
@@ -135,7 +161,11 @@ impl Resolver<'_> {
             Ok(password) => Some(Some(password)),
             Err(why) => {
                 let remedy = "name a file that holds nothing but the password";
-                self.problems.push(Diagnostic::new(place, format!("the password file {why}"), remedy));
+                self.problems.push(Diagnostic::new(
+                    place,
+                    format!("the password file {why}"),
+                    remedy,
+                ));
                 None
             }
         }

@@ -163,7 +163,9 @@ fn blank_bytes(rest: &str, first: char) -> usize {
     let (mut depth, mut at) = (0_usize, 0_usize);
     loop {
         let tail = rest.get(at..).unwrap_or_default();
-        let Some(c) = tail.chars().next() else { return rest.len() };
+        let Some(c) = tail.chars().next() else {
+            return rest.len();
+        };
         if tail.starts_with("/*") {
             depth += 1;
             at += 2;

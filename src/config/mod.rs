@@ -172,11 +172,13 @@ impl Pipeline {
     /// What the binder says of a view's SQL, ready to be shown.
     #[must_use]
     pub fn sql_problems(&self, view: usize, list: Vec<Diagnostic>) -> Problems {
-        let located = list.into_iter().map(|diagnostic| {
-            let place = self.locate(view, diagnostic.place);
-            Diagnostic { place, ..diagnostic }
-        });
-        self.problems(located.collect())
+        self.problems(self.sql_diagnostics(view, list))
+    }
+
+    /// What the binder says of a view's SQL, at its places in the file.
+    #[must_use]
+    pub fn sql_diagnostics(&self, view: usize, list: Vec<Diagnostic>) -> Vec<Diagnostic> {
+        self.views.get(view).map_or_else(Vec::new, |view| view.sql.diagnostics_in_file(list))
     }
 
     /// Diagnostics whose places are the file's own, ready to be shown.
@@ -230,10 +232,12 @@ fn read_file(file: &Path) -> Result<String, Problems> {
     use std::io::Read as _;
     let refuse = |message: String, remedy: &str| Problems::of_file(file, message, remedy);
     let io = |error: std::io::Error| {
-        let remedy = match error.kind() {
-            std::io::ErrorKind::NotFound => "check the path",
-            std::io::ErrorKind::PermissionDenied => "make it readable for this user",
-            _ => "",
+        let remedy = if error.kind() == std::io::ErrorKind::NotFound {
+            "check the path"
+        } else if error.kind() == std::io::ErrorKind::PermissionDenied {
+            "make it readable for this user"
+        } else {
+            ""
         };
         refuse(format!("cannot be read: {}", io_reason(&error)), remedy)
     };

@@ -111,7 +111,9 @@ impl Problems {
     }
 
     fn write_excerpt(&self, out: &mut String, place: Place) {
-        let Some(line) = self.source.line(place.line) else { return };
+        let Some(line) = self.source.line(place.line) else {
+            return;
+        };
         if line.trim().is_empty() || may_hold_secret(&self.source.text, place.line) {
             return;
         }
@@ -206,15 +208,13 @@ mod tests {
     #[test]
     fn an_excerpt_points_at_the_character() {
         let shown = problems("views:\n  - nämé: x\n", 2, 5).with_excerpts();
-        assert_eq!(
-            shown,
-            "p.yaml:2:5: it is wrong; mend it\n  2 |   - nämé: x\n    |     ^\n"
-        );
+        assert_eq!(shown, "p.yaml:2:5: it is wrong; mend it\n  2 |   - nämé: x\n    |     ^\n");
     }
 
     #[test]
     fn lines_that_could_hold_a_secret_are_not_shown() {
-        let text = "source:\n  x: geheim\nstores:\n  redis: { url: geheim }\nviews:\n  - redis://geheim\n";
+        let text =
+            "source:\n  x: geheim\nstores:\n  redis: { url: geheim }\nviews:\n  - redis://geheim\n";
         for line in [2, 4, 6] {
             let shown = problems(text, line, 3).with_excerpts();
             assert!(!shown.contains("geheim"), "{shown}");

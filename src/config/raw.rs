@@ -359,9 +359,9 @@ fn read_views<'n>(node: &'n Node, found: &mut Found) -> Vec<RawView<'n>> {
     for node in list.unwrap_or_default() {
         if let Some(map) = found.map(node, &VIEW) {
             let name = found.required(&map, "name", "a view");
-            let what = name.as_ref().map_or("a view".to_owned(), |name| {
-                format!("view {}", quoted(&name.text))
-            });
+            let what = name
+                .as_ref()
+                .map_or("a view".to_owned(), |name| format!("view {}", quoted(&name.text)));
             let sql = read_sql(&map, &what, found);
             let targets = read_targets(&map, &what, found);
             views.push(RawView { name, sql, targets });
@@ -425,11 +425,9 @@ fn read_targets<'n>(map: &Map<'n>, what: &str, found: &mut Found) -> Vec<RawTarg
                 }
             }
             Value::Refused => {}
-            Value::Null | Value::Scalar(_) | Value::List(_) => found.push(
-                node.place,
-                "a target must be a mapping",
-                "write - STORE: { … }",
-            ),
+            Value::Null | Value::Scalar(_) | Value::List(_) => {
+                found.push(node.place, "a target must be a mapping", "write - STORE: { … }");
+            }
         }
     }
     targets

@@ -2,6 +2,8 @@
 
 use walview_core::diagnostic::{Diagnostic, Place};
 
+pub use walview_core::sql::ParsedView;
+
 /// The text of a literal block, without the block's indentation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SqlText {
@@ -32,16 +34,4 @@ impl SqlText {
             .map(|diagnostic| Diagnostic { place: self.in_file(diagnostic.place), ..diagnostic })
             .collect()
     }
-}
-
-// Until the front end is here.
-#[derive(Clone, Debug)]
-pub struct ParsedView;
-
-pub(super) fn parse_sql(_text: &str) -> Result<ParsedView, Vec<Diagnostic>> {
-    Ok(ParsedView)
-}
-
-pub(super) fn output_columns(_parsed: &ParsedView) -> Option<Vec<String>> {
-    None
 }

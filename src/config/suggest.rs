@@ -34,8 +34,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
     for (i, x) in a.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let mut cost =
-                (last[j + 1] + 1).min(row[j] + 1).min(last[j] + usize::from(x != y));
+            let mut cost = (last[j + 1] + 1).min(row[j] + 1).min(last[j] + usize::from(x != y));
             if i > 0 && j > 0 && a[i - 1] == *y && *x == b[j - 1] {
                 cost = cost.min(before[j - 1] + 1);
             }

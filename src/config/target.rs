@@ -175,9 +175,8 @@ fn read_shape(
             Some(redis::SpecShape::ZSet { member: member?, score: score? })
         }
         _ => {
-            let events = map.get("events").map_or(Some(Events::default()), |node| {
-                read_events(node, found)
-            });
+            let events =
+                map.get("events").map_or(Some(Events::default()), |node| read_events(node, found));
             let maxlen = map.get("maxlen").map(|node| whole_number(node, "maxlen", found));
             read_snapshot(map, found);
             // The outer option: is it there; the inner one: is it right.
@@ -192,7 +191,9 @@ fn read_shape(
 
 /// `snapshot: skip` is what happens anyway; `emit` is not built yet.
 fn read_snapshot(map: &Map<'_>, found: &mut Found) {
-    let Some(text) = found.optional(map, "snapshot") else { return };
+    let Some(text) = found.optional(map, "snapshot") else {
+        return;
+    };
     match text.text.as_str() {
         "skip" => {}
         "emit" => found.not_yet(text.place, "\"snapshot: emit\""),
@@ -206,7 +207,9 @@ fn read_snapshot(map: &Map<'_>, found: &mut Found) {
 
 /// An option that is absent or one certain word.
 fn word(map: &Map<'_>, key: &str, only: &str, found: &mut Found) -> bool {
-    let Some(text) = found.optional(map, key) else { return false };
+    let Some(text) = found.optional(map, key) else {
+        return false;
+    };
     if text.text != only {
         let message = format!("\"{key}\" is {}", quoted(&text.text));
         found.push(text.place, message, format!("write {key}: {only}, or leave it out"));
@@ -332,7 +335,9 @@ fn column_types(node: &Node, found: &mut Found, places: &mut Places) -> Vec<(Str
     };
     let mut types = Vec::new();
     for (column, node) in entries {
-        let Some(column) = column_name(column.clone(), found) else { continue };
+        let Some(column) = column_name(column.clone(), found) else {
+            continue;
+        };
         if let Some(text) = found.text(node, &column.text) {
             check_brackets("a type", &text, found);
             places.column("types", &column);

@@ -12,7 +12,7 @@ use super::env::{Setting, mentions_variable};
 use super::name::Name;
 use super::problem::{Problems, SourceText};
 use super::raw::{Found, RawSource, RawStore, RawTarget, RawView};
-use super::sql::{ParsedView, output_columns, parse_sql};
+use super::sql::ParsedView;
 use super::yaml::{Text, quoted};
 use super::{
     Pipeline, SettingPlaces, Source, Store, StoreKind, TargetKind, TargetSpec, ViewSpec, connect,
@@ -209,7 +209,7 @@ fn read_kind(raw: &RawStore, found: &mut Found) -> Option<StoreKind> {
 fn read_view(raw: RawView<'_>, stores: &[StoreEntry], found: &mut Found) -> Option<ViewSpec> {
     let place = place_of(raw.name.as_ref());
     let name = raw.name.and_then(|text| read_name(&text, "view", found));
-    let parsed = raw.sql.as_ref().and_then(|sql| match parse_sql(&sql.text) {
+    let parsed = raw.sql.as_ref().and_then(|sql| match walview_core::sql::parse(&sql.text) {
         Ok(parsed) => Some(parsed),
         Err(list) => {
             found.list.extend(sql.diagnostics_in_file(list));
@@ -256,7 +256,7 @@ fn read_target(
             (TargetKind::ClickHouse(spec), places)
         }
     };
-    if let Some(columns) = parsed.and_then(output_columns) {
+    if let Some(columns) = parsed.and_then(ParsedView::output_names) {
         check_columns(&places, &columns, found);
     }
     Some(TargetSpec { store, place: raw.store.place, kind, options: places.options })
@@ -268,7 +268,8 @@ fn check_columns(places: &target::Places, columns: &[String], found: &mut Found)
     for (option, name) in &places.columns {
         if !columns.contains(&name.text) {
             let known: Vec<&str> = columns.iter().map(String::as_str).collect();
-            let message = format!("\"{option}\" names {}, which the view does not have", quoted(&name.text));
+            let message =
+                format!("\"{option}\" names {}, which the view does not have", quoted(&name.text));
             found.push(name.place, message, suggest::remedy(&name.text, &known));
         }
     }
@@ -300,13 +301,16 @@ fn same_store(
 fn check_tables(views: &[ViewSpec], stores: &[StoreEntry], found: &mut Found) {
     let targets = targets_of(views, stores);
     for (index, later) in targets.iter().enumerate() {
-        let TargetKind::ClickHouse(spec) = &later.1.kind else { continue };
+        let TargetKind::ClickHouse(spec) = &later.1.kind else {
+            continue;
+        };
         let earlier = targets.iter().take(index).find(|earlier| {
             matches!(&earlier.1.kind, TargetKind::ClickHouse(other) if other.table == spec.table)
                 && same_store(earlier, later)
         });
         if let Some((view, ..)) = earlier {
-            let message = format!("table \"{}\" is also filled by view \"{}\"", spec.table, view.name);
+            let message =
+                format!("table \"{}\" is also filled by view \"{}\"", spec.table, view.name);
             found.push(later.1.option_place("table"), message, "choose another name");
         }
     }
@@ -317,10 +321,14 @@ fn check_tables(views: &[ViewSpec], stores: &[StoreEntry], found: &mut Found) {
 fn check_templates(views: &[ViewSpec], stores: &[StoreEntry], found: &mut Found) {
     let targets = targets_of(views, stores);
     for (index, later) in targets.iter().enumerate() {
-        let TargetKind::Redis(spec) = &later.1.kind else { continue };
+        let TargetKind::Redis(spec) = &later.1.kind else {
+            continue;
+        };
         let is_stream = |spec: &SpecShape| matches!(spec, SpecShape::Stream { .. });
         let earlier = targets.iter().take(index).find(|earlier| {
-            let TargetKind::Redis(other) = &earlier.1.kind else { return false };
+            let TargetKind::Redis(other) = &earlier.1.kind else {
+                return false;
+            };
             let shared = is_stream(&spec.shape)
                 && is_stream(&other.shape)
                 && spec.template == other.template;

@@ -53,7 +53,10 @@ pub(super) enum Style {
     Plain,
     Quoted,
     /// `|`: line n of the text is line `first_line + n` of the file, `indent` characters in.
-    Literal { first_line: u32, indent: u32 },
+    Literal {
+        first_line: u32,
+        indent: u32,
+    },
     /// `>`
     Folded,
 }
@@ -95,6 +98,10 @@ impl<'t> Reader<'t, '_> {
         Node { place, value: Value::Refused }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever begins no document is a node's first event"
+    )]
     fn document(&mut self) -> Result<Option<Node>, ScanError> {
         let mut root = None;
         loop {

@@ -50,7 +50,9 @@ impl Visibility {
     /// These bets' transaction has just been committed.
     pub(super) fn committed(&self, ids: &[i64]) {
         let now = Instant::now();
-        let Ok(mut inner) = self.inner.lock() else { return };
+        let Ok(mut inner) = self.inner.lock() else {
+            return;
+        };
         for id in ids {
             match inner.seen.remove(id) {
                 Some(seen) => inner.measured(seen.saturating_duration_since(now)),
@@ -63,7 +65,9 @@ impl Visibility {
     }
 
     fn seen(&self, id: i64, now: Instant) {
-        let Ok(mut inner) = self.inner.lock() else { return };
+        let Ok(mut inner) = self.inner.lock() else {
+            return;
+        };
         match inner.committed.remove(&id) {
             Some(committed) => inner.measured(now.saturating_duration_since(committed)),
             None if inner.seen.len() < WAITING_MAX => {

@@ -11,7 +11,6 @@
 //!   after a failure the folder with the logs stays.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,13 +27,16 @@ mod workload;
 
 pub use betting::{MIGRATIONS, PIPELINE, Seed, migrate, seed};
 
+use crate::cli::{DemoArgs, Domain, Exit};
+use crate::output::Output;
+use crate::service::board::{Phase, Status};
 use latency::{Visibility, clickhouse_behind};
 use report::{Run, Second, duration, growth, say, thousands};
 use servers::clickhouse::ClickHouse;
 use servers::postgres::{Postgres, Settings};
 use servers::process::{Launch, Process, Signal};
 use servers::redis::{Persistence, Redis};
-use servers::service::{Options, Service, Status, format_lsn, parse_lsn};
+use servers::service::{Options, Service, format_lsn, parse_lsn};
 use servers::{TempHome, log_tail};
 use workload::Workload;
 
@@ -42,26 +44,25 @@ const SNAPSHOT_LIMIT: Duration = Duration::from_secs(600);
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(120);
 const VERIFY_LIMIT: Duration = Duration::from_secs(600);
 
-/// As given on the command line.
-#[derive(Clone, Debug)]
-pub struct DemoArgs {
-    pub domain: String,
-    /// Transactions a second; 0 is as fast as it goes.
-    pub rate: u32,
-    /// `--for`; without it, until Ctrl-C.
-    pub duration: Option<Duration>,
+/// The command.
+pub async fn command(args: &DemoArgs, output: Output) -> Exit {
+    match run(args).await {
+        Ok(exit) => exit,
+        Err(error) => {
+            output.fault(&format!("{error:#}"));
+            Exit::Failed
+        }
+    }
 }
 
-/// Exit code 0 if all went well and was equal, 1 if not.
-pub async fn run(args: DemoArgs) -> Result<ExitCode> {
-    if args.domain != "betting" {
-        bail!("there is no demo \"{}\"; there is: betting", args.domain);
-    }
+/// `Ok` if all went well and was equal, `Failed` if not.
+async fn run(args: &DemoArgs) -> Result<Exit> {
+    let Domain::Betting = args.domain;
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     let mut stage = Stage::new()?;
     let outcome = tokio::select! {
-        outcome = stage.play(&args) => Some(outcome),
+        outcome = stage.play(args) => Some(outcome),
         _ = interrupts.recv() => None,
         _ = terminations.recv() => None,
     };
@@ -76,7 +77,7 @@ pub async fn run(args: DemoArgs) -> Result<ExitCode> {
     };
     match (outcome, cleared) {
         (Some(Ok(code)), Ok(_removed)) => Ok(code),
-        (None, Ok(_removed)) => Ok(ExitCode::SUCCESS),
+        (None, Ok(_removed)) => Ok(Exit::Ok),
         (Some(Err(error)), Ok(home) | Err((_, home))) => {
             let kept = home.keep();
             Err(error.context(format!("the demo failed; its folder is kept: {}", kept.display())))
@@ -112,7 +113,7 @@ impl Stage {
         Ok(Self { home, postgres: None, redis: None, clickhouse: None, service: None })
     }
 
-    async fn play(&mut self, args: &DemoArgs) -> Result<ExitCode> {
+    async fn play(&mut self, args: &DemoArgs) -> Result<Exit> {
         let started = Instant::now();
         say("walview demo: betting");
         self.start_servers().await?;
@@ -207,9 +208,18 @@ impl Cast<'_> {
             .until("live", SNAPSHOT_LIMIT, |status| {
                 if shown.elapsed() >= Duration::from_secs(1) {
                     shown = Instant::now();
-                    say(&format!("  walview is {}{}", status.state, progress(status)));
+                    say(&format!(
+                        "  walview is {}{}",
+                        match status.state {
+                            Phase::Starting => "starting",
+                            Phase::Snapshotting => "taking its snapshot",
+                            Phase::Live => "live",
+                            Phase::Stopped => "stopped",
+                        },
+                        progress(status)
+                    ));
                 }
-                status.state == "live"
+                status.state == Phase::Live
             })
             .await?;
         say(&format!("  walview is live after {}", duration(started.elapsed())));
@@ -239,7 +249,7 @@ logs: {}
     }
 
     /// Runs the workload and prints a line a second, until the time is over.
-    async fn watch(&mut self, args: &DemoArgs) -> Result<ExitCode> {
+    async fn watch(&mut self, args: &DemoArgs) -> Result<Exit> {
         let visibility = Arc::new(Visibility::default());
         let mut readers = JoinSet::new();
         readers.spawn(Arc::clone(&visibility).follow(self.redis.connect().await?));
@@ -265,7 +275,9 @@ logs: {}
                 }
             }
             self.check_running()?;
-            let Some(status) = self.service.status().await else { continue };
+            let Some(status) = self.service.status().await else {
+                continue;
+            };
             let (cpu_seconds, changes) = growth(&before, &status);
             let totals = workload.totals();
             let second = Second {
@@ -287,7 +299,7 @@ logs: {}
         readers.shutdown().await;
         let code = self.verify().await?;
         say("\nsummary");
-        say(&run.table(totals, visibility.total(), status.process));
+        say(&run.table(totals, visibility.total(), &status.process));
         Ok(code)
     }
 
@@ -295,8 +307,7 @@ logs: {}
     async fn catch_up(&mut self) -> Result<Status> {
         let started = Instant::now();
         let client = self.postgres.connect().await?;
-        let lsn: String =
-            client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await?.get(0);
+        let lsn: String = client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await?.get(0);
         let lsn = parse_lsn(&lsn).with_context(|| format!("cannot read the LSN {lsn:?}"))?;
         // One more bet: a store that holds it has gone past `lsn`, whatever else is in the log.
         client
@@ -312,11 +323,16 @@ logs: {}
     }
 
     /// `walview verify`: every view against its SQL on PostgreSQL. What it prints is for people.
-    async fn verify(&self) -> Result<ExitCode> {
+    async fn verify(&self) -> Result<Exit> {
         let log = self.home.log("verify");
         let launch = Launch {
             program: self.options.program.clone(),
-            args: vec!["verify".to_owned(), self.options.pipeline_file.display().to_string()],
+            args: vec![
+                "verify".to_owned(),
+                self.options.pipeline_file.display().to_string(),
+                "--state".to_owned(),
+                self.options.state.display().to_string(),
+            ],
             env: self.options.env.clone(),
             user: None,
             log: log.clone(),
@@ -329,8 +345,8 @@ logs: {}
         };
         say(&log_tail(&log, 200));
         match status.code() {
-            Some(0) => Ok(ExitCode::SUCCESS),
-            Some(1) => Ok(ExitCode::FAILURE),
+            Some(0) => Ok(Exit::Ok),
+            Some(1) => Ok(Exit::Failed),
             _ => Err(process.failure(&format!("could not tell ({status})"))),
         }
     }
@@ -345,9 +361,8 @@ logs: {}
 }
 
 fn progress(status: &Status) -> String {
-    status.snapshot.map_or_else(String::new, |snapshot| {
-        let (rows, total) = (snapshot.rows as f64, snapshot.rows_total as f64);
-        format!(": {} of {} rows", thousands(rows), thousands(total))
+    status.snapshot.as_ref().map_or_else(String::new, |snapshot| {
+        format!(": {} {} of {}", snapshot.step, snapshot.rows, snapshot.rows_estimated)
     })
 }
 

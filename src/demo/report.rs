@@ -4,9 +4,8 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use super::latency::Percentiles;
-use super::servers::Status;
-use super::servers::service::ProcessStatus;
 use super::workload::Totals;
+use crate::service::board::{ProcessStatus, Status};
 
 /// One line. A reader that went away (`| head`) is no reason to stop in the middle.
 pub(super) fn say(line: &str) {
@@ -75,7 +74,7 @@ impl Run {
         &self,
         workload: Totals,
         redis: Option<Percentiles>,
-        process: ProcessStatus,
+        process: &ProcessStatus,
     ) -> String {
         let seconds = self.seconds.as_secs_f64().max(0.001);
         let none = || "nothing measured".to_owned();

@@ -126,9 +126,7 @@ struct Statements {
 #[derive(Clone, Copy)]
 enum Action {
     Place,
-    Settle,
-    CashOut,
-    Cancel,
+    Decide(Decision),
     Basket,
     SettleEvent,
     RolledBack,
@@ -142,11 +140,19 @@ enum Action {
     MoveBet,
 }
 
+/// How a bet ends.
+#[derive(Clone, Copy)]
+enum Decision {
+    Settle,
+    CashOut,
+    Cancel,
+}
+
 const MIX: [(Action, u32); 15] = [
     (Action::Place, 550),
-    (Action::Settle, 180),
-    (Action::CashOut, 80),
-    (Action::Cancel, 50),
+    (Action::Decide(Decision::Settle), 180),
+    (Action::Decide(Decision::CashOut), 80),
+    (Action::Decide(Decision::Cancel), 50),
     (Action::Basket, 30),
     (Action::SettleEvent, 20),
     (Action::RolledBack, 20),
@@ -228,7 +234,7 @@ impl Worker {
                 self.placed(&[id]);
                 Ok(1)
             }
-            Action::Settle | Action::CashOut | Action::Cancel => self.decide(action).await,
+            Action::Decide(decision) => self.decide(decision).await,
             Action::Basket => self.basket().await,
             Action::SettleEvent => self.settle_event().await,
             Action::RolledBack => {
@@ -243,7 +249,9 @@ impl Worker {
             Action::NewUser => self.new_user().await,
             Action::NewEvent => self.new_event().await,
             Action::DeleteBet => {
-                let Some(bet) = self.shared.take_open(&mut self.random) else { return Ok(0) };
+                let Some(bet) = self.shared.take_open(&mut self.random) else {
+                    return Ok(0);
+                };
                 self.client.execute("DELETE FROM bets WHERE id = $1", &[&bet]).await
             }
             Action::DeleteUser => {
@@ -256,7 +264,9 @@ impl Worker {
             }
             Action::MoveBet => {
                 let event = self.event();
-                let Some(bet) = self.shared.take_open(&mut self.random) else { return Ok(0) };
+                let Some(bet) = self.shared.take_open(&mut self.random) else {
+                    return Ok(0);
+                };
                 let moved = self.client.execute(&self.statements.move_bet, &[&bet, &event]).await;
                 self.shared.put_open(&[bet]);
                 moved
@@ -279,12 +289,14 @@ impl Worker {
         self.shared.put_open(ids);
     }
 
-    async fn decide(&mut self, action: Action) -> Result<u64, tokio_postgres::Error> {
-        let Some(bet) = self.shared.take_open(&mut self.random) else { return Ok(0) };
-        match action {
-            Action::CashOut => self.client.execute(&self.statements.cash_out, &[&bet]).await,
-            Action::Cancel => self.client.execute(&self.statements.cancel, &[&bet]).await,
-            _ => {
+    async fn decide(&mut self, decision: Decision) -> Result<u64, tokio_postgres::Error> {
+        let Some(bet) = self.shared.take_open(&mut self.random) else {
+            return Ok(0);
+        };
+        match decision {
+            Decision::CashOut => self.client.execute(&self.statements.cash_out, &[&bet]).await,
+            Decision::Cancel => self.client.execute(&self.statements.cancel, &[&bet]).await,
+            Decision::Settle => {
                 let won = self.random.random_bool(0.3);
                 self.client.execute(&self.statements.settle, &[&bet, &won]).await
             }

@@ -5,6 +5,14 @@
 
 use crate::value::{Type, Value};
 
+mod eval;
+mod eval_cast;
+mod eval_number;
+mod eval_text;
+mod eval_time;
+
+pub use eval::{Env, EvalError};
+
 /// An expression and the type of its result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expr {
@@ -53,9 +61,10 @@ pub enum ExprKind {
 /// Strict functions. Overloads are told apart by the arguments' values and the node's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Func {
-    /// Numbers; timestamp + interval; date + int; interval + interval.
+    /// Numbers; date, time, timestamp and interval with interval; date with int and time; either
+    /// way round.
     Add,
-    /// Numbers; timestamp - interval; date - int; date - date; timestamp - timestamp.
+    /// Numbers; date, time, timestamp and interval - interval; date - int; two of the same.
     Sub,
     Mul,
     Div,
@@ -147,10 +156,7 @@ impl Expr {
                 left.for_each(visit);
                 right.for_each(visit);
             }
-            ExprKind::Case {
-                branches,
-                otherwise,
-            } => {
+            ExprKind::Case { branches, otherwise } => {
                 for (condition, result) in branches {
                     condition.for_each(visit);
                     result.for_each(visit);
@@ -160,7 +166,7 @@ impl Expr {
         }
     }
 
-    fn children_mut(&mut self, visit: &mut impl FnMut(&mut Self)) {
+    pub(crate) fn children_mut(&mut self, visit: &mut impl FnMut(&mut Self)) {
         match &mut self.kind {
             ExprKind::Column(_) | ExprKind::Const(_) => {}
             ExprKind::Call(_, args)
@@ -177,10 +183,7 @@ impl Expr {
                 visit(left);
                 visit(right);
             }
-            ExprKind::Case {
-                branches,
-                otherwise,
-            } => {
+            ExprKind::Case { branches, otherwise } => {
                 for (condition, result) in branches {
                     visit(condition);
                     visit(result);

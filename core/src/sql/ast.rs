@@ -16,7 +16,6 @@ pub(super) struct Name {
 
 #[derive(Clone, Debug)]
 pub(super) struct Select {
-    pub(super) place: Place,
     pub(super) distinct: bool,
     pub(super) items: Vec<Item>,
     pub(super) from: TableRef,
@@ -138,7 +137,7 @@ pub(super) enum NodeKind {
     Call(String, Vec<Node>),
     /// The field, in lower case.
     Extract(String, Box<Node>),
-    /// `COLLATE "C"` and its synonyms.
+    /// `COLLATE "C"`.
     CollateC(Box<Node>),
     Aggregate {
         func: AggregateFunc,
@@ -179,10 +178,6 @@ pub(super) enum Op {
 }
 
 impl Op {
-    pub(super) fn is_comparison(self) -> bool {
-        matches!(self, Self::Eq | Self::Ne | Self::Lt | Self::Le | Self::Gt | Self::Ge)
-    }
-
     pub(super) fn symbol(self) -> &'static str {
         match self {
             Self::Add => "+",
@@ -223,6 +218,13 @@ impl Node {
         let mut found = matches!(self.kind, NodeKind::Column(_));
         self.for_each_child(&mut |child| found = found || child.has_column());
         found
+    }
+
+    pub(super) fn for_each_column<'a>(&'a self, visit: &mut dyn FnMut(&'a [Name])) {
+        if let NodeKind::Column(parts) = &self.kind {
+            visit(parts);
+        }
+        self.for_each_child(&mut |child| child.for_each_column(visit));
     }
 
     fn for_each_child<'a>(&'a self, visit: &mut dyn FnMut(&'a Self)) {

@@ -81,7 +81,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     other("rtrim", &[Bytea, Bytea], Bytea),
     f("date_trunc", &[Text, Timestamp], Timestamp, Func::DateTrunc),
     f("date_trunc", &[Text, TimestampTz], TimestampTz, Func::DateTrunc),
-    other("date_trunc", &[Text, Interval], Interval),
+    f("date_trunc", &[Text, Interval], Interval, Func::DateTrunc),
     other("date_trunc", &[Text, TimestampTz, Text], TimestampTz),
     f("md5", &[Text], Text, Func::Md5),
     other("md5", &[Bytea], Text),
@@ -192,7 +192,9 @@ pub(super) fn is_volatile(name: &str) -> bool {
 pub(super) fn instead(name: &str) -> Option<&'static str> {
     Some(match name {
         "date_part" => "write extract(field FROM x)",
-        "concat" | "concat_ws" | "format" => "write a || b, with coalesce(x, '') where x may be null",
+        "concat" | "concat_ws" | "format" => {
+            "write a || b, with coalesce(x, '') where x may be null"
+        }
         "mod" => "write a % b",
         "ifnull" | "nvl" | "isnull" => "write coalesce(a, b)",
         "iif" | "if" => "write CASE WHEN … THEN … ELSE … END",
@@ -203,10 +205,12 @@ pub(super) fn instead(name: &str) -> Option<&'static str> {
         "to_char" => "write x::text, or date_trunc and extract",
         "to_timestamp" | "to_date" => "store a timestamp in a column",
         "date" => "write x::date",
-        "int4" | "int8" | "int2" | "numeric" | "text" | "varchar" | "float4" | "float8" | "bool"
-        | "timestamp" | "timestamptz" => "write a cast: x::type",
+        "int4" | "int8" | "int2" | "numeric" | "text" | "varchar" | "float4" | "float8"
+        | "bool" | "timestamp" | "timestamptz" => "write a cast: x::type",
         "regexp_replace" | "regexp_match" | "regexp_matches" | "regexp_substr" | "replace"
-        | "translate" | "strpos" | "position" => "write LIKE, split_part or substring(x FROM n FOR m)",
+        | "translate" | "strpos" | "position" => {
+            "write LIKE, split_part or substring(x FROM n FOR m)"
+        }
         "initcap" => "write lower(x COLLATE \"C\") or upper(x COLLATE \"C\")",
         "json_extract_path_text" | "jsonb_extract_path_text" => "write x #>> '{a,b}'",
         "json_extract_path" | "jsonb_extract_path" => "write x -> 'a' -> 'b'",

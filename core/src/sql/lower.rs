@@ -8,14 +8,18 @@
 //! Invariant: every field of the tree's nodes is either used or refused. sqlparser reads many
 //! dialects; what it reads where PostgreSQL would read something else is refused too.
 
-use super::ast::{Item, JoinRef, Name, Node, NodeKind, Select, TableRef};
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "sqlparser knows many dialects: what is not named is refused"
+)]
+
+use super::ast::{Item, Name, Node, NodeKind, Select};
 use super::words;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::plan::JoinKind;
 use sqlparser::ast::{
-    self as sql, Distinct, Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName,
-    ObjectNamePart, Query, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator,
-    Spanned, Statement, TableFactor, TableWithJoins,
+    self as sql, Distinct, Expr, GroupByExpr, Ident, LimitClause, ObjectName, ObjectNamePart,
+    OrderByKind, Query, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator,
+    Statement,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
@@ -40,14 +44,15 @@ pub(super) fn lower(text: &str) -> Result<Select, Vec<Diagnostic>> {
         let message = format!("the view's SQL is longer than {SQL_BYTES_MAX} bytes");
         return Err(vec![Diagnostic::new(START, message, "split the view")]);
     }
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
-        .tokenize_with_location()
-        .map_err(|error| vec![Diagnostic::new(at(error.location), lower_first(&error.message), "")])?;
+    let tokens =
+        Tokenizer::new(&PostgreSqlDialect {}, text).tokenize_with_location().map_err(|error| {
+            vec![Diagnostic::new(at(error.location), lower_first(&error.message), "")]
+        })?;
     let after_as = names_after_as(&tokens);
     let statements = Parser::new(&PostgreSqlDialect {})
         .with_tokens_with_locations(tokens)
         .parse_statements()
-        .map_err(|error| vec![syntax_error(&error)])?;
+        .map_err(|error| vec![syntax_error(&error, text)])?;
     let mut this = Lower { diagnostics: Vec::new(), after_as };
     let select = this.statements(statements);
     match select {
@@ -86,7 +91,7 @@ fn names_after_as(tokens: &[TokenWithSpan]) -> Vec<Place> {
     places
 }
 
-fn syntax_error(error: &ParserError) -> Diagnostic {
+fn syntax_error(error: &ParserError, sql: &str) -> Diagnostic {
     let text = match error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.as_str(),
         ParserError::RecursionLimitExceeded => {
@@ -97,8 +102,17 @@ fn syntax_error(error: &ParserError) -> Diagnostic {
         Some((message, place)) => (message, parse_place(place)),
         None => (text, None),
     };
-    let place = place.unwrap_or(START);
+    let place = place.unwrap_or_else(|| end_of(sql));
     Diagnostic::new(place, format!("syntax error: {}", lower_first(message)), "")
+}
+
+/// Where a text ends that the parser found too short.
+fn end_of(sql: &str) -> Place {
+    let sql = sql.trim_end();
+    let line = sql.lines().count().max(1);
+    let column = sql.lines().last().map_or(0, |line| line.chars().count()) + 1;
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Place { line: count(line), column: count(column) }
 }
 
 fn parse_place(text: &str) -> Option<Place> {
@@ -126,26 +140,30 @@ impl Lower {
     }
 
     /// Records a refusal and goes on, to find more.
-    fn note(&mut self, place: Place, message: impl Into<String>, remedy: impl Into<String>) {
+    pub(super) fn note(
+        &mut self,
+        place: Place,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         self.diagnostics.push(Diagnostic::new(place, message, remedy));
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other statement is refused")]
     fn statements(&mut self, statements: Vec<Statement>) -> Lowered<Select> {
         let mut statements = statements.into_iter();
         let Some(first) = statements.next() else {
             return self.refuse(START, "the view's SQL is empty", "write one SELECT");
         };
         if let Some(second) = statements.next() {
-            let place = start_of(second.span(), START);
+            let place = match second {
+                Statement::Query(query) => start_of_body(&query.body),
+                _ => START,
+            };
             self.note(place, "more than one statement", "a view is one SELECT");
         }
         match first {
             Statement::Query(query) => self.query(*query),
-            other => {
-                let place = start_of(other.span(), START);
-                self.refuse(place, "this statement is not a SELECT", "a view is one SELECT")
-            }
+            _ => self.refuse(START, "this statement is not a SELECT", "a view is one SELECT"),
         }
     }
 
@@ -162,17 +180,22 @@ impl Lower {
             format_clause,
             pipe_operators,
         } = query;
-        let body_place = start_of(body.span(), START);
+        let body_place = start_of_body(&body);
         if let Some(with) = with {
             self.note(
-                start_of(with.span(), START),
+                at(with.with_token.0.span.start),
                 "WITH is not accepted in a view",
                 "write one SELECT over tables",
             );
         }
         let limited = limit_clause.is_some() || fetch.is_some();
         if let Some(order_by) = order_by {
-            let place = start_of(order_by.span(), body_place);
+            let place = match &order_by.kind {
+                OrderByKind::Expressions(exprs) => {
+                    exprs.first().map_or(body_place, |first| self.place_of(&first.expr, body_place))
+                }
+                OrderByKind::All(_) => body_place,
+            };
             if limited {
                 self.note(place, "ORDER BY … LIMIT is not supported yet", "");
             } else {
@@ -183,7 +206,13 @@ impl Lower {
                 );
             }
         } else if limited {
-            let place = limit_clause.map_or(body_place, |limit| start_of(limit.span(), body_place));
+            let place = match &limit_clause {
+                Some(
+                    LimitClause::LimitOffset { limit: Some(limit), .. }
+                    | LimitClause::OffsetCommaLimit { limit, .. },
+                ) => self.place_of(limit, body_place),
+                _ => body_place,
+            };
             self.note(place, "LIMIT without ORDER BY shows rows that nobody chose", "remove it");
         }
         for (present, what) in [
@@ -200,7 +229,6 @@ impl Lower {
         self.body(*body, body_place)
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other body is refused")]
     fn body(&mut self, body: SetExpr, place: Place) -> Lowered<Select> {
         match body {
             SetExpr::Select(select) => self.select(*select),
@@ -215,7 +243,7 @@ impl Lower {
                     SetOperator::Intersect => "INTERSECT",
                 };
                 self.refuse(
-                    start_of(right.span(), place),
+                    start_of_body(&right),
                     format!("{name} is not accepted in a view"),
                     "write one view for each SELECT; several views may feed one store",
                 )
@@ -261,9 +289,9 @@ impl Lower {
         let group_by = self.group_by(group_by, place);
         if distinct && let Ok(group_by) = &group_by {
             let grouped = !group_by.is_empty();
-            let aggregate = items.iter().any(
-                |item| matches!(item, Item::Expr { node, .. } if node.has_aggregate()),
-            );
+            let aggregate = items
+                .iter()
+                .any(|item| matches!(item, Item::Expr { node, .. } if node.has_aggregate()));
             if grouped || aggregate {
                 self.note(
                     place,
@@ -273,7 +301,7 @@ impl Lower {
             }
         }
         let (from, joins) = tables?;
-        Ok(Select { place, distinct, items, from, joins, filter: filter?, group_by: group_by? })
+        Ok(Select { distinct, items, from, joins, filter: filter?, group_by: group_by? })
     }
 
     fn refuse_clauses(&mut self, select: &sql::Select, place: Place) {
@@ -288,7 +316,7 @@ impl Lower {
             self.note(place, "WINDOW is not accepted in a view", WINDOW_REMEDY);
         }
         if let Some(into) = &select.into {
-            let place = into.name.0.first().map_or(place, |part| start_of(part.span(), place));
+            let place = into.targets.first().map_or(place, |target| self.place_of(target, place));
             self.note(place, "SELECT INTO is not a view", "remove INTO");
         }
         let foreign = select.select_modifiers.is_some()
@@ -380,7 +408,9 @@ impl Lower {
     fn refuse_duplicate_names(&mut self, items: &[Item]) {
         let mut seen: Vec<&str> = Vec::new();
         for item in items {
-            let Item::Expr { name, .. } = item else { continue };
+            let Item::Expr { name, .. } = item else {
+                continue;
+            };
             if seen.contains(&name.text.as_str()) {
                 self.note(
                     name.place,
@@ -390,178 +420,6 @@ impl Lower {
             }
             seen.push(&name.text);
         }
-    }
-
-    fn from(
-        &mut self,
-        from: Vec<TableWithJoins>,
-        select: Place,
-    ) -> Lowered<(TableRef, Vec<JoinRef>)> {
-        let mut from = from.into_iter();
-        let Some(first) = from.next() else {
-            return self.refuse(select, "the SELECT has no FROM", "select from a table");
-        };
-        for other in from {
-            let place = start_of(other.relation.span(), select);
-            self.note(
-                place,
-                "tables separated by commas",
-                "write JOIN … ON dimension.key = column",
-            );
-        }
-        let fact = self.table(first.relation, select);
-        let mut joins = Vec::new();
-        for join in first.joins {
-            if let Ok(join) = self.join(join, select) {
-                joins.push(join);
-            }
-        }
-        Ok((fact?, joins))
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other join is refused")]
-    fn join(&mut self, join: sql::Join, select: Place) -> Lowered<JoinRef> {
-        let place = start_of(join.relation.span(), select);
-        if join.global {
-            self.note(place, "GLOBAL JOIN is not PostgreSQL's", "remove GLOBAL");
-        }
-        let (kind, constraint) = match join.join_operator {
-            JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => {
-                (Ok(JoinKind::Inner), Some(constraint))
-            }
-            JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
-                (Ok(JoinKind::Left), Some(constraint))
-            }
-            JoinOperator::Right(_) | JoinOperator::RightOuter(_) => (
-                self.refuse(
-                    place,
-                    "RIGHT JOIN is not accepted",
-                    "start FROM with this table and LEFT JOIN the other one by its key",
-                ),
-                None,
-            ),
-            JoinOperator::FullOuter(_) => (
-                self.refuse(
-                    place,
-                    "FULL JOIN is not accepted",
-                    "write LEFT JOIN from the table that has the rows to show",
-                ),
-                None,
-            ),
-            JoinOperator::CrossJoin(_) => (
-                self.refuse(
-                    place,
-                    "CROSS JOIN is not accepted",
-                    "write JOIN … ON dimension.key = column",
-                ),
-                None,
-            ),
-            _ => (self.refuse(place, "this kind of join is not PostgreSQL's", ""), None),
-        };
-        let table = self.table(join.relation, select);
-        let on = match constraint {
-            Some(JoinConstraint::On(expr)) => self.row_expr(&expr, "JOIN … ON"),
-            Some(JoinConstraint::Using(columns)) => {
-                let column = columns.first().map_or_else(|| "key".to_owned(), ToString::to_string);
-                self.refuse(
-                    place,
-                    "USING is not accepted",
-                    format!("write ON with both tables' names: ON dimension.{column} = fact.{column}"),
-                )
-            }
-            Some(JoinConstraint::Natural) => self.refuse(
-                place,
-                "NATURAL JOIN is not accepted",
-                "its meaning changes with every new column; write ON dimension.key = column",
-            ),
-            Some(JoinConstraint::None) => {
-                self.refuse(place, "a JOIN without ON", "write ON dimension.key = column")
-            }
-            None => Err(Refused),
-        };
-        Ok(JoinRef { kind: kind?, table: table?, on: on? })
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other source of rows is refused")]
-    fn table(&mut self, factor: TableFactor, select: Place) -> Lowered<TableRef> {
-        let place = start_of(factor.span(), select);
-        match factor {
-            TableFactor::Table {
-                name,
-                alias,
-                args,
-                with_hints,
-                version,
-                with_ordinality,
-                partitions,
-                json_path,
-                sample,
-                index_hints,
-            } => {
-                if args.is_some() || with_ordinality {
-                    return self.refuse(
-                        place,
-                        format!("table function \"{name}\" is not accepted"),
-                        "select from tables",
-                    );
-                }
-                if sample.is_some() {
-                    self.note(place, "TABLESAMPLE is not accepted: it picks rows by chance", "");
-                }
-                if !with_hints.is_empty()
-                    || version.is_some()
-                    || !partitions.is_empty()
-                    || json_path.is_some()
-                    || !index_hints.is_empty()
-                {
-                    self.note(place, "PostgreSQL does not know this clause of a table", "");
-                }
-                let mut parts = self.object_name(&name, place)?;
-                let (Some(name), schema, None) = (parts.pop(), parts.pop(), parts.pop()) else {
-                    return self.refuse(
-                        place,
-                        format!("table name \"{name}\" has too many parts"),
-                        "write table or schema.table",
-                    );
-                };
-                let alias = self.table_alias(alias, place)?;
-                Ok(TableRef { schema, name, alias })
-            }
-            TableFactor::Derived { lateral, .. } => {
-                let what = if lateral { "a LATERAL subquery" } else { "a subquery" };
-                self.refuse(
-                    place,
-                    format!("{what} in FROM is not accepted"),
-                    "join tables by their keys",
-                )
-            }
-            TableFactor::NestedJoin { .. } => self.refuse(
-                place,
-                "parentheses around joins",
-                "write the joins one after the other, each with its ON",
-            ),
-            TableFactor::TableFunction { .. }
-            | TableFactor::Function { .. }
-            | TableFactor::UNNEST { .. }
-            | TableFactor::JsonTable { .. }
-            | TableFactor::XmlTable { .. } => {
-                self.refuse(place, "a function in FROM is not accepted", "select from tables")
-            }
-            _ => self.refuse(place, "this source of rows is not accepted", "select from tables"),
-        }
-    }
-
-    fn table_alias(
-        &mut self,
-        alias: Option<sql::TableAlias>,
-        table: Place,
-    ) -> Lowered<Option<Name>> {
-        let Some(alias) = alias else { return Ok(None) };
-        let place = start_of(alias.name.span, table);
-        if !alias.columns.is_empty() || alias.at.is_some() {
-            self.note(place, "column names after a table's alias", "rename with … AS name");
-        }
-        self.ident(&alias.name, place, false).map(Some)
     }
 
     fn group_by(&mut self, group_by: GroupByExpr, select: Place) -> Lowered<Vec<Node>> {
@@ -590,7 +448,7 @@ impl Lower {
     }
 
     /// An expression over rows, where aggregates have no place.
-    fn row_expr(&mut self, expr: &Expr, clause: &str) -> Lowered<Node> {
+    pub(super) fn row_expr(&mut self, expr: &Expr, clause: &str) -> Lowered<Node> {
         let node = self.expr(expr)?;
         if node.has_aggregate() {
             return self.refuse(
@@ -626,9 +484,22 @@ impl Lower {
     }
 }
 
-pub(super) const WINDOW_REMEDY: &str = "aggregate with GROUP BY, or compute it where the store is read";
+pub(super) const WINDOW_REMEDY: &str =
+    "aggregate with GROUP BY, or compute it where the store is read";
 pub(super) const GROUPING_REMEDY: &str = "write one view for each grouping";
 
 pub(super) fn start_of(span: Span, otherwise: Place) -> Place {
     if span.start.line == 0 { otherwise } else { at(span.start) }
+}
+
+/// sqlparser's own spans of queries recurse through every expression; these do not.
+pub(super) fn start_of_body(mut body: &SetExpr) -> Place {
+    loop {
+        body = match body {
+            SetExpr::Select(select) => return at(select.select_token.0.span.start),
+            SetExpr::Query(query) => &query.body,
+            SetExpr::SetOperation { left, .. } => left,
+            _ => return START,
+        };
+    }
 }

@@ -1,1 +1,104 @@
 //! The SQL front end: text to plan.
+//!
+//! ```text
+//!  text ─ parse ─► ParsedView ─ bind(catalog) ─► plan::View
+//!   sqlparser, `lower`          `scope`, `bind*`, `group`, `types`
+//!   what `check` can say        names, types, keys: what PostgreSQL means
+//! ```
+//!
+//! Invariants:
+//! - what is accepted means what PostgreSQL means, to the last digit; all else is refused with the
+//!   place and what to write instead, as many errors at once as there are;
+//! - the accepted text is accepted by PostgreSQL too (`tests/sql_oracle.rs`);
+//! - sqlparser's tree does not leave `lower`: the binder sees closed enums only.
+
+use crate::catalog::Catalog;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::plan;
+
+mod ast;
+mod bind;
+mod bind_call;
+mod bind_cast;
+mod bind_expr;
+mod bind_mix;
+mod bind_ops;
+mod casts;
+mod functions;
+mod group;
+mod lower;
+mod lower_atom;
+mod lower_call;
+mod lower_expr;
+mod lower_from;
+mod nonnull;
+mod operators;
+mod scope;
+mod types;
+mod words;
+
+/// A view's SQL whose shape is right; names and types are not looked at yet.
+#[derive(Clone, Debug)]
+pub struct ParsedView {
+    select: ast::Select,
+}
+
+/// A table as FROM names it, folded as PostgreSQL folds names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableName {
+    /// `None`: the pipeline's default schema.
+    pub schema: Option<String>,
+    pub name: String,
+    pub place: Place,
+}
+
+/// Checks what can be checked without a catalog. Places are within `sql`.
+pub fn parse(sql: &str) -> Result<ParsedView, Vec<Diagnostic>> {
+    lower::lower(sql).map(|select| ParsedView { select })
+}
+
+/// Finds tables, columns, types and keys, and makes the plan. `default_schema` is what unqualified
+/// names mean.
+pub fn bind(
+    parsed: &ParsedView,
+    name: &str,
+    catalog: &Catalog,
+    default_schema: &str,
+) -> Result<plan::View, Vec<Diagnostic>> {
+    bind::bind(&parsed.select, name, catalog, default_schema)
+}
+
+impl ParsedView {
+    /// The tables in FROM order; one that stands twice is there twice.
+    #[must_use]
+    pub fn tables(&self) -> Vec<TableName> {
+        let joined = self.select.joins.iter().map(|join| &join.table);
+        std::iter::once(&self.select.from)
+            .chain(joined)
+            .map(|table| TableName {
+                schema: table.schema.as_ref().map(|schema| schema.text.clone()),
+                name: table.name.text.clone(),
+                place: table.schema.as_ref().unwrap_or(&table.name).place,
+            })
+            .collect()
+    }
+
+    /// The output columns in order; `None` where `*` leaves them to the catalog.
+    #[must_use]
+    pub fn output_names(&self) -> Option<Vec<String>> {
+        self.select
+            .items
+            .iter()
+            .map(|item| match item {
+                ast::Item::Expr { name, .. } => Some(name.text.clone()),
+                ast::Item::Star { .. } => None,
+            })
+            .collect()
+    }
+
+    /// GROUP BY, an aggregate or DISTINCT: one result row for each group.
+    #[must_use]
+    pub fn is_aggregate(&self) -> bool {
+        self.select.distinct || self.select.is_grouped()
+    }
+}

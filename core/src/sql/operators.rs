@@ -221,22 +221,10 @@ const CONCAT: &[Operator] = &[
     op(Text, Text, Text),
 ];
 
-const ARROW: &[Operator] = &[
-    op(Json, Int4, Json),
-    op(Json, Text, Json),
-    op(Jsonb, Int4, Jsonb),
-    op(Jsonb, Text, Jsonb),
-];
+const ARROW: &[Operator] =
+    &[op(Json, Int4, Json), op(Json, Text, Json), op(Jsonb, Int4, Jsonb), op(Jsonb, Text, Jsonb)];
 
-const LONG_ARROW: &[Operator] = &[
-    op(Json, Int4, Text),
-    op(Json, Text, Text),
-    op(Jsonb, Int4, Text),
-    op(Jsonb, Text, Text),
-];
+const LONG_ARROW: &[Operator] =
+    &[op(Json, Int4, Text), op(Json, Text, Text), op(Jsonb, Int4, Text), op(Jsonb, Text, Text)];
 
-const HASH_LONG_ARROW: &[Operator] = &[
-    op(Json, TextArray, Text),
-    op(Jsonb, TextArray, Text),
-];
-
+const HASH_LONG_ARROW: &[Operator] = &[op(Json, TextArray, Text), op(Jsonb, TextArray, Text)];

@@ -43,10 +43,10 @@ impl Bound {
 
     /// The text of a literal whose type is open.
     pub(super) fn literal_text(&self) -> Option<&str> {
-        match &self.expr.kind {
-            ExprKind::Const(Value::Text(text)) if self.unknown => Some(text),
-            _ => None,
-        }
+        let ExprKind::Const(Value::Text(text)) = &self.expr.kind else {
+            return None;
+        };
+        self.unknown.then_some(text)
     }
 
     pub(super) fn is_null_literal(&self) -> bool {
@@ -80,15 +80,13 @@ impl Coll {
         match (self, other) {
             (Self::ExplicitC, _) | (_, Self::ExplicitC) => Self::ExplicitC,
             (Self::None, known) | (known, Self::None) => known,
-            (Self::Implicit(left), Self::Implicit(right)) => {
-                Self::Implicit(match (left, right) {
-                    (Collation::NonDeterministic, _) | (_, Collation::NonDeterministic) => {
-                        Collation::NonDeterministic
-                    }
-                    (Collation::C, Collation::C) => Collation::C,
-                    _ => Collation::Deterministic,
-                })
-            }
+            (Self::Implicit(left), Self::Implicit(right)) => Self::Implicit(match (left, right) {
+                (Collation::NonDeterministic, _) | (_, Collation::NonDeterministic) => {
+                    Collation::NonDeterministic
+                }
+                (Collation::C, Collation::C) => Collation::C,
+                _ => Collation::Deterministic,
+            }),
         }
     }
 
@@ -208,7 +206,10 @@ impl<'a> Scope<'a> {
             Some(column) => self.readable(ColumnRef { input, column }, name.place),
             None => Err(Diagnostic::new(
                 name.place,
-                format!("column \"{}\" does not exist in table \"{}\"", name.text, scope.table.name),
+                format!(
+                    "column \"{}\" does not exist in table \"{}\"",
+                    name.text, scope.table.name
+                ),
                 suggestion(&name.text, scope.table),
             )),
         }

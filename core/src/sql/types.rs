@@ -4,6 +4,8 @@
 //! `parse_coerce.c`), run over the types that Walview computes with. Candidates of types that it
 //! does not compute with take part too, because they decide whether a choice is unique.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "types that are not named cast to nothing")]
+
 use crate::value::Type;
 
 /// A type without its modifier.
@@ -184,7 +186,12 @@ impl Base {
     fn preferred(self) -> bool {
         matches!(
             self,
-            Self::Bool | Self::Float8 | Self::Text | Self::TimestampTz | Self::Interval | Self::Inet
+            Self::Bool
+                | Self::Float8
+                | Self::Text
+                | Self::TimestampTz
+                | Self::Interval
+                | Self::Inet
         )
     }
 }
@@ -244,8 +251,7 @@ pub(super) fn select<'a, T>(
         .iter()
         .filter(|candidate| {
             let types = declared(candidate);
-            types.len() == args.len()
-                && args.iter().zip(types).all(|(arg, ty)| implicit(*arg, *ty))
+            types.len() == args.len() && args.iter().zip(types).all(|(arg, ty)| implicit(*arg, *ty))
         })
         .collect();
     if let Some(exact) = viable.iter().find(|candidate| declared(candidate) == args) {
@@ -352,7 +358,9 @@ fn by_unknowns<'a, T>(
 /// `select_common_type`: of CASE, coalesce, greatest, least and IN. The error names the two types
 /// that do not match, by index.
 pub(super) fn common(types: &[Base]) -> Result<Base, usize> {
-    let Some((first, rest)) = types.split_first() else { return Ok(Base::Text) };
+    let Some((first, rest)) = types.split_first() else {
+        return Ok(Base::Text);
+    };
     let mut common = *first;
     for (index, ty) in rest.iter().enumerate() {
         if *ty == Base::Unknown || *ty == common {

@@ -34,6 +34,8 @@ pub enum SqlState {
     InvalidParameterValue,
     /// 22025
     InvalidEscapeSequence,
+    /// 22P05
+    UntranslatableCharacter,
     /// 0A000
     FeatureNotSupported,
     /// XX001: bytes in Walview's own state that no version of it wrote.
@@ -55,6 +57,7 @@ impl SqlState {
             Self::StringTooLong => "22001",
             Self::InvalidParameterValue => "22023",
             Self::InvalidEscapeSequence => "22025",
+            Self::UntranslatableCharacter => "22P05",
             Self::FeatureNotSupported => "0A000",
             Self::DataCorrupted => "XX001",
             Self::Internal => "XX000",
@@ -64,18 +67,12 @@ impl SqlState {
 
 impl ValueError {
     pub fn new(state: SqlState, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            state,
-            message: message.into(),
-        }
+        Self { state, message: message.into() }
     }
 
     /// `integer out of range` and its kin.
     pub(crate) fn out_of_range(type_name: &str) -> Self {
-        Self::new(
-            SqlState::NumericValueOutOfRange,
-            format!("{type_name} out of range"),
-        )
+        Self::new(SqlState::NumericValueOutOfRange, format!("{type_name} out of range"))
     }
 
     pub(crate) fn division_by_zero() -> Self {

@@ -76,17 +76,11 @@ pub(crate) fn parse_interval(text: &str) -> Result<Interval, ValueError> {
 }
 
 fn syntax() -> ValueError {
-    ValueError::new(
-        SqlState::InvalidDatetimeFormat,
-        "invalid input syntax for type interval",
-    )
+    ValueError::new(SqlState::InvalidDatetimeFormat, "invalid input syntax for type interval")
 }
 
 fn overflow() -> ValueError {
-    ValueError::new(
-        SqlState::DatetimeFieldOverflow,
-        "interval field value out of range",
-    )
+    ValueError::new(SqlState::DatetimeFieldOverflow, "interval field value out of range")
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -153,11 +147,13 @@ impl Parts {
         if months != 0 {
             return Err(syntax());
         }
-        let rest = match unit {
+        let rest = if unit == Unit::Second {
             // Seconds round at the microsecond as everywhere in PostgreSQL.
-            Unit::Second => i128::from(micros_of_fraction(number.fraction).ok_or_else(syntax)?),
-            _ => exact_fraction(number.fraction, i128::from(micros)).ok_or_else(syntax)?,
-        };
+            micros_of_fraction(number.fraction).map(i128::from)
+        } else {
+            exact_fraction(number.fraction, i128::from(micros))
+        }
+        .ok_or_else(syntax)?;
         // Fractions of weeks become days first.
         let day = i128::from(DAY_MICROS);
         let whole_days = if unit == Unit::Week { rest / day } else { 0 };
@@ -171,9 +167,9 @@ impl Parts {
             return Err(syntax());
         }
         Ok(Interval {
-            months: i32::try_from(self.months).map_err(|_| overflow())?,
-            days: i32::try_from(self.days).map_err(|_| overflow())?,
-            micros: i64::try_from(self.micros).map_err(|_| overflow())?,
+            months: i32::try_from(self.months).ok().ok_or_else(overflow)?,
+            days: i32::try_from(self.days).ok().ok_or_else(overflow)?,
+            micros: i64::try_from(self.micros).ok().ok_or_else(overflow)?,
         })
     }
 }
@@ -182,9 +178,7 @@ impl Parts {
 fn exact_fraction(digits: &[u8], unit: i128) -> Option<i128> {
     let (mut value, mut scale) = (0_i128, 1_i128);
     for digit in digits {
-        value = value
-            .checked_mul(10)?
-            .checked_add(i128::from(digit.wrapping_sub(b'0')))?;
+        value = value.checked_mul(10)?.checked_add(i128::from(digit.wrapping_sub(b'0')))?;
         scale = scale.checked_mul(10)?;
     }
     let product = value.checked_mul(unit)?;
@@ -210,18 +204,12 @@ fn take_number<'a>(text: &mut &'a str) -> Result<Number<'a>, ValueError> {
         return Err(syntax());
     }
     *text = rest;
-    let whole = whole.parse().map_err(|_| overflow())?;
-    Ok(Number {
-        negative,
-        whole,
-        fraction: fraction.as_bytes(),
-    })
+    let whole = whole.parse().ok().ok_or_else(overflow)?;
+    Ok(Number { negative, whole, fraction: fraction.as_bytes() })
 }
 
 fn take_digits(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
@@ -239,9 +227,7 @@ fn parse_fields(text: &str, parts: &mut Parts) -> Result<(), ValueError> {
             }
         } else {
             rest = rest.trim_start_matches(is_space);
-            let end = rest
-                .find(|c: char| !c.is_ascii_alphabetic())
-                .unwrap_or(rest.len());
+            let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
             let (name, after) = rest.split_at_checked(end).ok_or_else(syntax)?;
             parts.add(&number, unit(name).ok_or_else(syntax)?)?;
             rest = after;
@@ -269,7 +255,7 @@ fn parse_clock(
         if digits.len() != 2 {
             return Err(syntax());
         }
-        let value: i64 = digits.parse().map_err(|_| syntax())?;
+        let value: i64 = digits.parse().ok().ok_or_else(syntax)?;
         if value > 59 {
             return Err(overflow());
         }

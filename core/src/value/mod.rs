@@ -107,6 +107,7 @@ mod tests;
 pub use error::{SqlState, ValueError};
 pub use numeric::Numeric;
 pub use text::{hex_into, uuid_into};
+pub(crate) use text::{int_range, pad};
 
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {

@@ -54,7 +54,7 @@ pub fn decode_row(bytes: &[u8]) -> Result<Row, ValueError> {
 pub fn decode_row_into(bytes: &[u8], row: &mut Row) -> Result<(), ValueError> {
     row.clear();
     let mut reader = Reader { bytes };
-    let count = usize::try_from(reader.varint()?).map_err(|_| damaged())?;
+    let count = usize::try_from(reader.varint()?).ok().ok_or_else(damaged)?;
     // Each value takes at least a byte: a damaged count cannot ask for much memory.
     if count > reader.bytes.len() {
         return Err(damaged());
@@ -63,11 +63,7 @@ pub fn decode_row_into(bytes: &[u8], row: &mut Row) -> Result<(), ValueError> {
     for _ in 0..count {
         row.push(reader.value()?);
     }
-    if reader.bytes.is_empty() {
-        Ok(())
-    } else {
-        Err(damaged())
-    }
+    if reader.bytes.is_empty() { Ok(()) } else { Err(damaged()) }
 }
 
 /// Appends one value.
@@ -222,15 +218,15 @@ impl<'a> Reader<'a> {
     }
 
     fn narrow(&mut self) -> Result<i32, ValueError> {
-        i32::try_from(self.signed()?).map_err(|_| damaged())
+        i32::try_from(self.signed()?).ok().ok_or_else(damaged)
     }
 
     fn scale(&mut self) -> Result<u16, ValueError> {
-        u16::try_from(self.varint()?).map_err(|_| damaged())
+        u16::try_from(self.varint()?).ok().ok_or_else(damaged)
     }
 
     fn slice(&mut self) -> Result<&'a [u8], ValueError> {
-        let length = usize::try_from(self.varint()?).map_err(|_| damaged())?;
+        let length = usize::try_from(self.varint()?).ok().ok_or_else(damaged)?;
         let (slice, rest) = self.bytes.split_at_checked(length).ok_or_else(damaged)?;
         self.bytes = rest;
         Ok(slice)
@@ -243,7 +239,7 @@ impl<'a> Reader<'a> {
             TRUE => Value::Bool(true),
             INT => Value::Int(self.signed()?),
             TEXT => {
-                let text = CompactString::from_utf8(self.slice()?).map_err(|_| damaged())?;
+                let text = CompactString::from_utf8(self.slice()?).ok().ok_or_else(damaged)?;
                 Value::Text(text)
             }
             NUMERIC_64 => {
@@ -257,7 +253,7 @@ impl<'a> Reader<'a> {
             NUMERIC_BIG => {
                 let scale = self.scale()?;
                 let coefficient = BigInt::from_signed_bytes_le(self.slice()?);
-                Value::Numeric(Numeric::from_scaled(coefficient, scale).map_err(|_| damaged())?)
+                Value::Numeric(Numeric::from_scaled(coefficient, scale).ok().ok_or_else(damaged)?)
             }
             NUMERIC_NAN => Value::Numeric(Numeric::NAN),
             NUMERIC_INFINITY => Value::Numeric(Numeric::INFINITY),
@@ -281,7 +277,5 @@ impl<'a> Reader<'a> {
 }
 
 fn small(coefficient: i128, scale: u16) -> Result<Value, ValueError> {
-    Numeric::from_scaled_i128(coefficient, scale)
-        .map(Value::Numeric)
-        .ok_or_else(damaged)
+    Numeric::from_scaled_i128(coefficient, scale).map(Value::Numeric).ok_or_else(damaged)
 }

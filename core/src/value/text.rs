@@ -17,14 +17,12 @@ impl Value {
     /// Reads a value of `ty` as PostgreSQL's input function does. Json is checked, jsonb is brought
     /// into PostgreSQL's form, an enum's label must be one of its labels, `char(n)` is padded.
     pub fn parse(ty: &Type, text: &str) -> Result<Self, ValueError> {
-        match ty {
-            Type::Json => {
-                json::validate(text)?;
-                Ok(Self::Text(text.into()))
-            }
-            Type::Jsonb => Ok(Self::Text(json::to_jsonb(text)?.into())),
-            _ => Self::from_server(ty, text),
+        if *ty == Type::Json {
+            json::validate(text)?;
+        } else if *ty == Type::Jsonb {
+            return Ok(Self::Text(json::to_jsonb(text)?.into()));
         }
+        Self::from_server(ty, text)
     }
 
     /// As [`Value::parse`] for text that PostgreSQL itself printed (replication, COPY): json and
@@ -42,8 +40,12 @@ impl Value {
                     None => number,
                 }))
             }
-            Type::Varchar(Some(limit)) => limited(text, *limit, "character varying"),
-            Type::Char(width) => padded(text, *width),
+            Type::Varchar(Some(limit)) => {
+                limited(text, *limit, "character varying").map(|text| Self::Text(text.into()))
+            }
+            Type::Char(width) => {
+                limited(text, *width, "character").map(|text| Self::Text(pad(text.into(), *width)))
+            }
             Type::Text | Type::Varchar(None) | Type::Json | Type::Jsonb | Type::Other { .. } => {
                 Ok(Self::Text(text.into()))
             }
@@ -157,15 +159,12 @@ fn parse_int(ty: &Type, text: &str) -> Result<i64, ValueError> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(ValueError::syntax(name));
     }
-    text.parse()
-        .ok()
-        .filter(|value| (min..=max).contains(value))
-        .ok_or_else(|| {
-            ValueError::new(
-                SqlState::NumericValueOutOfRange,
-                format!("value is out of range for type {name}"),
-            )
-        })
+    text.parse().ok().filter(|value| (min..=max).contains(value)).ok_or_else(|| {
+        ValueError::new(
+            SqlState::NumericValueOutOfRange,
+            format!("value is out of range for type {name}"),
+        )
+    })
 }
 
 pub(crate) fn too_long(type_name: &str, limit: u32) -> ValueError {
@@ -185,24 +184,12 @@ pub(crate) fn cut_at(text: &str, limit: u32) -> Option<usize> {
 }
 
 /// Blanks past the limit are cut off, anything else is an error.
-fn limited(text: &str, limit: u32, type_name: &str) -> Result<Value, ValueError> {
+fn limited<'a>(text: &'a str, limit: u32, type_name: &str) -> Result<&'a str, ValueError> {
     let Some(at) = cut_at(text, limit) else {
-        return Ok(Value::Text(text.into()));
+        return Ok(text);
     };
     let (kept, rest) = text.split_at_checked(at).unwrap_or((text, ""));
-    if rest.bytes().all(|byte| byte == b' ') {
-        Ok(Value::Text(kept.into()))
-    } else {
-        Err(too_long(type_name, limit))
-    }
-}
-
-fn padded(text: &str, width: u32) -> Result<Value, ValueError> {
-    let value = limited(text, width, "character")?;
-    Ok(match value {
-        Value::Text(text) => Value::Text(pad(text, width)),
-        other => other,
-    })
+    if rest.bytes().all(|byte| byte == b' ') { Ok(kept) } else { Err(too_long(type_name, limit)) }
 }
 
 pub(crate) fn pad(mut text: CompactString, width: u32) -> CompactString {
@@ -226,11 +213,7 @@ fn parse_bytea(text: &str) -> Result<Vec<u8>, ValueError> {
             continue;
         }
         let low = digits.next().ok_or_else(syntax)?;
-        let nibble = |byte: u8| {
-            char::from(byte)
-                .to_digit(16)
-                .and_then(|n| u8::try_from(n).ok())
-        };
+        let nibble = |byte: u8| char::from(byte).to_digit(16).and_then(|n| u8::try_from(n).ok());
         out.push(nibble(high).ok_or_else(syntax)? << 4 | nibble(low).ok_or_else(syntax)?);
     }
     Ok(out)
@@ -259,7 +242,7 @@ fn parse_escaped(text: &str) -> Result<Vec<u8>, ValueError> {
             let digit = bytes.next().and_then(|byte| char::from(byte).to_digit(8));
             value = value * 8 + digit.ok_or_else(syntax)?;
         }
-        out.push(u8::try_from(value).map_err(|_| syntax())?);
+        out.push(u8::try_from(value).ok().ok_or_else(syntax)?);
     }
     Ok(out)
 }
@@ -285,9 +268,5 @@ fn parse_uuid(text: &str) -> Result<u128, ValueError> {
         value = value << 4 | u128::from(digit);
         hyphen_allowed = digits % 4 == 0 && digits < 32;
     }
-    if digits == 32 && !inner.ends_with('-') {
-        Ok(value)
-    } else {
-        Err(syntax())
-    }
+    if digits == 32 && !inner.ends_with('-') { Ok(value) } else { Err(syntax()) }
 }

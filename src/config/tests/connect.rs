@@ -32,7 +32,8 @@ const GOOD: [(&str, &str); 2] =
 
 #[test]
 fn every_absent_variable_is_named_where_it_is_used() {
-    let said = pipeline(&without_password(TEXT)).connect(&Environment::fixed([("CLICKHOUSE_URL", "")]));
+    let said =
+        pipeline(&without_password(TEXT)).connect(&Environment::fixed([("CLICKHOUSE_URL", "")]));
     assert_eq!(
         said.unwrap_err().to_string(),
         "p.yaml:3:8: environment variable \"SOURCE_URL\" is not set; set it, or write ${SOURCE_URL:-default}\n\

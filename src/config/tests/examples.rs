@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::{root, says, yaml_files};
+use crate::config::Pipeline;
 use crate::config::raw::{Keys, ROOT, SOURCE, STORE, VIEW};
 use crate::config::target::{CLICKHOUSE, REDIS};
-use crate::config::Pipeline;
 
 #[test]
 fn the_pipelines_that_we_ship_are_right() {

@@ -27,7 +27,10 @@ fn what_is_not_a_text_file() {
         says("latin1.yaml", Some(b"pipeline: a\nviews: \xe9\n")),
         "latin1.yaml: is not UTF-8 text (line 2); save it as UTF-8"
     );
-    assert_eq!(says("empty.yaml", Some(b"")), "empty.yaml: holds nothing; begin with pipeline: NAME");
+    assert_eq!(
+        says("empty.yaml", Some(b"")),
+        "empty.yaml: holds nothing; begin with pipeline: NAME"
+    );
     let large = vec![b' '; usize::try_from(FILE_BYTES_MAX).unwrap() + 1];
     assert_eq!(
         says("large.yaml", Some(&large)),

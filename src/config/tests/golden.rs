@@ -14,9 +14,8 @@ fn check_says_what_the_golden_files_say() {
         let text = std::fs::read_to_string(&file).unwrap();
         let said = match Pipeline::parse(name.as_ref(), text) {
             Ok(pipeline) => {
-                let views: Vec<String> = (pipeline.views.iter())
-                    .map(|view| pipeline.canonical_view(view))
-                    .collect();
+                let views: Vec<String> =
+                    (pipeline.views.iter()).map(|view| pipeline.canonical_view(view)).collect();
                 format!("ok\n{}", views.concat())
             }
             Err(problems) => problems.with_excerpts(),

@@ -22,9 +22,40 @@ impl Dice {
 }
 
 const PIECES: [&str; 34] = [
-    "{", "}", "[", "]", ":", ": ", "- ", "|", ">", "&a ", "*a", "!x ", "#", " #", "\"", "'", "\n",
-    "\n\n", "  ", "\t", "\r", "\r\n", "${", "${X}", "é", "\u{1F600}", "\0", "\u{feff}", "? ",
-    "---\n", "...\n", "%", "old.", "null",
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ": ",
+    "- ",
+    "|",
+    ">",
+    "&a ",
+    "*a",
+    "!x ",
+    "#",
+    " #",
+    "\"",
+    "'",
+    "\n",
+    "\n\n",
+    "  ",
+    "\t",
+    "\r",
+    "\r\n",
+    "${",
+    "${X}",
+    "é",
+    "\u{1F600}",
+    "\0",
+    "\u{feff}",
+    "? ",
+    "---\n",
+    "...\n",
+    "%",
+    "old.",
+    "null",
 ];
 
 fn damage(text: &str, dice: &mut Dice) -> String {
@@ -52,7 +83,8 @@ fn damage(text: &str, dice: &mut Dice) -> String {
 
 #[test]
 fn damaged_files_never_panic_and_never_show_secrets() {
-    let seed = Environment::Process.get("WALVIEW_SEED").map_or(0x5EED, |seed| seed.parse().unwrap());
+    let seed =
+        Environment::Process.get("WALVIEW_SEED").map_or(0x5EED, |seed| seed.parse().unwrap());
     let file = root().join("src/config/tests/golden/ok_every_option.yaml");
     let text = std::fs::read_to_string(file).unwrap();
     let text = text.replace("postgres://app@", "postgres://app:hunter2@");

@@ -43,7 +43,8 @@ async fn exchange(address: &str, method: &str, path: &str, body: &str) -> Result
 }
 
 fn parse(answer: &[u8]) -> Result<(u16, String)> {
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").context("no end of headers")?;
+    let end =
+        answer.windows(4).position(|four| four == b"\r\n\r\n").context("no end of headers")?;
     let (head, body) = answer.split_at(end);
     let body = body.get(4..).unwrap_or_default();
     let head = std::str::from_utf8(head).context("headers that are not text")?;

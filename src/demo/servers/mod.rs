@@ -31,7 +31,7 @@ pub use clickhouse::ClickHouse;
 pub use postgres::Postgres;
 pub use process::{Launch, Process, Signal, User, log_tail};
 pub use redis::Redis;
-pub use service::{Service, Status};
+pub use service::Service;
 
 /// Ports are picked below the range that outgoing connections take theirs from
 /// (`ip_local_port_range`, 32768 and up): a client that retries while the server is down could

@@ -251,7 +251,9 @@ fn unprivileged_user() -> Result<Option<User>> {
             return Ok(Some(User { uid, gid }));
         }
     }
-    bail!("PostgreSQL does not run as root, and there is neither a user \"postgres\" nor \"nobody\"")
+    bail!(
+        "PostgreSQL does not run as root, and there is neither a user \"postgres\" nor \"nobody\""
+    )
 }
 
 fn random_password() -> String {

@@ -261,7 +261,9 @@ fn signal_pid(pid: u32, signal: Signal) -> std::io::Result<()> {
 
 /// Direct children; PostgreSQL's have no others of interest.
 fn children_of(pid: u32) -> Vec<u32> {
-    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
     tasks
         .flatten()
         .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())

@@ -76,7 +76,9 @@ impl Kind for RedisKind {
     }
 
     async fn ready(&self, port: u16, pid: u32) -> bool {
-        let Ok(mut connection) = connect(port).await else { return false };
+        let Ok(mut connection) = connect(port).await else {
+            return false;
+        };
         // LOADING answers INFO too, but not PING.
         let pong = redis::cmd("PING").exec_async(&mut connection).await.is_ok();
         let info: Result<String, _> =

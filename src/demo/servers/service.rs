@@ -5,11 +5,13 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use super::http;
 use super::process::{Launch, Process, Signal};
+use crate::http::Report;
+use crate::service::board::{Phase, Status};
+use crate::status::Instance;
 
 const POLL: Duration = Duration::from_millis(20);
 /// Draining to two stores on a machine that compiles on all cores.
@@ -32,54 +34,6 @@ pub struct Options {
 pub struct Service {
     process: Process,
     instance: PathBuf,
-}
-
-/// `GET /status`, as far as we look at it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Status {
-    /// `snapshotting`, `live`, …
-    pub state: String,
-    pub source: SourceStatus,
-    pub stores: Vec<StoreStatus>,
-    pub process: ProcessStatus,
-    /// Row changes streamed since the start of this process.
-    pub changes_total: u64,
-    pub snapshot: Option<SnapshotStatus>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct SourceStatus {
-    pub lsn: Option<String>,
-    pub changes_per_second: f64,
-    pub behind_bytes: Option<u64>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct StoreStatus {
-    pub name: String,
-    pub state: String,
-    /// The last commit that the store holds.
-    pub lsn: Option<String>,
-    pub behind_ms: Option<f64>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct ProcessStatus {
-    pub cpu_seconds: f64,
-    pub rss_bytes: u64,
-    pub rss_peak_bytes: u64,
-}
-
-/// Present while a snapshot runs.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct SnapshotStatus {
-    pub rows: u64,
-    pub rows_total: u64,
 }
 
 impl Options {
@@ -120,16 +74,10 @@ impl Service {
 
     /// `host:port` of its HTTP interface; `None` until it has written that down.
     pub fn address(&self) -> Option<String> {
-        #[derive(Deserialize)]
-        struct Instance {
-            pid: u32,
-            http: String,
-        }
         let text = std::fs::read_to_string(&self.instance).ok()?;
         let instance: Instance = serde_json::from_str(&text).ok()?;
         // One that was killed leaves its file behind.
-        let http = instance.http.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        (instance.pid == self.process.pid()).then_some(http)
+        (instance.pid == self.process.pid()).then(|| instance.http.to_string())
     }
 
     pub async fn status(&self) -> Option<Status> {
@@ -138,7 +86,8 @@ impl Service {
         if code != 200 && code != 503 {
             return None;
         }
-        serde_json::from_str(&body).ok()
+        let report: Report = serde_json::from_str(&body).ok()?;
+        report.pipelines.into_iter().next()
     }
 
     /// Waits for a status that `wanted` accepts.
@@ -167,17 +116,18 @@ impl Service {
 
     /// Waits until it streams, its snapshot done.
     pub async fn until_live(&mut self, limit: Duration) -> Result<Status> {
-        self.until("live", limit, |status| status.state == "live").await
+        self.until("live", limit, |status| status.state == Phase::Live).await
     }
 
     /// Waits until every store holds everything up to `lsn`.
     pub async fn until_stores_reach(&mut self, lsn: u64, limit: Duration) -> Result<Status> {
         self.until(&format!("at {}", format_lsn(lsn)), limit, |status| {
-            status.state == "live"
+            status.state == Phase::Live
                 && !status.stores.is_empty()
-                && status.stores.iter().all(|store| {
-                    store.lsn.as_deref().and_then(parse_lsn).is_some_and(|held| held >= lsn)
-                })
+                && status
+                    .stores
+                    .iter()
+                    .all(|store| parse_lsn(&store.lsn).is_some_and(|held| held >= lsn))
         })
         .await
     }

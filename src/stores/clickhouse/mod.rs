@@ -1,1 +1,408 @@
+//! `ClickHouse`: Arrow inserts of versioned rows, then the mark.
+//!
+//! ```text
+//!  Batch ─► last version of each sorting key ─► one INSERT … FORMAT ArrowStream per table ─► mark
+//! ```
+//!
+//! Data and mark are two writes, so a batch may be written again: its rows have the same versions,
+//! and its inserts the same deduplication tokens. A late insert is outvoted by higher versions.
+//!
+//! Known limit: an insert that `ClickHouse` still works on while the table is emptied by `reset`
+//! could bring back a row that is gone since; the client waits for inserts to end or to time out
+//! before it resets.
 
+mod arrow;
+mod error;
+mod tables;
+
+use super::{Batch, Fault, Identity, Mark, MarkText, Store, StoreError};
+use ::clickhouse::Client;
+use ::clickhouse::error::Error;
+use arrow_array::RecordBatch;
+use clickhouse_ext_arrow::ArrowClientExt as _;
+use error::{Class, Exception, store_error};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+use walview_core::position::{Lsn, Position};
+use walview_core::target::clickhouse::{OpRef, Target};
+use walview_core::target::codec::CodecError;
+
+/// A statement without data.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// One insert, from its first byte to the server's answer.
+pub const INSERT_TIMEOUT: Duration = Duration::from_secs(300);
+/// A connection that says nothing while the view is read for verify.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Rows in one Arrow batch; an insert has as many batches as it needs.
+const ARROW_ROWS_MAX: usize = 65_536;
+/// `SQL SECURITY` and lightweight enough views.
+const VERSION_MIN: (u32, u32) = (24, 8);
+
+/// How to reach a `ClickHouse`, and for whom.
+#[derive(Clone)]
+pub struct Config {
+    /// `http://` or `https://`, with user and password where there are any. Never printed.
+    pub url: String,
+    /// Of the exact views; rows go to `<database>_rows`.
+    pub database: String,
+    pub identity: Identity,
+}
+
+pub struct ClickHouse {
+    config: Config,
+    client: Client,
+    targets: Vec<Target>,
+    stopped: BTreeSet<u16>,
+    /// The store's mark, as far as this writer knows it for certain.
+    known: Option<Option<MarkText>>,
+    connected: bool,
+}
+
+/// A statement's result: rows of texts.
+pub type TextRow = Vec<Option<String>>;
+
+impl ClickHouse {
+    /// `targets` in the order of their numbers.
+    #[must_use]
+    pub fn new(config: Config, targets: Vec<Target>) -> Self {
+        Self {
+            client: client(&config.url),
+            config,
+            targets,
+            stopped: BTreeSet::new(),
+            known: None,
+            connected: false,
+        }
+    }
+
+    /// Runs a statement without a result.
+    async fn run(&self, sql: &str) -> Result<(), StoreError> {
+        let query = self.client.query_raw(sql).with_setting("max_table_size_to_drop", "0");
+        match tokio::time::timeout(STATEMENT_TIMEOUT, query.execute()).await {
+            Ok(done) => done.map_err(store_error),
+            Err(_) => Err(StoreError::retry("ClickHouse did not answer in time")),
+        }
+    }
+
+    async fn rows(&self, sql: &str) -> Result<Vec<TextRow>, StoreError> {
+        let mut rows = Vec::new();
+        read(&self.client, sql, |row| rows.push(row)).await?;
+        Ok(rows)
+    }
+
+    async fn known(&mut self) -> Result<Option<MarkText>, StoreError> {
+        if !self.connected {
+            self.connect().await?;
+        }
+        if let Some(known) = &self.known {
+            return Ok(known.clone());
+        }
+        let mark = self.read_mark().await?;
+        self.known = Some(mark.clone());
+        Ok(mark)
+    }
+
+    async fn remember(&mut self, mark: MarkText, as_of: i64, lsn: Lsn) -> Result<(), StoreError> {
+        self.known = None;
+        self.write_mark(&mark, as_of, lsn).await?;
+        self.known = Some(Some(mark));
+        Ok(())
+    }
+
+    fn moved(&self) -> StoreError {
+        let found = match &self.known {
+            Some(Some(MarkText::At(mark))) => Some(mark.clone()),
+            Some(Some(MarkText::Loading(_)) | None) | None => None,
+        };
+        StoreError::MarkMoved { found }
+    }
+
+    /// Inserts the last version of each sorting key. `range` names the batch in tokens.
+    async fn insert<'a>(
+        &self,
+        pieces: impl Iterator<Item = &'a [u8]>,
+        range: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let mut latest: Vec<Latest<'a>> = self.targets.iter().map(|_| Latest::default()).collect();
+        for op in pieces.flat_map(OpRef::decode_all) {
+            let op = op.map_err(damaged)?;
+            if let Some(latest) = latest.get_mut(usize::from(op.target))
+                && !self.stopped.contains(&op.target)
+            {
+                latest.push(op);
+            }
+        }
+        let mut faults = Vec::new();
+        for ((index, target), latest) in (0_u16..).zip(&self.targets).zip(latest) {
+            if latest.ops.is_empty() {
+                continue;
+            }
+            let Err(error) = self.insert_into(target, &latest.ops, range).await? else {
+                continue;
+            };
+            match Exception::of(&error) {
+                Some(exception) if matches!(exception.class(), Class::Table) => {
+                    faults.push(self.fault(index, target, &exception));
+                }
+                _ => return Err(store_error(error)),
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(StoreError::StopView(faults)) }
+    }
+
+    async fn insert_into(
+        &self,
+        target: &Target,
+        ops: &[OpRef<'_>],
+        range: Option<&str>,
+    ) -> Result<Result<(), Error>, StoreError> {
+        let mut batches = Vec::with_capacity(ops.len() / ARROW_ROWS_MAX + 1);
+        let mut batch = arrow::Batch::new(target);
+        for (index, op) in ops.iter().enumerate() {
+            batch.push(target, op).map_err(damaged)?;
+            if batch.len() == ARROW_ROWS_MAX || index + 1 == ops.len() {
+                batches.push(batch.finish().map_err(|error| StoreError::Stop {
+                    message: format!("rows of \"{}\" do not make an Arrow batch", target.table()),
+                    remedy: "this is a bug in walview; please report it".to_owned(),
+                    cause: Some(Box::new(error)),
+                })?);
+            }
+        }
+        let mut client = self
+            .client
+            .clone()
+            .with_setting("async_insert", "0")
+            .with_setting("max_partitions_per_insert_block", "0");
+        if let Some(range) = range {
+            let token = format!("{}:{range}", target.table());
+            client = client.with_setting("insert_deduplication_token", token);
+        }
+        let sql = target.insert_arrow(&self.config.database);
+        let sending = Box::pin(send(client, sql, batches));
+        match tokio::time::timeout(INSERT_TIMEOUT, sending).await {
+            Ok(result) => Ok(result),
+            Err(_) => Err(StoreError::retry("ClickHouse did not answer an insert in time")),
+        }
+    }
+
+    fn fault(&self, index: u16, target: &Target, exception: &Exception) -> Fault {
+        Fault {
+            target: index,
+            message: format!(
+                "ClickHouse refused rows for {} ({} {})",
+                target.rows_name(&self.config.database),
+                exception.code,
+                exception.name
+            ),
+            remedy: format!("undo what changed the table, then: walview resync {}", target.view()),
+        }
+    }
+}
+
+/// Of each sorting key the operation with the highest version.
+#[derive(Default)]
+struct Latest<'a> {
+    ops: Vec<OpRef<'a>>,
+    places: HashMap<&'a [u8], usize>,
+}
+
+impl<'a> Latest<'a> {
+    fn push(&mut self, op: OpRef<'a>) {
+        match self.places.entry(op.key) {
+            Entry::Vacant(entry) => {
+                entry.insert(self.ops.len());
+                self.ops.push(op);
+            }
+            Entry::Occupied(entry) => {
+                if let Some(known) = self.ops.get_mut(*entry.get())
+                    && known.version < op.version
+                {
+                    *known = op;
+                }
+            }
+        }
+    }
+}
+
+async fn send(client: Client, sql: String, batches: Vec<RecordBatch>) -> Result<(), Error> {
+    let mut insert = client.insert_arrow_with(&sql);
+    for batch in &batches {
+        insert.write(batch).await?;
+    }
+    insert.end().await
+}
+
+impl Store for ClickHouse {
+    async fn connect(&mut self) -> Result<(), StoreError> {
+        self.connected = false;
+        self.known = None;
+        let rows = self.rows("SELECT version()").await?;
+        let version = rows.into_iter().flatten().flatten().next().unwrap_or_default();
+        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < VERSION_MIN {
+            return Err(StoreError::stop(
+                format!("this is ClickHouse {version}"),
+                format!("walview needs {}.{} or later", VERSION_MIN.0, VERSION_MIN.1),
+            ));
+        }
+        self.create_databases().await?;
+        self.connected = true;
+        Ok(())
+    }
+
+    async fn mark(&mut self) -> Result<Option<Mark>, StoreError> {
+        self.known = None;
+        Ok(match self.known().await? {
+            Some(MarkText::At(mark)) => Some(mark),
+            Some(MarkText::Loading(_)) | None => None,
+        })
+    }
+
+    async fn reset(&mut self) -> Result<(), StoreError> {
+        self.known().await?;
+        self.remember(MarkText::Loading(0), 0, Lsn(0)).await?;
+        for target in &self.targets {
+            self.reset_target(target).await?;
+        }
+        Ok(())
+    }
+
+    async fn load(&mut self, ops: &[u8]) -> Result<(), StoreError> {
+        if !matches!(self.known().await?, Some(MarkText::Loading(_))) {
+            return Err(self.moved());
+        }
+        self.insert(std::iter::once(ops), None).await
+    }
+
+    async fn set_mark(&mut self, position: Position) -> Result<(), StoreError> {
+        let mark = MarkText::At(self.config.identity.mark(position));
+        match self.known().await? {
+            Some(found) if found == mark => Ok(()),
+            Some(MarkText::Loading(_)) => self.remember(mark, 0, position.lsn).await,
+            Some(MarkText::At(_)) | None => Err(self.moved()),
+        }
+    }
+
+    async fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let from = MarkText::At(self.config.identity.mark(batch.from));
+        let to = MarkText::At(self.config.identity.mark(batch.to));
+        let known = self.known().await?;
+        // At `to` everything is there, but faults may be known to nobody: see the contract.
+        if known.as_ref() != Some(&to) && known != Some(from) {
+            return Err(self.moved());
+        }
+        let range = format!("{}:{}", batch.from, batch.to);
+        let inserted =
+            self.insert(batch.records.iter().map(|record| &record.ops[..]), Some(&range)).await;
+        if !matches!(&inserted, Ok(()) | Err(StoreError::StopView(_))) {
+            return inserted;
+        }
+        self.remember(to, batch.committed_at, batch.to.lsn).await?;
+        inserted
+    }
+
+    async fn fresh(&mut self, as_of: i64, lsn: Lsn) -> Result<(), StoreError> {
+        match self.known().await? {
+            Some(MarkText::At(mark)) => self.remember(MarkText::At(mark), as_of, lsn).await,
+            Some(MarkText::Loading(_)) | None => Err(self.moved()),
+        }
+    }
+
+    fn stop_targets(&mut self, stopped: BTreeSet<u16>) {
+        self.stopped = stopped;
+    }
+}
+
+/// Hands the rows of a target's exact view to `each`, as texts in the form of
+/// [`Target::expected`].
+///
+/// # Errors
+/// As [`Store::connect`]'s.
+pub async fn read_all(
+    config: &Config,
+    target: &Target,
+    each: impl FnMut(TextRow),
+) -> Result<(), StoreError> {
+    read(&client(&config.url), &target.select_text(&config.database), each).await
+}
+
+async fn read(client: &Client, sql: &str, mut each: impl FnMut(TextRow)) -> Result<(), StoreError> {
+    let unreadable = |error: serde_json::Error| StoreError::Retry {
+        message: "ClickHouse answered a SELECT with something else".to_owned(),
+        cause: Some(Box::new(error)),
+    };
+    let mut cursor = client
+        .query_raw(sql)
+        .with_setting("output_format_json_quote_64bit_integers", "1")
+        .fetch_bytes("JSONCompactEachRow")
+        .map_err(store_error)?;
+    let mut rest: Vec<u8> = Vec::new();
+    loop {
+        let chunk = match tokio::time::timeout(READ_TIMEOUT, cursor.next()).await {
+            Ok(chunk) => chunk.map_err(store_error)?,
+            Err(_) => return Err(StoreError::retry("ClickHouse did not answer in time")),
+        };
+        let Some(chunk) = chunk else { break };
+        let mut lines = chunk.split(|byte| *byte == b'\n');
+        rest.extend_from_slice(lines.next().unwrap_or_default());
+        for line in lines {
+            if !rest.is_empty() {
+                each(serde_json::from_slice(&rest).map_err(unreadable)?);
+            }
+            rest.clear();
+            rest.extend_from_slice(line);
+        }
+    }
+    if !rest.is_empty() {
+        each(serde_json::from_slice(&rest).map_err(unreadable)?);
+    }
+    Ok(())
+}
+
+fn damaged(error: CodecError) -> StoreError {
+    StoreError::Stop {
+        message: error.to_string(),
+        remedy: "run the version that wrote it, or: walview rebuild".to_owned(),
+        cause: Some(Box::new(error)),
+    }
+}
+
+/// User and password go from the URL into headers, so that no error can show them.
+fn client(url: &str) -> Client {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let (authority, path) = match rest.find(['/', '?', '#']) {
+        Some(end) => rest.split_at_checked(end).unwrap_or((rest, "")),
+        None => (rest, ""),
+    };
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let (login, host) = match authority.rsplit_once('@') {
+        Some((login, host)) => (Some(login), host),
+        None => (None, authority),
+    };
+    let mut client = Client::default().with_url(format!("{scheme}://{host}{path}"));
+    if let Some(login) = login {
+        let (user, password) = login.split_once(':').unwrap_or((login, ""));
+        client = client.with_user(percent_decoded(user)).with_password(percent_decoded(password));
+    }
+    client
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let hex = rest.strip_prefix('%').and_then(|after| after.get(..2));
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = rest.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                rest = rest.get(c.len_utf8()..).unwrap_or_default();
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,1 +1,168 @@
+#![expect(clippy::unwrap_used, reason = "a spec that does not bind fails its test")]
 
+use super::*;
+use crate::plan::{OutputColumn, ViewKind};
+use crate::position::Lsn;
+use proptest::prelude::*;
+
+fn view() -> View {
+    let column = |name: &str, ty, nullable| OutputColumn { name: name.to_owned(), ty, nullable };
+    View {
+        name: "bets".to_owned(),
+        inputs: Vec::new(),
+        filter: None,
+        kind: ViewKind::Rows { output: Vec::new() },
+        columns: vec![
+            column("id", Type::Int8, false),
+            column("placed_at", Type::TimestampTz, false),
+            column("amount", Type::Numeric(Some((5, 2))), true),
+            column("note", Type::Text, true),
+        ],
+        key: vec![0],
+        key_hint: String::new(),
+    }
+}
+
+fn spec(order_by: &[&str], partition_by: Option<&str>) -> Spec {
+    Spec {
+        table: "bets".to_owned(),
+        order_by: order_by.iter().map(|name| (*name).to_owned()).collect(),
+        partition_by: partition_by.map(str::to_owned),
+        types: Vec::new(),
+        fields: None,
+    }
+}
+
+fn row(id: i64, placed_at: i64, note: Option<&str>) -> Vec<Value> {
+    let note = note.map_or(Value::Null, |text| Value::Text(text.into()));
+    vec![Value::Int(id), Value::TimestampTz(placed_at), Value::Null, note]
+}
+
+fn at(ordinal: u64) -> Position {
+    Position { epoch: 1, lsn: Lsn(7), ordinal }
+}
+
+fn render(target: &Target, old: Option<&[Value]>, new: Option<&[Value]>) -> (Vec<Op>, bool) {
+    let mut ops = Vec::new();
+    let commit = Commit { committed_at: 0 };
+    let result = target.render(0, &Change { old, new }, at(3), &commit, &mut ops);
+    (ops, result.is_ok())
+}
+
+#[test]
+fn rows_and_tombstones_have_their_versions() {
+    let target = Target::bind(&spec(&["placed_at", "id"], None), &view()).unwrap();
+    assert!(target.needs_old());
+    let (a, b) = (row(1, 10, None), row(1, 10, Some("x")));
+    let moved = row(1, 11, Some("x"));
+    let kinds = |(ops, ok): (Vec<Op>, bool)| {
+        assert!(ok);
+        for op in &ops {
+            assert_eq!(op.version, at(3).version(op.deleted));
+        }
+        ops.iter().map(|op| op.deleted).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(render(&target, None, Some(&a))), [false]);
+    assert_eq!(kinds(render(&target, Some(&a), Some(&b))), [false]);
+    assert_eq!(kinds(render(&target, Some(&b), Some(&b))), []);
+    assert_eq!(kinds(render(&target, Some(&b), Some(&moved))), [true, false]);
+    assert_eq!(kinds(render(&target, Some(&moved), None)), [true]);
+    let infinite = row(1, i64::MAX, None);
+    let (ops, ok) = render(&target, Some(&a), Some(&infinite));
+    assert!(!ok && ops.len() == 1 && ops[0].deleted, "what the old row held goes");
+    assert_eq!(render(&target, Some(&infinite), None).0, [], "a parked row holds nothing");
+}
+
+#[test]
+fn sql_is_quoted_and_whole() {
+    let mut spec = spec(&["placed_at", "id"], Some("toYYYYMM(placed_at)"));
+    spec.fields = Some(vec!["id".to_owned(), "note".to_owned()]);
+    spec.types = vec![("note".to_owned(), "LowCardinality(String)".to_owned())];
+    spec.table = "be`ts".to_owned();
+    let target = Target::bind(&spec, &view()).unwrap();
+    assert_eq!(
+        target.create_rows("b", "it's"),
+        "CREATE TABLE `b_rows`.`be\\`ts` (`id` Int64, `note` LowCardinality(Nullable(String)), \
+         `placed_at` DateTime64(6, 'UTC'), `_version` UInt128, `_deleted` UInt8, \
+         `_committed_at` DateTime64(6, 'UTC')) ENGINE = ReplacingMergeTree(`_version`, `_deleted`) \
+         PARTITION BY toYYYYMM(placed_at) ORDER BY (`placed_at`, `id`) COMMENT 'it\\'s'"
+    );
+    assert_eq!(
+        target.create_view("b", "c", false),
+        "CREATE OR REPLACE VIEW `b`.`be\\`ts` AS SELECT `id`, `note` FROM `b_rows`.`be\\`ts` FINAL \
+         WHERE `_deleted` = 0 COMMENT 'c'"
+    );
+}
+
+#[test]
+fn what_cannot_be_exact_is_refused() {
+    let check = |spec: &Spec, wanted: &str| {
+        let errors = Target::bind(spec, &view()).unwrap_err();
+        assert!(errors.iter().any(|error| error.contains(wanted)), "{errors:?}: {wanted}");
+    };
+    check(&spec(&["placed_at"], None), "key of the result");
+    check(&spec(&["id", "note"], None), "may be NULL");
+    check(&spec(&["id", "id"], None), "twice");
+    check(&spec(&[], None), "empty");
+    for partition in
+        ["note", "toYYYYMM(amount)", "id; DROP", "id -- x", "f(id", "id)", "'x'", "1", "id /* x */"]
+    {
+        check(&spec(&["id"], Some(partition)), "\"partition_by\"");
+    }
+    for partition in ["id", "toYYYYMM(placed_at)", "(intDiv(id, 100), toDate (placed_at))"] {
+        Target::bind(&spec(&["id", "placed_at"], Some(partition)), &view()).unwrap();
+    }
+    for ty in ["Int8", "DateTime64(3)", "Decimal(77, 2)", "Decimal(3, 4)", "DateTime64(6)"] {
+        let types = vec![("amount".to_owned(), ty.to_owned())];
+        check(&Spec { types, ..spec(&["id"], None) }, "\"types\"");
+    }
+    check(&Spec { table: "walview_marks".to_owned(), ..spec(&["id"], None) }, "walview's own");
+}
+
+#[test]
+fn values_that_do_not_fit_are_said() {
+    let put = |ch: ChType, ty: &Type, text: &str| {
+        ch.put(&Value::parse(ty, text).unwrap(), ty, &mut Vec::new()).is_ok()
+    };
+    let numeric = Type::Numeric(None);
+    assert!(put(ChType::Decimal(4, 2), &numeric, "99.9900"));
+    for text in ["100", "0.001", "NaN", "Infinity", "-100.00"] {
+        assert!(!put(ChType::Decimal(4, 2), &numeric, text), "{text}");
+    }
+    let widest = format!("{}.{}", "9".repeat(38), "9".repeat(38));
+    assert!(put(ChType::Decimal(76, 38), &numeric, &widest));
+    assert!(!put(ChType::Decimal(76, 38), &numeric, &format!("1{}", "0".repeat(38))));
+    for text in ["infinity", "0044-03-15 BC", "1899-12-31", "2300-01-01"] {
+        assert!(!put(ChType::Date32, &Type::Date, text), "{text}");
+        assert!(!put(ChType::DateTime64, &Type::Timestamp, text), "{text}");
+    }
+    assert_eq!(decimal_text("-5", ChType::Decimal(4, 2)), "-0.05");
+    assert_eq!(decimal_text("1200", ChType::Decimal(6, 2)), "12");
+}
+
+proptest! {
+    #[test]
+    fn cells_come_back(id: i64, placed_at in -3_155_000_000_000_000_i64..9_466_000_000_000_000, note: Option<String>) {
+        let target = Target::bind(&spec(&["placed_at", "id"], None), &view()).unwrap();
+        let row = row(id, placed_at, note.as_deref());
+        let (ops, ok) = render(&target, None, Some(&row));
+        prop_assert!(ok);
+        let mut bytes = Vec::new();
+        ops[0].encode(&mut bytes);
+        let op = OpRef::decode_all(&bytes).next().unwrap().unwrap();
+        let mut cells = vec![None; 4];
+        target.cells(&op, |index, cell| cells[index] = Some(cell)).unwrap();
+        let note = note.as_ref().map_or(Cell::Null, |note| Cell::Bytes(note.as_bytes()));
+        prop_assert_eq!(
+            cells,
+            vec![
+                Some(Some(Cell::Int(id))),
+                Some(Some(Cell::Int(types::unix_micros(placed_at).unwrap()))),
+                Some(Some(Cell::Null)),
+                Some(Some(note)),
+            ]
+        );
+        let other = Target::bind(&spec(&["id"], None), &view()).unwrap();
+        prop_assert!(other.cells(&op, |_, _| {}).is_err(), "an operation of another schema");
+    }
+}

@@ -45,11 +45,7 @@ fn special(text: &str, rest: &str, negative: bool) -> Option<Numeric> {
         return Some(Numeric::NAN);
     }
     if rest.eq_ignore_ascii_case("infinity") || rest.eq_ignore_ascii_case("inf") {
-        return Some(if negative {
-            Numeric::NEGATIVE_INFINITY
-        } else {
-            Numeric::INFINITY
-        });
+        return Some(if negative { Numeric::NEGATIVE_INFINITY } else { Numeric::INFINITY });
     }
     None
 }
@@ -60,7 +56,7 @@ fn parse_exponent(text: &str) -> Result<i64, ValueError> {
         return Err(ValueError::syntax("numeric"));
     }
     // PostgreSQL refuses |exponent| ≥ INT_MAX / 2 before it looks at the digits.
-    let exponent: i64 = text.parse().map_err(|_| overflow())?;
+    let exponent: i64 = text.parse().ok().ok_or_else(overflow)?;
     if exponent.abs() >= i64::from(i32::MAX / 2) {
         return Err(overflow());
     }
@@ -73,13 +69,13 @@ fn build(
     fraction: &str,
     exponent: i64,
 ) -> Result<Numeric, ValueError> {
-    let fraction_digits = i64::try_from(fraction.len()).map_err(|_| overflow())?;
+    let fraction_digits = i64::try_from(fraction.len()).ok().ok_or_else(overflow)?;
     let scale = fraction_digits - exponent;
     if scale > i64::from(SCALE_MAX) {
         return Err(overflow());
     }
-    let shown = u16::try_from(scale.max(0)).map_err(|_| overflow())?;
-    let zeros = u32::try_from((-scale).max(0)).map_err(|_| overflow())?;
+    let shown = u16::try_from(scale.max(0)).ok().ok_or_else(overflow)?;
+    let zeros = u32::try_from((-scale).max(0)).ok().ok_or_else(overflow)?;
     let digits = || whole.bytes().chain(fraction.bytes());
     if whole.len() + fraction.len() <= 38 && zeros == 0 {
         let magnitude = digits().fold(0_i128, |value, digit| value * 10 + i128::from(digit - b'0'));
@@ -99,7 +95,7 @@ fn build(
     }
     let text: String = digits().map(char::from).collect();
     let mut coefficient =
-        BigInt::from_str_radix(&text, 10).map_err(|_| ValueError::syntax("numeric"))?;
+        BigInt::from_str_radix(&text, 10).ok().ok_or_else(|| ValueError::syntax("numeric"))?;
     coefficient *= pow10_big(zeros);
     Numeric::from_scaled(if negative { -coefficient } else { coefficient }, shown)
 }
@@ -125,9 +121,7 @@ fn write_small(f: &mut fmt::Formatter<'_>, coefficient: i128, scale: usize) -> f
     let magnitude = coefficient.unsigned_abs();
     // Nearly all numbers: the 64-bit division is several times as fast as the 128-bit one.
     if let Ok(magnitude) = u64::try_from(magnitude)
-        && let Some(unit) = u32::try_from(scale)
-            .ok()
-            .and_then(|scale| 10_u64.checked_pow(scale))
+        && let Some(unit) = u32::try_from(scale).ok().and_then(|scale| 10_u64.checked_pow(scale))
     {
         if coefficient < 0 {
             f.write_str("-")?;

@@ -1,0 +1,268 @@
+//! From the contributions of a fact, before and after a change, to the change of a result.
+//!
+//! A row view emits at once, so that a stream sees each change of a row in order. A group is
+//! emitted once for all that a transaction (or a cut of it) did to it.
+
+use super::groups::Group;
+use super::output::{dead_letter_prefix, park, unpark};
+use super::resolve::Contribution;
+use super::state::{Space, State, StateError};
+use super::{Engine, EngineError, Layout, Touched};
+use crate::expr::{EvalError, Expr};
+use crate::plan::{Aggregate, ViewKind};
+use crate::position::Position;
+use crate::target::Change;
+use crate::value::{self, Row, Value};
+use std::slice;
+use std::sync::Arc;
+
+/// Groups touched before they are written and emitted, within one transaction.
+const TOUCHED_GROUPS_MAX: usize = 10_000;
+
+impl Engine {
+    /// Applies what a fact contributed before (`old`) and contributes now (`new`).
+    pub(super) fn apply_delta(
+        &mut self,
+        state: &mut impl State,
+        view: usize,
+        fact_key: &[u8],
+        old: Contribution,
+        new: Contribution,
+    ) -> Result<(), EngineError> {
+        self.park_failures(state, view, fact_key, &old, &new)?;
+        match (&old, &new) {
+            (Contribution::Row(old), Contribution::Row(new)) => {
+                self.emit_row(state, view, Some(old), Some(new))
+            }
+            (Contribution::Row(old), _) => self.emit_row(state, view, Some(old), None),
+            (_, Contribution::Row(new)) => self.emit_row(state, view, None, Some(new)),
+            _ if old == new => Ok(()),
+            _ => {
+                if let Contribution::Member { by, arguments } = old {
+                    self.apply_member(state, view, by, &arguments, -1)?;
+                }
+                if let Contribution::Member { by, arguments } = new {
+                    self.apply_member(state, view, by, &arguments, 1)?;
+                }
+                self.flush_groups_if_many(state)
+            }
+        }
+    }
+
+    fn park_failures(
+        &mut self,
+        state: &mut impl State,
+        view: usize,
+        fact_key: &[u8],
+        old: &Contribution,
+        new: &Contribution,
+    ) -> Result<(), StateError> {
+        let failed = |contribution: &Contribution| matches!(contribution, Contribution::Failed(_));
+        if !failed(old) && !failed(new) {
+            return Ok(());
+        }
+        let letter = [dead_letter_prefix(view, None).as_slice(), fact_key].concat();
+        let at = Position { epoch: self.output.epoch, lsn: self.output.lsn, ordinal: 0 };
+        if let Contribution::Failed(error) = new {
+            park(state, &mut self.output.dead, view, &letter, &error.to_string(), at)
+        } else {
+            unpark(state, &mut self.output.dead, view, &letter)
+        }
+    }
+
+    fn emit_row(
+        &mut self,
+        state: &mut impl State,
+        view: usize,
+        old: Option<&Row>,
+        new: Option<&Row>,
+    ) -> Result<(), EngineError> {
+        let shared = Arc::clone(&self.layout);
+        let Some(layout) = shared.views.get(view) else {
+            return Ok(());
+        };
+        if let (Some(old), Some(new)) = (old, new) {
+            if old == new {
+                return Ok(());
+            }
+            let same_key = layout.key.iter().all(|column| old.get(*column) == new.get(*column));
+            if !same_key {
+                // A row with another key is another row: one goes, one comes.
+                self.emit(state, view, &Change { old: Some(old), new: None })?;
+                return self.emit(state, view, &Change { old: None, new: Some(new) });
+            }
+        }
+        self.emit(state, view, &Change { old: old.map(Vec::as_slice), new: new.map(Vec::as_slice) })
+    }
+
+    fn emit(
+        &mut self,
+        state: &mut impl State,
+        view: usize,
+        change: &Change<'_>,
+    ) -> Result<(), EngineError> {
+        let key = self.layout.views.get(view).map_or(&[][..], |view| &view.key);
+        self.output.emit(state, view, key, change)
+    }
+
+    fn apply_member(
+        &mut self,
+        state: &impl State,
+        view: usize,
+        by: Vec<Value>,
+        arguments: &[Option<Value>],
+        sign: i64,
+    ) -> Result<(), EngineError> {
+        if let Some(index) = self.touch(state, view, by.clone())?
+            && let Some(touched) = self.touched.get_mut(index)
+        {
+            if sign > 0 {
+                // Dependent columns follow their row; the latest member has the current ones.
+                touched.group.by = by;
+            }
+            if let Err(error) = touched.group.apply(arguments, sign) {
+                self.stop_group(view, &error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings a group into memory; `None` where its view has stopped.
+    fn touch(
+        &mut self,
+        state: &impl State,
+        view: usize,
+        by: Vec<Value>,
+    ) -> Result<Option<usize>, EngineError> {
+        if self.stopped.get(view).is_some_and(Option::is_some) {
+            return Ok(None);
+        }
+        let layout = Arc::clone(&self.layout);
+        let Some(plan) = group_plan(&layout, view) else {
+            return Ok(None);
+        };
+        let mut key = group_prefix(view);
+        for (value, expr) in by.iter().zip(plan.by).take(plan.by_key) {
+            value::key::encode_key_typed(
+                slice::from_ref(value),
+                slice::from_ref(&expr.ty),
+                &mut key,
+            );
+        }
+        if let Some(index) = self.touched_by_key.get(&key) {
+            return Ok(Some(*index));
+        }
+        let corrupt = || StateError {
+            message: format!("a group of view {view} cannot be decoded; run walview rebuild"),
+            source: None,
+        };
+        let stored = match state.get(Space::Groups, &key)? {
+            None => None,
+            Some(bytes) => {
+                let row = value::row::decode_row(&bytes)
+                    .map_err(|error| StateError { source: Some(Box::new(error)), ..corrupt() })?;
+                Some(Group::from_row(row, plan.by.len(), plan.aggregates).ok_or_else(corrupt)?)
+            }
+        };
+        let before = stored.as_ref().map(|group| group.output(plan.aggregates, plan.output));
+        let group = stored.unwrap_or_else(|| Group::new(by, plan.aggregates));
+        let before = match before {
+            None => None,
+            Some(Ok(row)) => Some(row),
+            Some(Err(error)) => {
+                self.stop_group(view, &error);
+                return Ok(None);
+            }
+        };
+        let index = self.touched.len();
+        self.touched.push(Touched { view, key: key.clone(), before, group });
+        self.touched_by_key.insert(key, index);
+        Ok(Some(index))
+    }
+
+    /// Without GROUP BY there is one group even over no rows.
+    pub(super) fn touch_single_group(
+        &mut self,
+        state: &impl State,
+        view: usize,
+    ) -> Result<(), EngineError> {
+        let layout = Arc::clone(&self.layout);
+        if group_plan(&layout, view).is_some_and(|plan| plan.by.is_empty()) {
+            self.touch(state, view, Vec::new())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush_groups_if_many(
+        &mut self,
+        state: &mut impl State,
+    ) -> Result<(), EngineError> {
+        if self.touched.len() >= TOUCHED_GROUPS_MAX {
+            self.flush_groups(state)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the touched groups and emits how their rows changed.
+    pub(super) fn flush_groups(&mut self, state: &mut impl State) -> Result<(), EngineError> {
+        self.touched_by_key.clear();
+        let layout = Arc::clone(&self.layout);
+        for touched in std::mem::take(&mut self.touched) {
+            let Some(plan) = group_plan(&layout, touched.view) else {
+                continue;
+            };
+            let after = if touched.group.members > 0 || plan.by.is_empty() {
+                match touched.group.output(plan.aggregates, plan.output) {
+                    Ok(row) => Some(row),
+                    Err(error) => {
+                        self.stop_group(touched.view, &error);
+                        continue;
+                    }
+                }
+            } else {
+                None
+            };
+            if after.is_some() {
+                let mut bytes = Vec::with_capacity(64);
+                value::row::encode_row(&touched.group.to_row(), &mut bytes);
+                state.put(Space::Groups, &touched.key, &bytes);
+            } else {
+                state.delete(Space::Groups, &touched.key);
+            }
+            if touched.before.is_some() || after.is_some() {
+                self.emit_row(state, touched.view, touched.before.as_ref(), after.as_ref())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stop_group(&mut self, view: usize, error: &EvalError) {
+        let name = self.layout.views.get(view).map_or("", |view| view.name.as_str());
+        let why = format!(
+            "a group of the view cannot be computed: {error}; PostgreSQL fails on it too; \
+             correct the rows or the SQL of \"{name}\", then: walview rebuild"
+        );
+        self.stop_view(view, why);
+    }
+}
+
+/// What a view says of its groups.
+struct GroupPlan<'a> {
+    by: &'a [Expr],
+    by_key: usize,
+    aggregates: &'a [Aggregate],
+    output: &'a [Expr],
+}
+
+fn group_plan(layout: &Layout, view: usize) -> Option<GroupPlan<'_>> {
+    match &layout.views.get(view)?.kind {
+        ViewKind::Groups { by, by_key, aggregates, output } => {
+            Some(GroupPlan { by, by_key: *by_key, aggregates, output })
+        }
+        ViewKind::Rows { .. } => None,
+    }
+}
+
+fn group_prefix(view: usize) -> Vec<u8> {
+    u16::try_from(view).unwrap_or(u16::MAX).to_be_bytes().to_vec()
+}

@@ -1,0 +1,633 @@
+//! Maintains views: turns each row change of the source into the changes of the results.
+//!
+//! ```text
+//!             begin          apply, in commit order                commit
+//!  source ──────────► engine ───────────────────────► engine ────────────► parts for each store
+//!                       │  ▲                            │
+//!                rows,  │  │ the row before,            │ groups touched by the transaction are
+//!              reverse  ▼  │ the facts that join it     ▼ written and emitted once
+//!                       state                         state
+//! ```
+//!
+//! For a changed row the engine finds every fact whose result depends on it (the row itself as a
+//! fact; through reverse keys as a dimension), evaluates each fact with the state before and after,
+//! and emits the difference. So a late, changed or deleted dimension row needs no case of its own.
+//!
+//! Invariants:
+//! - the state holds each captured row exactly as of the last applied change; a change that does not
+//!   fit it (an update of a row that is not there) is an error, never an upsert;
+//! - output depends on the state and the changes alone;
+//! - memory is bounded by the groups touched since the last cut and by one part for each store.
+
+mod deltas;
+mod groups;
+mod layout;
+mod output;
+mod resolve;
+mod rows;
+mod state;
+
+pub use layout::{
+    Access, Captured, Edge, InputLayout, JoinLayout, Layout, LayoutError, TableLayout, ViewLayout,
+    identity_columns,
+};
+pub use output::{Part, Target, TargetKind};
+pub use state::{MemoryState, Page, Space, State, StateError};
+
+use crate::position::Lsn;
+use crate::value::{Row, Value};
+use groups::Group;
+use output::Output;
+use resolve::{Contribution, Overlay};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One row change as the stream tells it. Rows have the table's captured columns.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RowChange {
+    Insert {
+        new: Row,
+    },
+    /// `None` in `new` stands for an unchanged value that was not sent. `old` is there where the
+    /// replica identity changed or is FULL; at least the identity's columns are set in it.
+    Update {
+        old: Option<Row>,
+        new: Vec<Option<Value>>,
+    },
+    /// At least the identity's columns of `old` are set.
+    Delete {
+        old: Row,
+    },
+    Truncate,
+}
+
+/// How far into a transaction the state has come: kept where a transaction is made durable in
+/// pieces, so that a restart can skip what was applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Partial {
+    pub lsn: Lsn,
+    pub changes: u64,
+    /// By store.
+    pub ordinals: Vec<u64>,
+}
+
+/// What ends a pipeline. (What ends only a view is in `Engine::stopped`.)
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The change does not fit the state.
+    #[error("the local state does not fit the stream: {0}")]
+    Inconsistent(String),
+}
+
+/// Maintains the views of one pipeline over a state that the caller lends.
+pub struct Engine {
+    layout: Arc<Layout>,
+    output: Output,
+    /// Groups touched since the last cut, in the order of their first touch.
+    touched: Vec<Touched>,
+    touched_by_key: HashMap<Vec<u8>, usize>,
+    /// Why a view stopped, by view.
+    stopped: Vec<Option<String>>,
+    changes: u64,
+}
+
+/// What `walk` calls for each fact: the engine and state back, and the fact's key.
+type Visit<'a, S> = dyn FnMut(&mut Engine, &mut S, &[u8]) -> Result<(), EngineError> + 'a;
+
+/// A changed row, before and after, with its keys.
+struct Changed<'a> {
+    overlay: Overlay<'a>,
+    old_key: Option<&'a [u8]>,
+    new_key: Option<&'a [u8]>,
+}
+
+struct Touched {
+    view: usize,
+    key: Vec<u8>,
+    /// The result row that the stores have.
+    before: Option<Row>,
+    group: Group,
+}
+
+impl Engine {
+    /// `targets` name views and stores by index; `stopped` is what an earlier run left.
+    #[must_use]
+    pub fn new(layout: Layout, targets: Vec<Target>, stores: usize, epoch: u16) -> Self {
+        let views = layout.views.len();
+        Self {
+            output: Output::new(targets, stores, views, epoch),
+            layout: Arc::new(layout),
+            touched: Vec::new(),
+            touched_by_key: HashMap::new(),
+            stopped: vec![None; views],
+            changes: 0,
+        }
+    }
+
+    /// Takes over what an earlier run recorded of its views.
+    ///
+    /// # Errors
+    /// The state could not be read.
+    pub fn restore(
+        &mut self,
+        state: &impl State,
+        stopped: Vec<Option<String>>,
+    ) -> Result<(), EngineError> {
+        self.stopped = stopped;
+        self.stopped.resize(self.layout.views.len(), None);
+        for view in 0..self.layout.views.len() {
+            let prefix = u16::try_from(view).unwrap_or(u16::MAX).to_be_bytes();
+            let (mut count, mut after) = (0, None::<Vec<u8>>);
+            loop {
+                let page = state.scan(Space::DeadLetters, &prefix, after.as_deref(), 1024)?;
+                count += page.len() as u64;
+                let Some((last, _)) = page.last() else { break };
+                after = Some(last.clone());
+            }
+            if let Some(dead) = self.output.dead.get_mut(view) {
+                *dead = count;
+            }
+        }
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The layout as a handle that does not borrow the engine.
+    #[must_use]
+    pub fn shared_layout(&self) -> Arc<Layout> {
+        Arc::clone(&self.layout)
+    }
+
+    /// Forgets what was emitted and touched since the last `cut` or `commit`.
+    pub fn abort(&mut self) {
+        self.touched.clear();
+        self.touched_by_key.clear();
+        self.output.abort();
+        self.changes = 0;
+    }
+
+    /// Whether `take_parts` would return something.
+    #[must_use]
+    pub fn has_parts(&self) -> bool {
+        self.output.has_parts()
+    }
+
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
+        &self.output.targets
+    }
+
+    /// Why each view stopped; `None` for a view that goes on.
+    #[must_use]
+    pub fn stopped(&self) -> &[Option<String>] {
+        &self.stopped
+    }
+
+    /// Rows left out of each view.
+    #[must_use]
+    pub fn dead_letters(&self) -> &[u64] {
+        &self.output.dead
+    }
+
+    /// Stops a view: it keeps what its stores have and follows no further change.
+    pub fn stop_view(&mut self, view: usize, why: String) {
+        if let Some(stopped) = self.stopped.get_mut(view) {
+            stopped.get_or_insert(why);
+        }
+    }
+
+    /// Row changes applied in the current transaction.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Opens the transaction whose commit record is at `lsn`. `resume` is what `cut` returned for
+    /// this same transaction; the caller skips as many changes.
+    pub fn begin(&mut self, lsn: Lsn, committed_at: i64, resume: Option<&Partial>) {
+        let resume = resume.filter(|partial| partial.lsn == lsn);
+        self.changes = resume.map_or(0, |partial| partial.changes);
+        self.output.begin(lsn, committed_at, resume.map_or(&[], |p| p.ordinals.as_slice()));
+    }
+
+    /// Applies one change of the table with this index.
+    ///
+    /// # Errors
+    /// The state cannot be read, or the change does not fit it.
+    pub fn apply(
+        &mut self,
+        state: &mut impl State,
+        table: usize,
+        change: RowChange,
+    ) -> Result<(), EngineError> {
+        self.changes += 1;
+        let Some(layout) = self.layout.tables.get(table) else {
+            return Err(EngineError::Inconsistent(format!("there is no table {table}")));
+        };
+        let unfit =
+            |what: &str| EngineError::Inconsistent(format!("{what} in \"{}\"", layout.qualified()));
+        let identity = |row: &Row| {
+            rows::key_of(layout, row, &layout.identity)
+                .ok_or_else(|| unfit("a change without its key"))
+        };
+        match change {
+            RowChange::Insert { new } => {
+                let key = identity(&new)?;
+                if rows::get(state, layout, &key)?.is_some() {
+                    return Err(unfit("an insert of a row that is already there"));
+                }
+                self.replace(state, table, None, Some((key, new)))
+            }
+            RowChange::Update { old, new } => {
+                let named: Row = match &old {
+                    Some(old) => old.clone(),
+                    None => new.iter().map(|v| v.clone().unwrap_or(Value::Null)).collect(),
+                };
+                let old_key = identity(&named)?;
+                let before = rows::get(state, layout, &old_key)?
+                    .ok_or_else(|| unfit("an update of a row that is not there"))?;
+                let filled: Row = new
+                    .into_iter()
+                    .zip(&before)
+                    .map(|(new, before)| new.unwrap_or_else(|| before.clone()))
+                    .collect();
+                let key = identity(&filled)?;
+                self.replace(state, table, Some((old_key, before)), Some((key, filled)))
+            }
+            RowChange::Delete { old } => {
+                let key = identity(&old)?;
+                let before = rows::get(state, layout, &key)?
+                    .ok_or_else(|| unfit("a delete of a row that is not there"))?;
+                self.replace(state, table, Some((key, before)), None)
+            }
+            RowChange::Truncate => self.truncate(state, table),
+        }
+    }
+
+    /// Makes the state complete in the middle of a transaction, so that the caller can make it
+    /// durable. Where a transaction is cut decides what is emitted, so the caller cuts by the
+    /// number of changes, never by time.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn cut(&mut self, state: &mut impl State) -> Result<Partial, EngineError> {
+        self.flush_groups(state)?;
+        self.output.cut();
+        Ok(Partial {
+            lsn: self.output.lsn,
+            changes: self.changes,
+            ordinals: self.output.ordinals(),
+        })
+    }
+
+    /// Ends the transaction.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn commit(&mut self, state: &mut impl State) -> Result<(), EngineError> {
+        self.flush_groups(state)?;
+        self.output.end();
+        self.changes = 0;
+        Ok(())
+    }
+
+    /// What was emitted since the last call, in order.
+    pub fn take_parts(&mut self) -> Vec<Part> {
+        self.output.take()
+    }
+
+    /// Puts a row of a snapshot into the state; results follow with `snapshot_view`.
+    ///
+    /// # Errors
+    /// The row has no key.
+    pub fn load(
+        &mut self,
+        state: &mut impl State,
+        table: usize,
+        row: &Row,
+    ) -> Result<(), EngineError> {
+        let Some(layout) = self.layout.tables.get(table) else {
+            return Err(EngineError::Inconsistent(format!("there is no table {table}")));
+        };
+        let key = rows::key_of(layout, row, &layout.identity).ok_or_else(|| {
+            EngineError::Inconsistent(format!(
+                "a row without its key in \"{}\"",
+                layout.qualified()
+            ))
+        })?;
+        rows::replace(state, &self.layout, layout, None, Some((&key, row)));
+        Ok(())
+    }
+
+    /// Opens the emission of a snapshot that stands just before `lsn`: its positions sort below
+    /// every streamed one.
+    pub fn begin_snapshot(&mut self, lsn: Lsn, taken_at: i64) {
+        self.output.snapshot = true;
+        self.output.begin(Lsn(lsn.0.saturating_sub(1)), taken_at, &[]);
+    }
+
+    /// Emits one page of a view's result from the loaded rows; returns where to go on, `None` at
+    /// the end. The caller takes the parts between pages.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn snapshot_view(
+        &mut self,
+        state: &mut impl State,
+        view: usize,
+        after: Option<&[u8]>,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        let Some(fact) = self.layout.views.get(view).and_then(|v| v.inputs.first()) else {
+            return Ok(None);
+        };
+        let Some(table) = self.layout.tables.get(fact.table) else {
+            return Ok(None);
+        };
+        let page = rows::page(state, table, after)?;
+        let last = page.last().map(|(key, _)| key.clone());
+        for (key, row) in &page {
+            let new = self.contribution(state, view, row, None)?;
+            self.apply_delta(state, view, key, Contribution::Absent, new)?;
+        }
+        self.flush_groups_if_many(state)?;
+        if last.is_none() {
+            self.touch_single_group(state, view)?;
+            self.flush_groups(state)?;
+        }
+        Ok(last)
+    }
+
+    /// Ends the emission of a snapshot.
+    pub fn end_snapshot(&mut self) {
+        self.output.end();
+        self.output.snapshot = false;
+        self.changes = 0;
+    }
+
+    fn truncate(&mut self, state: &mut impl State, table: usize) -> Result<(), EngineError> {
+        while let Some(layout) = self.layout.tables.get(table) {
+            let page = rows::page(state, layout, None)?;
+            if page.is_empty() {
+                break;
+            }
+            for row in page {
+                self.replace(state, table, Some(row), None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a row in the state and corrects every result that depends on it.
+    fn replace(
+        &mut self,
+        state: &mut impl State,
+        table: usize,
+        old: Option<(Vec<u8>, Row)>,
+        new: Option<(Vec<u8>, Row)>,
+    ) -> Result<(), EngineError> {
+        let Some(layout) = self.layout.tables.get(table) else {
+            return Ok(());
+        };
+        let uses = layout.uses.clone();
+        rows::replace(
+            state,
+            &self.layout,
+            layout,
+            old.as_ref().map(|(key, row)| (key.as_slice(), row)),
+            new.as_ref().map(|(key, row)| (key.as_slice(), row)),
+        );
+        let changed = Changed {
+            overlay: Overlay {
+                table,
+                old: old.as_ref().map(|(_, row)| row),
+                new: new.as_ref().map(|(_, row)| row),
+            },
+            old_key: old.as_ref().map(|(key, _)| key.as_slice()),
+            new_key: new.as_ref().map(|(key, _)| key.as_slice()),
+        };
+        let mut at = 0;
+        while let Some(&(view, _)) = uses.get(at) {
+            let inputs: Vec<usize> =
+                uses.iter().skip(at).take_while(|(v, _)| *v == view).map(|(_, i)| *i).collect();
+            at += inputs.len();
+            if self.is_relevant(view, &inputs, changed.overlay) {
+                self.correct(state, view, &inputs, &changed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_relevant(&self, view: usize, inputs: &[usize], overlay: Overlay<'_>) -> bool {
+        if self.stopped.get(view).is_some_and(Option::is_some) {
+            return false;
+        }
+        let (Some(old), Some(new)) = (overlay.old, overlay.new) else {
+            return true;
+        };
+        let Some(view) = self.layout.views.get(view) else {
+            return false;
+        };
+        inputs
+            .iter()
+            .filter_map(|input| view.relevant.get(*input))
+            .flatten()
+            .any(|column| old.get(*column) != new.get(*column))
+    }
+
+    /// Corrects one view's results for a changed row that plays the roles `inputs`.
+    fn correct(
+        &mut self,
+        state: &mut impl State,
+        view: usize,
+        inputs: &[usize],
+        changed: &Changed<'_>,
+    ) -> Result<(), EngineError> {
+        let overlay = changed.overlay;
+        for (role, &input) in inputs.iter().enumerate() {
+            if input == 0 {
+                let key = changed.new_key.or(changed.old_key).unwrap_or(&[]);
+                let old = match overlay.old {
+                    Some(row) => self.contribution(state, view, row, Some(overlay))?,
+                    None => Contribution::Absent,
+                };
+                let new = match overlay.new {
+                    Some(row) => self.contribution(state, view, row, None)?,
+                    None => Contribution::Absent,
+                };
+                self.apply_delta(state, view, key, old, new)?;
+                continue;
+            }
+            let earlier = inputs.get(..role).unwrap_or(&[]);
+            for parent in self.changed_keys(view, input, overlay) {
+                self.walk(state, view, input, &parent, &mut |engine, state, fact_key| {
+                    engine.correct_fact(state, view, earlier, changed, fact_key)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys by which rows join, or joined, the changed row in the role of `input`.
+    fn changed_keys(&self, view: usize, input: usize, overlay: Overlay<'_>) -> Vec<Vec<u8>> {
+        let Some((table, access)) = self.input_access(view, input) else {
+            return Vec::new();
+        };
+        let mut keys: Vec<Vec<u8>> = [overlay.old, overlay.new]
+            .into_iter()
+            .flatten()
+            .filter_map(|row| rows::key_of(table, row, access))
+            .collect();
+        keys.dedup();
+        keys
+    }
+
+    /// Calls `visit` with the key of every fact that reaches the row with `parent` in the role of
+    /// `input`, in pages, so that a dimension row with a million facts needs no memory for them.
+    fn walk<S: State>(
+        &mut self,
+        state: &mut S,
+        view: usize,
+        input: usize,
+        parent: &[u8],
+        visit: &mut Visit<'_, S>,
+    ) -> Result<(), EngineError> {
+        let Some((edge, child_input)) = self
+            .layout
+            .views
+            .get(view)
+            .and_then(|v| v.inputs.get(input))
+            .and_then(|i| i.join.as_ref())
+            .map(|join| (join.edge, join.child_input))
+        else {
+            return Ok(());
+        };
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let children = rows::children(state, edge, parent, after.as_deref())?;
+            for child in &children {
+                if child_input == 0 {
+                    visit(self, state, child)?;
+                    continue;
+                }
+                let Some((table, access)) = self.input_access(view, child_input) else {
+                    continue;
+                };
+                let Some(row) = rows::get(state, table, child)? else {
+                    continue;
+                };
+                if let Some(key) = rows::key_of(table, &row, access) {
+                    self.walk(state, view, child_input, &key, visit)?;
+                }
+            }
+            match children.last() {
+                Some(last) => after = Some(last.clone()),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn input_access(&self, view: usize, input: usize) -> Option<(&TableLayout, &[usize])> {
+        let join = self.layout.views.get(view)?.inputs.get(input)?.join.as_ref()?;
+        let edge = self.layout.edges.get(join.edge)?;
+        let table = self.layout.tables.get(edge.parent)?;
+        Some((table, table.access_columns(edge.access)))
+    }
+
+    /// Corrects the result of one fact that joins the changed row; `earlier` are the row's roles
+    /// that were corrected before.
+    fn correct_fact(
+        &mut self,
+        state: &mut impl State,
+        view: usize,
+        earlier: &[usize],
+        changed: &Changed<'_>,
+        fact_key: &[u8],
+    ) -> Result<(), EngineError> {
+        let Some(layout) = self.layout.views.get(view) else {
+            return Ok(());
+        };
+        let Some(fact_table) = layout.inputs.first().map(|input| input.table) else {
+            return Ok(());
+        };
+        if fact_table == changed.overlay.table && changed.new_key == Some(fact_key) {
+            // Corrected in its role as the fact.
+            return Ok(());
+        }
+        let Some(table) = self.layout.tables.get(fact_table) else {
+            return Ok(());
+        };
+        let Some(fact) = rows::get(state, table, fact_key)? else {
+            return Ok(());
+        };
+        for input in earlier.iter().copied().filter(|input| *input > 0) {
+            if let Some(key) = self.joined_key(state, view, input, &fact)?
+                && self.changed_keys(view, input, changed.overlay).contains(&key)
+            {
+                return Ok(());
+            }
+        }
+        let old = self.contribution(state, view, &fact, Some(changed.overlay))?;
+        let new = self.contribution(state, view, &fact, None)?;
+        self.apply_delta(state, view, fact_key, old, new)
+    }
+
+    /// The key by which `fact` reaches the row of `input`, conditions of ON left aside: the mirror
+    /// of `walk`.
+    fn joined_key(
+        &self,
+        state: &impl State,
+        view: usize,
+        input: usize,
+        fact: &Row,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        let Some(join) = self
+            .layout
+            .views
+            .get(view)
+            .and_then(|v| v.inputs.get(input))
+            .and_then(|i| i.join.as_ref())
+        else {
+            return Ok(None);
+        };
+        let Some(edge) = self.layout.edges.get(join.edge) else {
+            return Ok(None);
+        };
+        if join.child_input == 0 {
+            return Ok(rows::parent_key(edge, fact).ok().flatten());
+        }
+        let Some(key) = self.joined_key(state, view, join.child_input, fact)? else {
+            return Ok(None);
+        };
+        let child = self.layout.views.get(view).and_then(|v| v.inputs.get(join.child_input));
+        let access = child
+            .and_then(|child| child.join.as_ref())
+            .and_then(|join| self.layout.edges.get(join.edge))
+            .map(|edge| edge.access);
+        let table = child.and_then(|child| self.layout.tables.get(child.table));
+        let (Some(table), Some(access)) = (table, access) else {
+            return Ok(None);
+        };
+        let row = rows::find(state, table, access, &key)?;
+        Ok(row.and_then(|row| rows::parent_key(edge, &row).ok().flatten()))
+    }
+
+    fn contribution(
+        &self,
+        state: &impl State,
+        view: usize,
+        fact: &Row,
+        overlay: Option<Overlay<'_>>,
+    ) -> Result<Contribution, EngineError> {
+        let Some(layout) = self.layout.views.get(view) else {
+            return Ok(Contribution::Absent);
+        };
+        let resolved = resolve::resolve(&self.layout, layout, fact, state, overlay)?;
+        Ok(resolve::contribution(layout, &resolved))
+    }
+}

@@ -1,0 +1,182 @@
+//! From one fact row to what it contributes to a view.
+//!
+//! The engine asks twice for each affected fact: with the state as it was before a change (an
+//! *overlay* stands for the changed row) and as it is after. The difference of the two is the
+//! change of the result, whatever role the changed row plays in the view.
+
+use super::layout::{Access, Layout, TableLayout, ViewLayout};
+use super::rows;
+use super::state::{State, StateError};
+use crate::expr::{ColumnRef, Env, EvalError, Expr};
+use crate::plan::{JoinKind, ViewKind};
+use crate::value::{Row, Value};
+
+/// One changed row as it was: reads of `table` see `old` in the place of `new`.
+#[derive(Clone, Copy)]
+pub(super) struct Overlay<'a> {
+    pub table: usize,
+    pub old: Option<&'a Row>,
+    pub new: Option<&'a Row>,
+}
+
+/// What a fact row gives to a view.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Contribution {
+    /// Nothing: filtered out, or an inner join without a partner.
+    Absent,
+    /// A result row.
+    Row(Row),
+    /// A member of a group: the grouping values, and each aggregate's argument (`None` where its
+    /// FILTER leaves the row out).
+    Member { by: Vec<Value>, arguments: Vec<Option<Value>> },
+    /// An expression failed: the row counts as absent and is parked.
+    Failed(EvalError),
+}
+
+/// The rows that a fact joins, as the inputs of a view's expressions.
+pub(super) struct Joined<'a> {
+    fact: &'a Row,
+    dimensions: Vec<Option<Row>>,
+}
+
+static NULL: Value = Value::Null;
+
+impl Env for Joined<'_> {
+    fn column(&self, column: ColumnRef) -> &Value {
+        let row = match column.input.checked_sub(1) {
+            None => Some(self.fact),
+            Some(dimension) => self.dimensions.get(dimension).and_then(Option::as_ref),
+        };
+        row.and_then(|row| row.get(column.column)).unwrap_or(&NULL)
+    }
+}
+
+impl Joined<'_> {
+    /// The row of `input`, where there is one.
+    pub(super) fn row(&self, input: usize) -> Option<&Row> {
+        match input.checked_sub(1) {
+            None => Some(self.fact),
+            Some(dimension) => self.dimensions.get(dimension).and_then(Option::as_ref),
+        }
+    }
+}
+
+/// A fact with its joined rows, or why there is none.
+pub(super) enum Resolved<'a> {
+    Joined(Joined<'a>),
+    Absent,
+    Failed(EvalError),
+}
+
+pub(super) fn resolve<'a>(
+    layout: &Layout,
+    view: &ViewLayout,
+    fact: &'a Row,
+    state: &impl State,
+    overlay: Option<Overlay<'_>>,
+) -> Result<Resolved<'a>, StateError> {
+    let mut joined = Joined { fact, dimensions: Vec::with_capacity(view.inputs.len()) };
+    for input in &view.inputs {
+        let Some(join) = &input.join else { continue };
+        let (Some(edge), Some(table)) =
+            (layout.edges.get(join.edge), layout.tables.get(input.table))
+        else {
+            continue;
+        };
+        let key = match joined.row(join.child_input).map(|child| rows::parent_key(edge, child)) {
+            None => None,
+            Some(Ok(key)) => key,
+            Some(Err(error)) => return Ok(Resolved::Failed(error)),
+        };
+        let found = match key {
+            None => None,
+            Some(key) => fetch(state, input.table, table, edge.access, &key, overlay)?,
+        };
+        joined.dimensions.push(found);
+        if joined.dimensions.last().is_some_and(Option::is_some)
+            && let Some(condition) = &join.condition
+        {
+            match is_true(condition, &joined) {
+                Ok(true) => {}
+                Ok(false) => {
+                    joined.dimensions.pop();
+                    joined.dimensions.push(None);
+                }
+                Err(error) => return Ok(Resolved::Failed(error)),
+            }
+        }
+        if join.kind == JoinKind::Inner && joined.dimensions.last().is_some_and(Option::is_none) {
+            return Ok(Resolved::Absent);
+        }
+    }
+    Ok(Resolved::Joined(joined))
+}
+
+fn fetch(
+    state: &impl State,
+    index: usize,
+    table: &TableLayout,
+    access: Access,
+    key: &[u8],
+    overlay: Option<Overlay<'_>>,
+) -> Result<Option<Row>, StateError> {
+    if let Some(overlay) = overlay.filter(|overlay| overlay.table == index) {
+        let columns = table.access_columns(access);
+        let has_key = |row: &Row| {
+            rows::key_of(table, row, columns).is_some_and(|found| found.as_slice() == key)
+        };
+        if let Some(old) = overlay.old.filter(|row| has_key(row)) {
+            return Ok(Some(old.clone()));
+        }
+        // Keys are unique: what only the new row has, no row had before.
+        if overlay.new.is_some_and(has_key) {
+            return Ok(None);
+        }
+    }
+    rows::find(state, table, access, key)
+}
+
+pub(super) fn contribution(view: &ViewLayout, resolved: &Resolved<'_>) -> Contribution {
+    match resolved {
+        Resolved::Absent => Contribution::Absent,
+        Resolved::Failed(error) => Contribution::Failed(error.clone()),
+        Resolved::Joined(joined) => evaluate(view, joined).unwrap_or_else(Contribution::Failed),
+    }
+}
+
+fn evaluate(view: &ViewLayout, joined: &Joined<'_>) -> Result<Contribution, EvalError> {
+    if let Some(filter) = &view.filter
+        && !is_true(filter, joined)?
+    {
+        return Ok(Contribution::Absent);
+    }
+    match &view.kind {
+        ViewKind::Rows { output } => Ok(Contribution::Row(
+            output.iter().map(|expr| expr.eval(joined)).collect::<Result<_, _>>()?,
+        )),
+        ViewKind::Groups { by, aggregates, .. } => {
+            let by = by.iter().map(|expr| expr.eval(joined)).collect::<Result<_, _>>()?;
+            let arguments = aggregates
+                .iter()
+                .map(|aggregate| {
+                    if let Some(filter) = &aggregate.filter
+                        && !is_true(filter, joined)?
+                    {
+                        return Ok(None);
+                    }
+                    match &aggregate.argument {
+                        // count(*) counts the row whatever it holds.
+                        None => Ok(Some(Value::Bool(true))),
+                        Some(argument) => argument.eval(joined).map(Some),
+                    }
+                })
+                .collect::<Result<_, EvalError>>()?;
+            Ok(Contribution::Member { by, arguments })
+        }
+    }
+}
+
+/// Whether a condition holds: NULL does not.
+fn is_true(condition: &Expr, env: &impl Env) -> Result<bool, EvalError> {
+    Ok(condition.eval(env)? == Value::Bool(true))
+}

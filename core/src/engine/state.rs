@@ -1,0 +1,113 @@
+//! What the engine remembers: an ordered key-value store seen through a trait.
+//!
+//! Contract, for every implementation: reads see the engine's own earlier writes; a scan
+//! returns keys in byte order; an error is the store's own and ends the pipeline (a state that
+//! cannot be read is never taken for an empty one).
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// The key spaces of the state. Each has keys of its own form, described in `rows` and `groups`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Space {
+    /// Rows of the source's tables, the columns that views need.
+    Rows,
+    /// From a unique key that is not the identity to the identity.
+    Lookups,
+    /// From a joined row's key to the rows that join it.
+    Reverse,
+    /// Accumulators of aggregate views.
+    Groups,
+    /// Rows that could not be evaluated or held, with the reason.
+    DeadLetters,
+}
+
+impl Space {
+    pub const ALL: [Self; 5] =
+        [Self::Rows, Self::Lookups, Self::Reverse, Self::Groups, Self::DeadLetters];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rows => "rows",
+            Self::Lookups => "lookups",
+            Self::Reverse => "reverse",
+            Self::Groups => "groups",
+            Self::DeadLetters => "dead_letters",
+        }
+    }
+}
+
+/// Reading or writing the state failed; the text says where and why.
+#[derive(Debug, thiserror::Error)]
+#[error("local state: {message}")]
+pub struct StateError {
+    pub message: String,
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// A page of a scan: keys with their values, in order.
+pub type Page = Vec<(Vec<u8>, Vec<u8>)>;
+
+pub trait State {
+    /// # Errors
+    /// The store could not be read.
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError>;
+
+    fn put(&mut self, space: Space, key: &[u8], value: &[u8]);
+
+    fn delete(&mut self, space: Space, key: &[u8]);
+
+    /// At most `limit` entries whose keys start with `prefix` and sort after `after`.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    fn scan(
+        &self,
+        space: Space,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Page, StateError>;
+}
+
+/// The state in memory: for tests and for the simulation of the core.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryState {
+    entries: BTreeMap<(Space, Vec<u8>), Vec<u8>>,
+}
+
+impl State for MemoryState {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self.entries.get(&(space, key.to_vec())).cloned())
+    }
+
+    fn put(&mut self, space: Space, key: &[u8], value: &[u8]) {
+        self.entries.insert((space, key.to_vec()), value.to_vec());
+    }
+
+    fn delete(&mut self, space: Space, key: &[u8]) {
+        self.entries.remove(&(space, key.to_vec()));
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Page, StateError> {
+        let from = match after {
+            Some(after) => Bound::Excluded((space, after.to_vec())),
+            None => Bound::Included((space, prefix.to_vec())),
+        };
+        Ok(self
+            .entries
+            .range((from, Bound::Unbounded))
+            .take_while(|((at, key), _)| *at == space && key.starts_with(prefix))
+            .take(limit)
+            .map(|((_, key), value)| (key.clone(), value.clone()))
+            .collect())
+    }
+}

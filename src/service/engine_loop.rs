@@ -1,0 +1,354 @@
+//! The one loop that owns the engine and the local store, on a thread of its own.
+//!
+//! ```text
+//!  stream ── gulps ──► loop ──► engine ──► feeds (memory)  ──► writers that need not wait
+//!                       │
+//!                       └─ every COMMIT_EVERY or COMMIT_BYTES ─► local commit ─► feeds (durable)
+//!                                                                     └─► confirmed LSN ─► stream
+//! ```
+//!
+//! Invariants:
+//! - an LSN is confirmed only after the local commit that holds it;
+//! - a transaction is made durable in pieces only at every `CUT_CHANGES`th change, never by the
+//!   clock, because where it is cut decides what is emitted;
+//! - a keepalive's position counts only between transactions.
+
+use super::PipelineError;
+use super::board::Board;
+use super::feed::{Feed, Frontier};
+use super::ingest::Relations;
+use super::pipeline::Faults;
+use crate::source::stream::{Event, Gulp};
+use crate::state::{COMMIT_BYTES, LocalStore, Progress};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use walview_core::catalog::Catalog;
+use walview_core::engine::{Engine, Part};
+use walview_core::outbox::Record;
+use walview_core::pgoutput::{self, Message};
+use walview_core::position::Lsn;
+
+/// How long a change may wait for its local commit.
+const COMMIT_EVERY: Duration = Duration::from_millis(100);
+/// How often a position that came without changes is made durable.
+const IDLE_COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// A transaction longer than this is made durable in pieces of this many changes.
+const CUT_CHANGES: u64 = 20_000;
+
+/// What the loop works on.
+pub enum Input {
+    Gulp(Gulp),
+    /// Everything committed before `at` (the source's clock, microseconds since 2000-01-01 UTC)
+    /// lies before `lsn`.
+    Clock {
+        lsn: Lsn,
+        at: i64,
+    },
+}
+
+/// Where one store's records go.
+pub struct Outlet {
+    pub feed: Arc<Feed>,
+    /// How long the store itself may lose what it acknowledged.
+    pub window: Duration,
+}
+
+pub struct EngineLoop {
+    pub engine: Engine,
+    pub store: LocalStore,
+    pub progress: Progress,
+    pub catalog: Catalog,
+    pub outlets: Vec<Outlet>,
+    pub board: Arc<Board>,
+    pub faults: Faults,
+    relations: Relations,
+    /// Emitted since the last local commit and not written ahead: (store, record).
+    pending: Vec<(usize, Arc<Record>)>,
+    pending_bytes: usize,
+    in_transaction: bool,
+    /// Changes of a resumed transaction that the state already holds.
+    skip: u64,
+    /// The state holds the whole transaction already.
+    skip_transaction: bool,
+    uncommitted: bool,
+    idle_position: bool,
+    last_commit: Instant,
+    clock: Option<(Lsn, i64)>,
+}
+
+impl EngineLoop {
+    pub fn new(
+        engine: Engine,
+        store: LocalStore,
+        progress: Progress,
+        catalog: Catalog,
+        outlets: Vec<Outlet>,
+        board: Arc<Board>,
+        faults: Faults,
+    ) -> Self {
+        Self {
+            engine,
+            store,
+            progress,
+            catalog,
+            outlets,
+            board,
+            faults,
+            relations: Relations::default(),
+            pending: Vec::new(),
+            pending_bytes: 0,
+            in_transaction: false,
+            skip: 0,
+            skip_transaction: false,
+            uncommitted: false,
+            idle_position: false,
+            last_commit: Instant::now(),
+            clock: None,
+        }
+    }
+
+    /// Goes back to the last local commit: the next replication session sends everything after it
+    /// again, and replay gives the same records with the same numbers.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn rewind(&mut self) -> Result<(), PipelineError> {
+        self.relations = Relations::default();
+        self.store.discard();
+        self.progress = self.store.progress()?;
+        self.engine.abort();
+        self.engine.restore(&self.store, self.progress.stopped.clone())?;
+        self.pending.clear();
+        self.pending_bytes = 0;
+        self.in_transaction = false;
+        self.uncommitted = false;
+        self.idle_position = false;
+        for (outlet, end) in self.outlets.iter().zip(&self.progress.outbox_end) {
+            outlet.feed.rewind(*end);
+        }
+        Ok(())
+    }
+
+    /// Works until the stream ends (`inputs` closed). Everything whole is durable then; what was
+    /// left of a transaction in the middle is forgotten and comes again.
+    ///
+    /// # Errors
+    /// The state cannot be read or written, or the stream does not fit it.
+    pub fn run(
+        &mut self,
+        runtime: &tokio::runtime::Handle,
+        inputs: &mut mpsc::Receiver<Input>,
+        confirmed: &watch::Sender<Lsn>,
+    ) -> Result<(), PipelineError> {
+        loop {
+            let input = match self.commit_due_in() {
+                None => runtime.block_on(inputs.recv()),
+                Some(due) => {
+                    match runtime.block_on(async { tokio::time::timeout(due, inputs.recv()).await })
+                    {
+                        Ok(input) => input,
+                        Err(_elapsed) => {
+                            self.commit()?;
+                            confirmed.send_replace(self.progress.confirmed());
+                            continue;
+                        }
+                    }
+                }
+            };
+            let Some(input) = input else {
+                if !self.in_transaction {
+                    self.commit()?;
+                    confirmed.send_replace(self.progress.confirmed());
+                }
+                return self.rewind();
+            };
+            match input {
+                Input::Gulp(gulp) => gulp.events.into_iter().try_for_each(|e| self.event(e))?,
+                Input::Clock { lsn, at } => {
+                    self.clock = Some((lsn, at));
+                    if !self.in_transaction {
+                        self.hand_over();
+                    }
+                }
+            }
+            if self.commit_due_in() == Some(Duration::ZERO) {
+                self.commit()?;
+                confirmed.send_replace(self.progress.confirmed());
+            }
+        }
+    }
+
+    /// When the next local commit is due; `None` where there is nothing to commit. Inside a
+    /// transaction there is nothing to commit but what `cut` made whole.
+    fn commit_due_in(&self) -> Option<Duration> {
+        if self.in_transaction || !(self.uncommitted || self.idle_position) {
+            return None;
+        }
+        if self.store.pending_bytes() + self.pending_bytes >= COMMIT_BYTES {
+            return Some(Duration::ZERO);
+        }
+        let every = if self.uncommitted { COMMIT_EVERY } else { IDLE_COMMIT_EVERY };
+        Some(every.saturating_sub(self.last_commit.elapsed()))
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), PipelineError> {
+        match event {
+            Event::Begin { commit_lsn, committed_at, .. } => {
+                self.in_transaction = true;
+                self.skip_transaction = commit_lsn < self.progress.confirmed();
+                let partial = self.progress.partial().filter(|p| p.lsn == commit_lsn);
+                self.skip = partial.as_ref().map_or(0, |partial| partial.changes);
+                self.engine.begin(commit_lsn, committed_at, partial.as_ref());
+                Ok(())
+            }
+            Event::Data(bytes) => {
+                let message = pgoutput::decode(&bytes)?;
+                self.message(&message)
+            }
+            Event::Commit { commit_lsn, end_lsn, committed_at } => {
+                self.in_transaction = false;
+                if self.skip_transaction {
+                    return Ok(());
+                }
+                self.engine.commit(&mut self.store)?;
+                self.progress.set_partial(None);
+                self.progress.confirmed = end_lsn.0;
+                self.progress.commit_lsn = commit_lsn.0;
+                self.progress.committed_at = committed_at;
+                self.uncommitted = true;
+                self.hand_over();
+                self.commit_if_large()
+            }
+            Event::KeepAlive { wal_end } => {
+                if !self.in_transaction && wal_end > self.progress.confirmed() {
+                    self.progress.confirmed = wal_end.0;
+                    self.idle_position = true;
+                    self.hand_over();
+                }
+                Ok(())
+            }
+            Event::Message { .. } => Ok(()),
+        }
+    }
+
+    fn message(&mut self, message: &Message<'_>) -> Result<(), PipelineError> {
+        if let Message::Relation(relation) = message {
+            self.relations.relation(&mut self.engine, &self.catalog, relation);
+            self.board.views(self.engine.stopped(), self.engine.dead_letters());
+            return Ok(());
+        }
+        if self.skip_transaction {
+            return Ok(());
+        }
+        let relations = std::mem::take(&mut self.relations);
+        // The layout does not change while the engine runs; the copy of the handle keeps the
+        // borrow of the engine free for applying.
+        let layout = self.engine.shared_layout();
+        let result = relations.changes(&layout, message, |table, change| {
+            if self.skip > 0 {
+                self.skip -= 1;
+                return Ok(());
+            }
+            self.engine.apply(&mut self.store, table, change)?;
+            self.board.change();
+            if self.engine.changes().is_multiple_of(CUT_CHANGES) {
+                self.cut()?;
+            } else if self.engine.has_parts() {
+                self.spill_parts()?;
+            }
+            Ok(())
+        });
+        self.relations = relations;
+        result
+    }
+
+    /// Makes a long transaction durable up to here.
+    fn cut(&mut self) -> Result<(), PipelineError> {
+        let partial = self.engine.cut(&mut self.store)?;
+        self.progress.set_partial(Some(partial));
+        self.hand_over();
+        self.commit()
+    }
+
+    /// Writes the parts of a change that fans out widely to disk before the commit that owns them.
+    fn spill_parts(&mut self) -> Result<(), PipelineError> {
+        self.hand_over();
+        if self.pending_bytes >= COMMIT_BYTES {
+            self.store.write_ahead(self.pending.iter().map(|(store, r)| (*store, &**r)))?;
+            self.pending.clear();
+            self.pending_bytes = 0;
+        }
+        Ok(())
+    }
+
+    /// Gives what the engine emitted to the feeds, and keeps it for the next commit.
+    fn hand_over(&mut self) {
+        let lsn = self.progress.confirmed();
+        // What the source had flushed when its clock stood there has all been seen.
+        let clock =
+            self.clock.filter(|(flushed, _)| *flushed <= lsn).map_or(i64::MIN, |(_, at)| at);
+        let frontier = Frontier { lsn, at: self.progress.committed_at.max(clock) };
+        let mut by_store: Vec<Vec<Arc<Record>>> = vec![Vec::new(); self.outlets.len()];
+        for Part { store, to, committed_at, ends, ops } in self.engine.take_parts() {
+            let Some(end) = self.progress.outbox_end.get_mut(store) else {
+                continue;
+            };
+            let record = Arc::new(Record { seq: *end, to, committed_at, ends, ops: ops.into() });
+            *end += 1;
+            self.pending_bytes += record.ops.len();
+            self.pending.push((store, Arc::clone(&record)));
+            if let Some(records) = by_store.get_mut(store) {
+                records.push(record);
+            }
+        }
+        for (outlet, records) in self.outlets.iter().zip(by_store) {
+            outlet.feed.push(records, frontier);
+        }
+    }
+
+    fn commit_if_large(&mut self) -> Result<(), PipelineError> {
+        if self.store.pending_bytes() + self.pending_bytes >= COMMIT_BYTES {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// The local commit.
+    fn commit(&mut self) -> Result<(), PipelineError> {
+        let faults =
+            std::mem::take(&mut *self.faults.lock().unwrap_or_else(PoisonError::into_inner));
+        for (view, why) in faults {
+            self.engine.stop_view(view, why);
+        }
+        self.progress.stopped = self.engine.stopped().to_vec();
+        // Where the outbox begins is durable before anything of it goes.
+        let prunable: Vec<_> =
+            self.outlets.iter().map(|outlet| outlet.feed.prunable(outlet.window)).collect();
+        for (outlet, pruned) in self.outlets.iter().zip(&mut self.progress.pruned) {
+            if let Some(position) = outlet.feed.pruned_to() {
+                *pruned = position.to_string();
+            }
+        }
+        let records = self.pending.iter().map(|(store, record)| (*store, &**record));
+        self.store.commit(records, &self.progress)?;
+        self.pending.clear();
+        self.pending_bytes = 0;
+        self.uncommitted = false;
+        self.idle_position = false;
+        self.last_commit = Instant::now();
+        let outbox = self.store.outbox();
+        for (index, (outlet, range)) in self.outlets.iter().zip(prunable).enumerate() {
+            outlet.feed.committed();
+            if let Some((from, to)) = range {
+                outbox.prune(index, from, to)?;
+            }
+        }
+        self.board.local(
+            self.progress.confirmed(),
+            self.engine.stopped(),
+            self.engine.dead_letters(),
+        );
+        Ok(())
+    }
+}

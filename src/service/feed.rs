@@ -1,0 +1,255 @@
+//! What the engine has for one store, from memory or from the outbox.
+//!
+//! ```text
+//!  engine ── push ──► queue (memory, bounded) ──┐
+//!     └── commit ──► outbox (disk, durable) ────┴──► take ──► writer ──► store
+//! ```
+//!
+//! Invariants:
+//! - records have sequence numbers without gaps, and a writer gets them in that order;
+//! - what the queue had to drop is in the outbox, or will be at the next commit: nothing is lost
+//!   by dropping, only read again;
+//! - a store that needs durable records never sees one before its commit.
+
+use crate::state::Outbox;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use walview_core::engine::StateError;
+use walview_core::outbox::Record;
+use walview_core::position::{Lsn, Position};
+
+/// Operations kept in memory for one store; a store that is further behind reads the outbox.
+const QUEUE_BYTES_MAX: usize = 16 << 20;
+
+/// How far the source has been followed, whether or not a store was concerned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Frontier {
+    /// End of the last commit, or a later position that a keepalive named.
+    pub lsn: Lsn,
+    /// The source's clock there: microseconds since 2000-01-01 UTC.
+    pub at: i64,
+}
+
+/// The records of one store, shared by the engine and the store's writer.
+pub struct Feed {
+    store: usize,
+    outbox: Outbox,
+    inner: Mutex<Inner>,
+    changed: Notify,
+}
+
+struct Inner {
+    queue: VecDeque<Arc<Record>>,
+    queue_bytes: usize,
+    /// The sequence number that the next record gets.
+    end: u64,
+    /// Records before this one are durable in the outbox.
+    durable: u64,
+    frontier: Frontier,
+    durable_frontier: Frontier,
+    /// Applied by the store: records before this one, its mark, and when that was known.
+    applied: VecDeque<(u64, Position, Instant)>,
+    pruned: u64,
+    /// The last position that the outbox no longer has.
+    pruned_to: Option<Position>,
+}
+
+/// What a writer may do next.
+#[derive(Debug)]
+pub enum Taken {
+    Records(Vec<Arc<Record>>),
+    /// Nothing is waiting: everything up to the frontier has been taken.
+    Nothing(Frontier),
+}
+
+impl Feed {
+    /// `end` is where the outbox of this store ends; `pruned` where it begins, with the position
+    /// of the record before.
+    #[must_use]
+    pub fn new(
+        store: usize,
+        outbox: Outbox,
+        (pruned, pruned_to): (u64, Option<Position>),
+        end: u64,
+        frontier: Frontier,
+    ) -> Self {
+        Self {
+            store,
+            outbox,
+            inner: Mutex::new(Inner {
+                queue: VecDeque::new(),
+                queue_bytes: 0,
+                end,
+                durable: end,
+                frontier,
+                durable_frontier: frontier,
+                applied: VecDeque::new(),
+                pruned,
+                pruned_to,
+            }),
+            changed: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // The lock guards plain data that every step leaves whole, so a panic elsewhere does not
+        // spoil it.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends records and moves the frontier.
+    pub fn push(&self, records: impl IntoIterator<Item = Arc<Record>>, frontier: Frontier) {
+        let mut inner = self.lock();
+        for record in records {
+            debug_assert_eq!(record.seq, inner.end, "sequence numbers have no gaps");
+            inner.end = record.seq + 1;
+            inner.queue_bytes += record.ops.len();
+            inner.queue.push_back(record);
+        }
+        if inner.queue_bytes > QUEUE_BYTES_MAX {
+            inner.queue.clear();
+            inner.queue_bytes = 0;
+        }
+        inner.frontier = frontier;
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// Everything pushed so far is durable.
+    pub fn committed(&self) {
+        let mut inner = self.lock();
+        inner.durable = inner.end;
+        inner.durable_frontier = inner.frontier;
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// Forgets what was pushed but never committed; replay pushes the same again, from `end` on.
+    pub fn rewind(&self, end: u64) {
+        let mut inner = self.lock();
+        while inner.queue.back().is_some_and(|record| record.seq >= end) {
+            if let Some(record) = inner.queue.pop_back() {
+                inner.queue_bytes -= record.ops.len();
+            }
+        }
+        inner.end = end;
+        inner.durable = end;
+        inner.frontier = inner.durable_frontier;
+    }
+
+    /// The store has every record before `seq`.
+    pub fn applied(&self, seq: u64, mark: Position) {
+        let mut inner = self.lock();
+        while inner.queue.front().is_some_and(|record| record.seq < seq) {
+            if let Some(record) = inner.queue.pop_front() {
+                inner.queue_bytes -= record.ops.len();
+            }
+        }
+        inner.applied.push_back((seq, mark, Instant::now()));
+    }
+
+    /// Records that the outbox need not keep: applied for longer than `window`, the time for
+    /// which the store itself might lose them again. Returns the range to prune.
+    #[must_use]
+    pub fn prunable(&self, window: Duration) -> Option<(u64, u64)> {
+        let mut inner = self.lock();
+        let mut to = None;
+        while inner
+            .applied
+            .front()
+            .is_some_and(|(seq, _, at)| *seq <= inner.durable && at.elapsed() >= window)
+        {
+            to = inner.applied.pop_front();
+        }
+        let (to, mark, _) = to.filter(|(to, ..)| *to > inner.pruned)?;
+        let from = inner.pruned;
+        inner.pruned = to;
+        inner.pruned_to = Some(mark);
+        Some((from, to))
+    }
+
+    /// The mark at which the outbox begins: a store that stands before it cannot be replayed.
+    #[must_use]
+    pub fn pruned_to(&self) -> Option<Position> {
+        self.lock().pruned_to
+    }
+
+    /// Records waiting for the store.
+    #[must_use]
+    pub fn waiting(&self, next: u64) -> u64 {
+        self.lock().end.saturating_sub(next)
+    }
+
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.lock().end
+    }
+
+    /// The oldest sequence number that can still be read.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.lock().pruned
+    }
+
+    /// Records from `next` on, up to `bytes_max` of operations (at least one record).
+    ///
+    /// # Errors
+    /// The outbox cannot be read.
+    pub fn take(
+        &self,
+        next: u64,
+        durable_only: bool,
+        bytes_max: usize,
+    ) -> Result<Taken, StateError> {
+        let durable = {
+            let inner = self.lock();
+            let (end, frontier) = if durable_only {
+                (inner.durable, inner.durable_frontier)
+            } else {
+                (inner.end, inner.frontier)
+            };
+            if next >= end {
+                return Ok(Taken::Nothing(frontier));
+            }
+            if let Some(first) = inner.queue.front().map(|record| record.seq)
+                && first <= next
+            {
+                let skip = usize::try_from(next - first).unwrap_or(usize::MAX);
+                let mut bytes = 0;
+                let records = inner
+                    .queue
+                    .iter()
+                    .skip(skip)
+                    .take_while(|record| {
+                        let room = bytes < bytes_max;
+                        bytes += record.ops.len();
+                        room && record.seq < end
+                    })
+                    .cloned()
+                    .collect();
+                return Ok(Taken::Records(records));
+            }
+            inner.durable
+        };
+        // Dropped from memory: in the outbox, at the latest after the next commit.
+        let mut records: Vec<_> =
+            self.outbox.read(self.store, next, durable)?.into_iter().map(Arc::new).collect();
+        let mut bytes = 0;
+        let fits = records.iter().take_while(|record| {
+            let room = bytes < bytes_max;
+            bytes += record.ops.len();
+            room
+        });
+        let fits = fits.count();
+        records.truncate(fits);
+        // Empty where the next record is not durable yet: the commit wakes the writer.
+        Ok(Taken::Records(records))
+    }
+
+    /// Resolves when there may be something new.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}

@@ -1,0 +1,248 @@
+//! From pgoutput's messages to row changes of captured tables.
+//!
+//! A Relation message says what the tuples that follow look like. It is held against the catalog
+//! that the views were bound to: a column that a view uses and that is gone, renamed or of another
+//! type stops that view, never shifts a value.
+
+use std::collections::HashMap;
+use walview_core::catalog::Catalog;
+use walview_core::engine::{Engine, Layout, RowChange};
+use walview_core::pgoutput::{Cell, Message, Old, Relation, Tuple};
+use walview_core::value::{Row, Value};
+
+/// The message cannot be followed: the stream and the state do not fit.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct IngestError(String);
+
+/// The relations of one replication session.
+#[derive(Default)]
+pub struct Relations {
+    by_oid: HashMap<u32, Mapping>,
+}
+
+struct Mapping {
+    /// Index into the layout's tables.
+    table: usize,
+    /// For each cell of a tuple the captured column that it fills.
+    cells: Vec<Option<usize>>,
+    /// The table can no longer be followed: every view that uses it has stopped.
+    broken: bool,
+}
+
+impl Relations {
+    /// Takes in a Relation message; stops the views that it does not fit.
+    pub fn relation(&mut self, engine: &mut Engine, catalog: &Catalog, relation: &Relation<'_>) {
+        let layout = engine.layout();
+        let known = layout.table_by_oid(relation.oid);
+        let same_name = layout
+            .tables
+            .iter()
+            .position(|table| table.schema == relation.schema && table.name == relation.name);
+        let Some(table) = known else {
+            // A table that the publication has and no view reads; or ours, made anew.
+            if let Some(table) = same_name {
+                stop_users(
+                    engine,
+                    table,
+                    None,
+                    &format!(
+                        "table \"{}.{}\" was dropped and created again",
+                        relation.schema, relation.name
+                    ),
+                );
+            }
+            return;
+        };
+        let Some(captured) = layout.tables.get(table) else {
+            return;
+        };
+        let source = catalog.by_oid(relation.oid);
+        let mut cells = vec![None; relation.columns.len()];
+        let mut problems = Vec::new();
+        for (index, column) in captured.columns.iter().enumerate() {
+            let found = relation.columns.iter().position(|c| c.name == column.name);
+            let expected = source.and_then(|source| source.columns.get(column.catalog));
+            let problem = match (found.and_then(|at| relation.columns.iter().nth(at)), expected) {
+                (None, _) => Some(format!(
+                    "column \"{}\" of table \"{}\" was dropped or renamed",
+                    column.name,
+                    captured.qualified()
+                )),
+                (Some(now), Some(expected))
+                    if now.type_oid != expected.type_oid
+                        || now.type_modifier != expected.type_modifier =>
+                {
+                    Some(format!(
+                        "column \"{}\" of table \"{}\" changed its type",
+                        column.name,
+                        captured.qualified()
+                    ))
+                }
+                (Some(_), _) => None,
+            };
+            match problem {
+                Some(problem) => problems.push((index, problem)),
+                None => {
+                    if let Some(cell) = found.and_then(|at| cells.get_mut(at)) {
+                        *cell = Some(index);
+                    }
+                }
+            }
+        }
+        let identity = captured.identity.clone();
+        let mut broken = false;
+        for (column, problem) in problems {
+            let all = identity.contains(&column);
+            broken |= all;
+            stop_users(engine, table, (!all).then_some(column), &problem);
+        }
+        self.by_oid.insert(relation.oid, Mapping { table, cells, broken });
+    }
+
+    /// The row changes of a message, in order. Messages that are none give none.
+    ///
+    /// # Errors
+    /// A tuple does not have its relation's shape, or a value is not one of its column's type.
+    pub fn changes(
+        &self,
+        layout: &Layout,
+        message: &Message<'_>,
+        mut visit: impl FnMut(usize, RowChange) -> Result<(), super::PipelineError>,
+    ) -> Result<(), super::PipelineError> {
+        match message {
+            Message::Insert { relation, new } => {
+                let Some(mapping) = self.mapping(*relation) else {
+                    return Ok(());
+                };
+                let new = row(layout, mapping, new)?;
+                visit(mapping.table, RowChange::Insert { new })
+            }
+            Message::Update { relation, old, new } => {
+                let Some(mapping) = self.mapping(*relation) else {
+                    return Ok(());
+                };
+                let old = old.as_ref().map(|old| old_row(layout, mapping, old)).transpose()?;
+                let mut new = cells(layout, mapping, new)?;
+                if let Some(old) = &old {
+                    // A key column that is stored out of line comes with the old row only.
+                    let identity = layout.tables.get(mapping.table).map(|t| t.identity.as_slice());
+                    for column in identity.unwrap_or(&[]) {
+                        if let (Some(new), Some(old)) = (new.get_mut(*column), old.get(*column)) {
+                            new.get_or_insert_with(|| old.clone());
+                        }
+                    }
+                }
+                visit(mapping.table, RowChange::Update { old, new })
+            }
+            Message::Delete { relation, old } => {
+                let Some(mapping) = self.mapping(*relation) else {
+                    return Ok(());
+                };
+                let old = old_row(layout, mapping, old)?;
+                visit(mapping.table, RowChange::Delete { old })
+            }
+            Message::Truncate(truncate) => {
+                for relation in truncate.relations() {
+                    if let Some(mapping) = self.mapping(relation) {
+                        visit(mapping.table, RowChange::Truncate)?;
+                    }
+                }
+                Ok(())
+            }
+            Message::Begin(_)
+            | Message::Commit(_)
+            | Message::Origin { .. }
+            | Message::Relation(_)
+            | Message::Type(_)
+            | Message::Logical { .. } => Ok(()),
+        }
+    }
+
+    fn mapping(&self, oid: u32) -> Option<&Mapping> {
+        self.by_oid.get(&oid).filter(|mapping| !mapping.broken)
+    }
+}
+
+/// Stops the views that read `column` of `table`; all that read the table where it is `None`.
+fn stop_users(engine: &mut Engine, table: usize, column: Option<usize>, why: &str) {
+    let layout = engine.layout();
+    let mut views: Vec<usize> = Vec::new();
+    for (index, view) in layout.views.iter().enumerate() {
+        let uses = view.inputs.iter().zip(&view.relevant).any(|(input, relevant)| {
+            input.table == table && column.is_none_or(|column| relevant.contains(&column))
+        });
+        if uses {
+            views.push(index);
+        }
+    }
+    for view in views {
+        engine.stop_view(
+            view,
+            format!("{why}; correct the table or the view, then: walview rebuild"),
+        );
+    }
+}
+
+fn old_row(layout: &Layout, mapping: &Mapping, old: &Old<'_>) -> Result<Row, super::PipelineError> {
+    let (Old::Key(tuple) | Old::Full(tuple)) = old;
+    row(layout, mapping, tuple)
+}
+
+fn row(layout: &Layout, mapping: &Mapping, tuple: &Tuple<'_>) -> Result<Row, super::PipelineError> {
+    Ok(cells(layout, mapping, tuple)?.into_iter().map(|v| v.unwrap_or(Value::Null)).collect())
+}
+
+/// The captured columns of a tuple; `None` is "unchanged", and a column that a stopped view would
+/// have read is NULL.
+fn cells(
+    layout: &Layout,
+    mapping: &Mapping,
+    tuple: &Tuple<'_>,
+) -> Result<Vec<Option<Value>>, super::PipelineError> {
+    let Some(table) = layout.tables.get(mapping.table) else {
+        return Ok(Vec::new());
+    };
+    let fail = |message: String| IngestError(message);
+    if tuple.len() != mapping.cells.len() {
+        return Err(fail(format!(
+            "a row of \"{}\" has {} columns where its relation has {}",
+            table.qualified(),
+            tuple.len(),
+            mapping.cells.len()
+        ))
+        .into());
+    }
+    let mut row = vec![Some(Value::Null); table.columns.len()];
+    for (cell, column) in tuple.cells().zip(&mapping.cells) {
+        let Some(column) = *column else { continue };
+        let (Some(slot), Some(captured)) = (row.get_mut(column), table.columns.get(column)) else {
+            continue;
+        };
+        *slot = match cell {
+            Cell::Null => Some(Value::Null),
+            Cell::Unchanged => None,
+            Cell::Text(bytes) => {
+                let value = std::str::from_utf8(bytes)
+                    .ok()
+                    .and_then(|text| Value::parse(&captured.ty, text).ok());
+                Some(value.ok_or_else(|| {
+                    fail(format!(
+                        "a value of column \"{}\" of \"{}\" cannot be read as its type",
+                        captured.name,
+                        table.qualified()
+                    ))
+                })?)
+            }
+            Cell::Binary(_) => {
+                return Err(fail(format!(
+                    "column \"{}\" of \"{}\" came in binary form, which was not asked for",
+                    captured.name,
+                    table.qualified()
+                ))
+                .into());
+            }
+        };
+    }
+    Ok(row)
+}

@@ -1,0 +1,42 @@
+//! Names of the metrics, and how a status becomes them.
+
+use super::board::{Status, StoreState};
+use metrics::{counter, gauge};
+
+/// Row changes applied.
+pub const CHANGES: &str = "walview_changes_total";
+/// Records that wait for a store.
+pub const WAITING: &str = "walview_store_waiting_records";
+/// For how long the oldest of them has waited, in seconds.
+pub const BEHIND: &str = "walview_store_behind_seconds";
+/// 1 where the store takes writes.
+pub const STORE_UP: &str = "walview_store_up";
+/// 1 where the replication connection is up.
+pub const SOURCE_UP: &str = "walview_source_up";
+/// 1 where the view follows the source.
+pub const VIEW_UP: &str = "walview_view_up";
+/// Rows left out of a view because it cannot hold them.
+pub const DEAD_LETTERS: &str = "walview_view_dead_letters";
+/// Bytes of the local store.
+pub const LOCAL_BYTES: &str = "walview_local_disk_bytes";
+
+/// Sets every metric of a pipeline.
+#[expect(clippy::cast_precision_loss, reason = "Prometheus has floats only")]
+pub fn publish(status: &Status) {
+    let up = |up: bool| if up { 1.0 } else { 0.0 };
+    let pipeline = status.pipeline.clone();
+    counter!(CHANGES, "pipeline" => pipeline.clone()).absolute(status.changes_total);
+    gauge!(SOURCE_UP, "pipeline" => pipeline.clone()).set(up(status.source.connected));
+    gauge!(LOCAL_BYTES, "pipeline" => pipeline.clone()).set(status.local.disk_bytes as f64);
+    for store in &status.stores {
+        let labels = [("pipeline", pipeline.clone()), ("store", store.name.clone())];
+        gauge!(STORE_UP, &labels).set(up(store.state == StoreState::Live));
+        gauge!(WAITING, &labels).set(store.waiting as f64);
+        gauge!(BEHIND, &labels).set(store.behind_ms as f64 / 1000.0);
+    }
+    for view in &status.views {
+        let labels = [("pipeline", pipeline.clone()), ("view", view.name.clone())];
+        gauge!(VIEW_UP, &labels).set(up(view.reason.is_none()));
+        gauge!(DEAD_LETTERS, &labels).set(view.dead_letters as f64);
+    }
+}

@@ -1,0 +1,439 @@
+//! One pipeline from its file to its end.
+
+use super::PipelineError;
+use super::board::{Board, Phase};
+use super::bound::{self, Bound};
+use super::engine_loop::{EngineLoop, Outlet};
+use super::feed::{Feed, Frontier};
+use super::patience::{Patience, backoff, describe};
+use super::snapshot::{Filled, Snapshot};
+use super::writer::{OnFault, Pace, Writer};
+use crate::config::{Connections, Pipeline, StoreKind};
+use crate::source::config::SourceConfig;
+use crate::source::{catalog, connect, publication, server, slot};
+use crate::state::{Identity, LocalStore, Progress};
+use crate::stores::any::AnyStore;
+use crate::stores::{Identity as StoreIdentity, Store};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use walview_core::catalog::Catalog;
+use walview_core::engine::Engine;
+use walview_core::position::{Lsn, Position};
+
+/// How long a source that does not answer is waited for at the start.
+const FIRST_CONNECT_MAX: Duration = Duration::from_secs(10);
+/// At most one insert a second and table: a `ClickHouse` with many small parts merges itself to
+/// death.
+const CLICKHOUSE_FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// What `appendfsync everysec` may lose, with room for a slow disk.
+const REDIS_WINDOW: Duration = Duration::from_secs(10);
+
+/// A pipeline that is to run.
+pub struct Runner {
+    pub pipeline: Pipeline,
+    pub connections: Connections,
+    pub source: SourceConfig,
+    pub board: Arc<Board>,
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Views that a store could not take, on their way to the engine: (view, why).
+pub type Faults = Arc<Mutex<Vec<(usize, String)>>>;
+
+/// What was found at the source.
+struct Found {
+    info: server::Info,
+    slot: Option<slot::SlotInfo>,
+    catalog: Catalog,
+}
+
+/// A pipeline with its state, about to stream.
+struct Ready {
+    identity: Identity,
+    filled: Filled,
+    progress: Progress,
+}
+
+impl Runner {
+    /// Runs until `stop` turns true. With `rebuild` what is there is thrown away first.
+    ///
+    /// # Errors
+    /// What ended the pipeline. The state is whole all the same.
+    pub async fn run(self, folder: &Path, rebuild: bool) -> Result<(), PipelineError> {
+        let local = LocalStore::open(folder)?;
+        let found = self.first_contact().await?;
+        let stored = local.identity()?;
+        let ready = match stored {
+            Some(identity) if identity.live && !rebuild => {
+                self.resume(local, identity, &found).await?
+            }
+            stored => self.begin(local, stored, &found, rebuild).await?,
+        };
+        self.stream(ready).await
+    }
+
+    /// Connects and looks around; waits a while for a server that does not answer yet.
+    async fn first_contact(&self) -> Result<Found, PipelineError> {
+        let since = Instant::now();
+        let mut attempt = 0;
+        loop {
+            match self.look().await {
+                Err(error) if error.is_retry() && since.elapsed() < FIRST_CONNECT_MAX => {
+                    if attempt == 0 {
+                        tracing::warn!(error = describe(&error), "source fails, trying again");
+                    }
+                    self.board.source(Some(&describe(&error)));
+                    let mut stop = self.stop.clone();
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff(attempt)) => {}
+                        _ = stop.wait_for(|stop| *stop) => return Err(PipelineError::Stopping),
+                    }
+                    attempt += 1;
+                }
+                looked => return looked,
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<Found, PipelineError> {
+        let session = connect(&self.source).await?;
+        let info = server::info(&session).await?;
+        info.require_replication(&self.source)?;
+        let tables = bound::table_names(&self.pipeline, &self.source.schema);
+        let catalog = catalog::load(&session, &tables).await?;
+        let slot = slot::info(&session, &self.pipeline.slot_name()).await?;
+        session.close().await;
+        Ok(Found { info, slot, catalog })
+    }
+
+    fn bind(&self, catalog: &Catalog) -> Result<Bound, PipelineError> {
+        bound::bind(&self.pipeline, &self.source.schema, catalog).map_err(PipelineError::Problems)
+    }
+
+    fn stores(&self, bound: &Bound, identity: &Identity) -> Result<Vec<AnyStore>, PipelineError> {
+        let system = identity.system_identifier.parse().map_err(|_not_a_number| {
+            PipelineError::refused("the stored system identifier is damaged", "walview rebuild")
+        })?;
+        let identity = StoreIdentity {
+            pipeline: identity.pipeline.clone(),
+            system,
+            slot: identity.slot.clone(),
+        };
+        Ok(bound::stores(&self.pipeline, &self.connections, &bound.targets, &identity))
+    }
+
+    fn engine(&self, bound: Bound, epoch: u16) -> Engine {
+        Engine::new(bound.layout, bound.targets, self.pipeline.stores.len(), epoch)
+    }
+
+    async fn ensure_publication(&self, bound: &Bound) -> Result<(), PipelineError> {
+        let session = connect(&self.source).await?;
+        let name = self.pipeline.slot_name();
+        let tables = bound::published(&bound.layout);
+        publication::ensure(&session, &name, self.pipeline.name.as_str(), &tables).await?;
+        session.close().await;
+        Ok(())
+    }
+
+    /// Goes on where an earlier run was.
+    async fn resume(
+        &self,
+        local: LocalStore,
+        identity: Identity,
+        found: &Found,
+    ) -> Result<Ready, PipelineError> {
+        let progress = local.progress()?;
+        self.check_lineage(&identity, &progress, found)?;
+        // What the state holds was laid out by the catalog of its time.
+        let bound = self.bind(&identity.catalog)?;
+        self.ensure_publication(&bound).await?;
+        let stores = self.stores(&bound, &identity)?;
+        let mut engine = self.engine(bound, identity.epoch);
+        engine.restore(&local, progress.stopped.clone())?;
+        Ok(Ready { identity, filled: Filled { engine, store: local, stores }, progress })
+    }
+
+    /// State, slot, server and file must belong together: a gap is never guessed over.
+    fn check_lineage(
+        &self,
+        identity: &Identity,
+        progress: &Progress,
+        found: &Found,
+    ) -> Result<(), PipelineError> {
+        let rebuild = "if that is meant, fill everything anew with: walview rebuild";
+        if identity.definition != self.pipeline.canonical(&self.connections) {
+            return Err(PipelineError::refused(
+                format!(
+                    "the pipeline file \"{}\" has changed since its state was built",
+                    self.pipeline.file.display()
+                ),
+                rebuild,
+            ));
+        }
+        let lineage = found.info.lineage;
+        if identity.system_identifier != lineage.system_identifier.to_string()
+            || identity.database_oid != found.info.database_oid
+        {
+            return Err(PipelineError::refused(
+                format!(
+                    "source.url leads to another database than the one this state was built from \
+                     (system identifier {}, was {})",
+                    lineage.system_identifier, identity.system_identifier
+                ),
+                rebuild,
+            ));
+        }
+        if identity.timeline != lineage.timeline {
+            return Err(PipelineError::refused(
+                format!(
+                    "the server is on timeline {}, the state is from timeline {}: a standby was \
+                     promoted or a backup restored, and commits may be missing",
+                    lineage.timeline, identity.timeline
+                ),
+                rebuild,
+            ));
+        }
+        match &found.slot {
+            None => Err(PipelineError::refused(
+                format!("slot \"{}\" is gone: changes since then are lost", identity.slot),
+                "fill everything anew with: walview rebuild",
+            )),
+            // A holder is waited for when the stream starts.
+            Some(slot) => match slot.require(&self.source, progress.confirmed()) {
+                Err(error) if !error.is_retry() => Err(error.into()),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Snapshots from nothing.
+    async fn begin(
+        &self,
+        mut local: LocalStore,
+        stored: Option<Identity>,
+        found: &Found,
+        rebuild: bool,
+    ) -> Result<Ready, PipelineError> {
+        let slot_name = self.pipeline.slot_name();
+        let bound = self.bind(&found.catalog)?;
+        let epoch = stored.as_ref().map_or(1, |stored| stored.epoch.saturating_add(1));
+        // Only a slot that our own unfinished snapshot made, or that we are told to replace.
+        let ours = rebuild || stored.is_some_and(|stored| stored.slot == slot_name);
+        if let Some(slot) = &found.slot {
+            if !ours {
+                return Err(PipelineError::refused(
+                    format!(
+                        "slot \"{slot_name}\" exists, but there is no local state for it: the \
+                         state folder was lost, or another walview uses the slot"
+                    ),
+                    "name the right folder with --state, or fill everything anew with: walview \
+                     rebuild",
+                ));
+            }
+            if let Some(holder) = &slot.holder {
+                return Err(slot.held(holder).into());
+            }
+        }
+        self.board.phase(Phase::Snapshotting);
+        self.ensure_publication(&bound).await?;
+        if found.slot.is_some() {
+            let session = connect(&self.source).await?;
+            slot::drop(&self.source, &session, &slot_name).await?;
+            session.close().await;
+        }
+        let mut identity = Identity {
+            format: Identity::current_format(),
+            pipeline: self.pipeline.name.to_string(),
+            definition: self.pipeline.canonical(&self.connections),
+            catalog: found.catalog.clone(),
+            system_identifier: found.info.lineage.system_identifier.to_string(),
+            timeline: found.info.lineage.timeline,
+            database_oid: found.info.database_oid,
+            slot: slot_name.clone(),
+            epoch,
+            stores: self.pipeline.stores.iter().map(|store| store.name.to_string()).collect(),
+            live: false,
+        };
+        local.reset(&identity)?;
+        let mut stores = self.stores(&bound, &identity)?;
+        self.reset_stores(&mut stores).await?;
+        let views = bound.views.len();
+        let engine = self.engine(bound, epoch);
+        let (exported, taken_at) = self.export(&slot_name).await?;
+        let consistent_point = exported.consistent_point;
+        tracing::info!(lsn = %consistent_point, "snapshot starts");
+        let snapshot = Snapshot {
+            source: self.source.clone(),
+            catalog: found.catalog.clone(),
+            board: Arc::clone(&self.board),
+            epoch,
+            store_names: identity.stores.clone(),
+            stop: self.stop.clone(),
+        };
+        let filled = Filled { engine, store: local, stores };
+        let mut filled = snapshot.run(exported, filled, taken_at).await?;
+        let before = Lsn(consistent_point.0.saturating_sub(1));
+        let progress = Progress {
+            confirmed: consistent_point.0,
+            commit_lsn: before.0,
+            committed_at: taken_at,
+            partial: None,
+            outbox_end: vec![0; identity.stores.len()],
+            pruned: vec![Position::end_of(epoch, before).to_string(); identity.stores.len()],
+            stopped: filled.engine.stopped().to_vec(),
+        };
+        filled.store.commit(std::iter::empty(), &progress)?;
+        identity.live = true;
+        filled.store.write_identity(&identity)?;
+        tracing::info!(views, "snapshot is complete");
+        Ok(Ready { identity, filled, progress })
+    }
+
+    async fn reset_stores(&self, stores: &mut [AnyStore]) -> Result<(), PipelineError> {
+        for (index, store) in stores.iter_mut().enumerate() {
+            let name = self.pipeline.stores.get(index).map_or("", |store| store.name.as_str());
+            let mut patience =
+                Patience::new(Arc::clone(&self.board), index, name, self.stop.clone());
+            loop {
+                let reset = match store.connect().await {
+                    Ok(()) => store.reset().await,
+                    Err(error) => Err(error),
+                };
+                match reset {
+                    Ok(()) => break,
+                    Err(error) => patience.after(error).await?,
+                }
+            }
+            patience.works(super::board::StoreState::Loading);
+        }
+        Ok(())
+    }
+
+    /// Makes the slot; says what it waits for. Returns the source's clock with it.
+    async fn export(&self, slot: &str) -> Result<(slot::ExportedSnapshot, i64), PipelineError> {
+        let named = |blockers: &[slot::Blocker]| {
+            for blocker in blockers.iter().take(1) {
+                let text = blocker.to_string();
+                tracing::warn!(blocker = text, "the slot waits for an open transaction to end");
+            }
+        };
+        let mut stop = self.stop.clone();
+        let cancel = async move {
+            stop.wait_for(|stop| *stop).await.ok();
+        };
+        let exported = slot::create_exporting(&self.source, slot, named, cancel).await?;
+        let session = connect(&self.source).await?;
+        let (_, at) = server::clock(&session).await?;
+        session.close().await;
+        Ok((exported, at))
+    }
+
+    /// Streams until told to stop; sessions that end are replaced.
+    async fn stream(&self, ready: Ready) -> Result<(), PipelineError> {
+        let Ready { identity, filled, progress } = ready;
+        let Filled { engine, store, stores } = filled;
+        let faults: Faults = Arc::new(Mutex::new(Vec::new()));
+        let frontier = Frontier { lsn: progress.confirmed(), at: progress.committed_at };
+        let mut feeds = Vec::new();
+        for index in 0..stores.len() {
+            let end = progress.outbox_end.get(index).copied().unwrap_or(0);
+            let first = store.outbox().first(index, end)?;
+            let pruned = progress.pruned.get(index).and_then(|text| text.parse().ok());
+            feeds.push(Arc::new(Feed::new(index, store.outbox(), (first, pruned), end, frontier)));
+        }
+        let (drain, draining) = watch::channel(false);
+        let mut writers: JoinSet<(usize, Result<(), PipelineError>)> = JoinSet::new();
+        for (index, any) in stores.into_iter().enumerate() {
+            let writer = self.writer(index, any, &feeds, &engine, &faults);
+            let draining = draining.clone();
+            if let Some(writer) = writer {
+                writers.spawn(async move { (index, writer.run(draining).await) });
+            }
+        }
+        let outlets = self
+            .pipeline
+            .stores
+            .iter()
+            .zip(feeds)
+            .map(|(store, feed)| Outlet {
+                feed,
+                window: match store.kind {
+                    StoreKind::Redis => REDIS_WINDOW,
+                    StoreKind::ClickHouse => Duration::ZERO,
+                },
+            })
+            .collect();
+        self.board.local(progress.confirmed(), engine.stopped(), engine.dead_letters());
+        let engine = EngineLoop::new(
+            engine,
+            store,
+            progress,
+            identity.catalog.clone(),
+            outlets,
+            Arc::clone(&self.board),
+            faults,
+        );
+        self.board.phase(Phase::Live);
+        let ended = self.sessions(engine, &identity, &mut writers).await;
+        drain.send_replace(true);
+        while let Some(joined) = writers.join_next().await {
+            let (_, written) = joined.map_err(PipelineError::task)?;
+            if let Err(error) = written {
+                tracing::error!(error = describe(&error), "a store was stopped");
+            }
+        }
+        ended
+    }
+
+    fn writer(
+        &self,
+        index: usize,
+        store: AnyStore,
+        feeds: &[Arc<Feed>],
+        engine: &Engine,
+        faults: &Faults,
+    ) -> Option<Writer<AnyStore>> {
+        let spec = self.pipeline.stores.get(index)?;
+        let pace = match spec.kind {
+            StoreKind::Redis => Pace { durable_only: false, flush_every: Duration::ZERO },
+            StoreKind::ClickHouse => {
+                Pace { durable_only: true, flush_every: CLICKHOUSE_FLUSH_EVERY }
+            }
+        };
+        // Which view each of the store's targets shows.
+        let views: Vec<(u16, usize)> = engine
+            .targets()
+            .iter()
+            .filter(|target| target.store == index)
+            .map(|target| (target.number, target.view))
+            .collect();
+        let faults = Arc::clone(faults);
+        let stopped = Mutex::new(BTreeSet::new());
+        let on_fault: OnFault = Arc::new(move |found| {
+            let mut stopped = stopped.lock().unwrap_or_else(PoisonError::into_inner);
+            for fault in found {
+                let Some((_, view)) = views.iter().find(|(number, _)| *number == fault.target)
+                else {
+                    continue;
+                };
+                let why = format!("{}; {}", fault.message, fault.remedy);
+                faults.lock().unwrap_or_else(PoisonError::into_inner).push((*view, why));
+                stopped.extend(views.iter().filter(|(_, v)| v == view).map(|(number, _)| *number));
+            }
+            stopped.clone()
+        });
+        Some(Writer {
+            index,
+            name: spec.name.to_string(),
+            store,
+            feed: Arc::clone(feeds.get(index)?),
+            pace,
+            board: Arc::clone(&self.board),
+            on_fault,
+        })
+    }
+}

@@ -1,0 +1,195 @@
+//! Replication sessions, one after the other, and the clock beside them.
+
+use super::PipelineError;
+use super::engine_loop::{EngineLoop, Input};
+use super::patience::{backoff, describe};
+use super::pipeline::Runner;
+use crate::source::server::{self, Lineage};
+use crate::source::stream::Stream;
+use crate::source::{SourceConfig, connect};
+use crate::state::Identity;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use walview_core::position::Lsn;
+
+/// Gulps between the replication stream and the engine.
+const GULPS_MAX: usize = 4;
+/// How often the source is asked for its clock.
+const CLOCK_EVERY: Duration = Duration::from_secs(1);
+/// A session that held this long starts the back-off anew.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
+
+/// How a session ended.
+enum Ended {
+    Stopping,
+    Failed(PipelineError),
+}
+
+impl Runner {
+    /// Streams until told to stop; a session that fails in a way that may pass is replaced.
+    pub(super) async fn sessions(
+        &self,
+        mut engine: EngineLoop,
+        identity: &Identity,
+        writers: &mut JoinSet<(usize, Result<(), PipelineError>)>,
+    ) -> Result<(), PipelineError> {
+        let (mut attempt, mut outage) = (0_u32, None::<Instant>);
+        loop {
+            let error = match self.start(&engine, identity).await {
+                Ok(stream) => {
+                    self.board.source(None);
+                    if let Some(since) = outage.take() {
+                        let seconds = since.elapsed().as_secs();
+                        tracing::info!(outage_seconds = seconds, "stream is resumed");
+                    } else {
+                        tracing::info!(lsn = %engine.progress.confirmed(), "stream started");
+                    }
+                    let started = Instant::now();
+                    let (back, ended) = self.session(engine, stream, writers).await?;
+                    engine = back;
+                    if started.elapsed() >= STABLE_AFTER {
+                        attempt = 0;
+                    }
+                    match ended {
+                        Ended::Stopping => return Ok(()),
+                        Ended::Failed(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            if !error.is_retry() {
+                return Err(error);
+            }
+            let text = describe(&error);
+            self.board.source(Some(&text));
+            if outage.is_none() {
+                outage = Some(Instant::now());
+                tracing::warn!(error = text, "stream ended, trying again");
+            }
+            let mut stop = self.stop.clone();
+            tokio::select! {
+                () = tokio::time::sleep(backoff(attempt)) => {}
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            }
+            attempt = attempt.saturating_add(1);
+        }
+    }
+
+    async fn start(
+        &self,
+        engine: &EngineLoop,
+        identity: &Identity,
+    ) -> Result<Stream, PipelineError> {
+        let lineage = identity
+            .system_identifier
+            .parse()
+            .ok()
+            .map(|system_identifier| Lineage { system_identifier, timeline: identity.timeline });
+        let from = engine.progress.confirmed();
+        // The publication has the slot's name.
+        let slot = &identity.slot;
+        Ok(Stream::start(&self.source, slot, slot, from, lineage).await?)
+    }
+
+    /// One session: pump, clock and engine until one of them ends.
+    async fn session(
+        &self,
+        mut engine: EngineLoop,
+        stream: Stream,
+        writers: &mut JoinSet<(usize, Result<(), PipelineError>)>,
+    ) -> Result<(EngineLoop, Ended), PipelineError> {
+        let (inputs, mut received) = mpsc::channel(GULPS_MAX);
+        let (confirm, confirmed) = watch::channel(engine.progress.confirmed());
+        let runtime = tokio::runtime::Handle::current();
+        let working = tokio::task::spawn_blocking(move || {
+            let ran = engine.run(&runtime, &mut received, &confirm);
+            (engine, ran)
+        });
+        let mut clock = JoinSet::new();
+        clock.spawn(clock_of(self.source.clone(), inputs.clone()));
+        let pumping = pump(stream, inputs, confirmed, self.stop.clone());
+        tokio::pin!(pumping, working);
+        let pumped = loop {
+            tokio::select! {
+                pumped = &mut pumping => break pumped,
+                Some(joined) = writers.join_next() => {
+                    // The other stores and the source go on; the board says what happened.
+                    if let (_, Err(error)) = joined.map_err(PipelineError::task)? {
+                        tracing::error!(error = describe(&error), "a store stopped");
+                    }
+                }
+            }
+        };
+        // The pump is gone and the clock goes: the engine's input ends, and it commits what is whole.
+        clock.shutdown().await;
+        let (engine, ran) = working.await.map_err(PipelineError::task)?;
+        let (mut stream, pumped) = pumped;
+        stream.confirm(engine.progress.confirmed());
+        stream.stop().await;
+        let ended = match (ran, pumped) {
+            (Err(error), _) => Ended::Failed(error),
+            (Ok(()), Err(error)) => Ended::Failed(error),
+            (Ok(()), Ok(())) => Ended::Stopping,
+        };
+        Ok((engine, ended))
+    }
+}
+
+/// Moves gulps to the engine and confirmed positions to the server. Ends well when told to stop or
+/// when the engine ended, whose own error then counts.
+async fn pump(
+    mut stream: Stream,
+    inputs: mpsc::Sender<Input>,
+    mut confirmed: watch::Receiver<Lsn>,
+    mut stop: watch::Receiver<bool>,
+) -> (Stream, Result<(), PipelineError>) {
+    let ended = loop {
+        // Room first, so that a gulp that was read always has a place to go. Reserving, waiting for
+        // a gulp and waiting for a position may all be dropped: nothing is lost.
+        let permit = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break Ok(()),
+            changed = confirmed.changed() => match changed {
+                Ok(()) => {
+                    stream.confirm(*confirmed.borrow_and_update());
+                    continue;
+                }
+                Err(_engine_ended) => break Ok(()),
+            },
+            permit = inputs.reserve() => match permit {
+                Ok(permit) => permit,
+                Err(_engine_ended) => break Ok(()),
+            },
+        };
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break Ok(()),
+            changed = confirmed.changed() => match changed {
+                Ok(()) => stream.confirm(*confirmed.borrow_and_update()),
+                Err(_engine_ended) => break Ok(()),
+            },
+            gulp = stream.next() => match gulp {
+                Ok(gulp) => permit.send(Input::Gulp(gulp)),
+                Err(error) => break Err(error.into()),
+            },
+        }
+    };
+    (stream, ended)
+}
+
+/// Tells the engine, once a second, what the source had flushed at what time.
+async fn clock_of(source: SourceConfig, inputs: mpsc::Sender<Input>) {
+    loop {
+        // The stream reports a source that does not answer; the clock only waits for it.
+        if let Ok(session) = connect(&source).await {
+            while let Ok((lsn, at)) = server::clock(&session).await {
+                if inputs.send(Input::Clock { lsn, at }).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(CLOCK_EVERY).await;
+            }
+        }
+        tokio::time::sleep(CLOCK_EVERY).await;
+    }
+}

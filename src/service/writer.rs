@@ -1,0 +1,245 @@
+//! One task for each store: takes records from the feed, writes them, keeps up the mark.
+//!
+//! ```text
+//!           ┌─────────────── error: back off, connect again ──────────────┐
+//!           ▼                                                              │
+//!  connect ─► read the mark ─► take a batch ─► apply ─► acknowledge ───────┤
+//!                                  ▲                        │             │
+//!                                  └────────────────────────┘ nothing: fresh
+//! ```
+//!
+//! Invariants:
+//! - where to go on after a connection was lost follows from the store's own mark alone;
+//! - a batch is whole transactions, but for one larger than `ATOMIC_BYTES_MAX`;
+//! - a store that fails waits for itself: the feed never waits for it.
+
+use super::PipelineError;
+use super::board::{Board, StoreState};
+use super::feed::{Feed, Frontier, Taken};
+use super::patience::Patience;
+use crate::stores::{Batch, Fault, Store, StoreError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use walview_core::outbox::Record;
+use walview_core::position::Position;
+
+/// Operations in one batch, while whole transactions fit.
+const BATCH_BYTES: usize = 4 << 20;
+/// A transaction larger than this reaches a store in parts (`atomic_max`).
+const ATOMIC_BYTES_MAX: usize = 32 << 20;
+/// How often readers are told that the store is current.
+const FRESH_EVERY: Duration = Duration::from_secs(1);
+/// How long a stop may take: a batch in flight is finished, then what waits is written.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// How a kind of store wants its batches.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Whether records must be durable locally before the store sees them.
+    pub durable_only: bool,
+    /// At most one batch in this time, unless a whole batch of bytes waits.
+    pub flush_every: Duration,
+}
+
+/// What to do with targets that a store could not take.
+pub type OnFault = Arc<dyn Fn(&[Fault]) -> BTreeSet<u16> + Send + Sync>;
+
+pub struct Writer<S> {
+    pub index: usize,
+    pub name: String,
+    pub store: S,
+    pub feed: Arc<Feed>,
+    pub pace: Pace,
+    pub board: Arc<Board>,
+    pub on_fault: OnFault,
+}
+
+/// What a connected writer came to.
+enum Ended {
+    Stopping,
+    Failed(StoreError),
+}
+
+impl<S: Store> Writer<S> {
+    /// Writes until `stop` turns true, then drains for a bounded time.
+    ///
+    /// # Errors
+    /// The store cannot be written without somebody's help, or the outbox cannot be read.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), PipelineError> {
+        let mut patience =
+            Patience::new(Arc::clone(&self.board), self.index, &self.name, stop.clone());
+        loop {
+            let ended = match self.open().await {
+                Ok((at, next)) => {
+                    patience.works(StoreState::Live);
+                    self.write(at, next, &mut stop).await?
+                }
+                Err(error) => Ended::Failed(error),
+            };
+            match ended {
+                Ended::Stopping => return Ok(()),
+                Ended::Failed(error) => match patience.after(error).await {
+                    Err(PipelineError::Stopping) => return Ok(()),
+                    waited => waited?,
+                },
+            }
+        }
+    }
+
+    /// Connects and finds where the store stands: its position, and the next record for it.
+    async fn open(&mut self) -> Result<(Position, u64), StoreError> {
+        self.store.connect().await?;
+        let Some(mark) = self.store.mark().await? else {
+            return Err(StoreError::Stop {
+                message: format!("store \"{}\" has lost what walview wrote", self.name),
+                remedy: "fill it again with: walview rebuild".to_owned(),
+                cause: None,
+            });
+        };
+        let next = self.next_after(mark.position).map_err(|error| StoreError::Stop {
+            message: format!("store \"{}\": {error}", self.name),
+            remedy: "fill it again with: walview rebuild".to_owned(),
+            cause: None,
+        })?;
+        Ok((mark.position, next))
+    }
+
+    /// The first record that lies behind `position`.
+    fn next_after(&self, position: Position) -> Result<u64, String> {
+        let mut next = self.feed.first();
+        if self.feed.pruned_to().is_some_and(|pruned| position < pruned) {
+            return Err("its mark went back further than the outbox reaches".to_owned());
+        }
+        loop {
+            match self.feed.take(next, false, BATCH_BYTES).map_err(|error| error.to_string())? {
+                Taken::Nothing(_) => return Ok(next),
+                Taken::Records(records) if records.is_empty() => return Ok(next),
+                Taken::Records(records) => {
+                    for record in &records {
+                        if record.to > position {
+                            return Ok(record.seq);
+                        }
+                        next = record.seq + 1;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn write(
+        &mut self,
+        mut at: Position,
+        mut next: u64,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Ended, PipelineError> {
+        let mut held: Vec<Arc<Record>> = Vec::new();
+        let mut last_flush: Option<Instant> = None;
+        let mut last_fresh: Option<Instant> = None;
+        let mut draining: Option<Instant> = None;
+        loop {
+            if draining.is_none() && *stop.borrow() {
+                draining = Some(Instant::now());
+            }
+            let from = held.last().map_or(next, |record| record.seq + 1);
+            let room = ATOMIC_BYTES_MAX.saturating_sub(bytes(&held));
+            let taken = self.feed.take(from, self.pace.durable_only, BATCH_BYTES.min(room))?;
+            let idle = match taken {
+                // After a replay the feed holds again what the store has already.
+                Taken::Records(mut records) => {
+                    records.retain(|record| record.to > at);
+                    let idle = records.is_empty().then_some(None);
+                    held.append(&mut records);
+                    idle
+                }
+                Taken::Nothing(frontier) => Some(Some(frontier)),
+            };
+            let ready = ready(&held);
+            let due = last_flush.map_or(Duration::ZERO, |flush| {
+                self.pace.flush_every.saturating_sub(flush.elapsed())
+            });
+            let full = bytes(&held) >= BATCH_BYTES;
+            if ready > 0 && (due.is_zero() || full || draining.is_some()) {
+                let rest = held.split_off(ready);
+                let records = std::mem::replace(&mut held, rest);
+                last_flush = Some(Instant::now());
+                match self.apply(at, records).await {
+                    Ok(Some((position, seq))) => (at, next) = (position, seq),
+                    Ok(None) => {}
+                    Err(error) => return Ok(Ended::Failed(error)),
+                }
+                continue;
+            }
+            if ready == 0 && idle.is_none() {
+                continue;
+            }
+            if let (Some(Some(frontier)), true) = (idle, held.is_empty()) {
+                self.board.store_at(self.index, frontier.lsn, frontier.at, 0);
+                if last_fresh.is_none_or(|last| last.elapsed() >= FRESH_EVERY) {
+                    last_fresh = Some(Instant::now());
+                    if let Err(error) = self.fresh(frontier).await {
+                        return Ok(Ended::Failed(error));
+                    }
+                }
+                if draining.is_some() {
+                    return Ok(Ended::Stopping);
+                }
+            }
+            if draining.is_some_and(|since| since.elapsed() >= DRAIN_MAX) {
+                return Ok(Ended::Stopping);
+            }
+            let wait = if ready > 0 { due } else { FRESH_EVERY };
+            tokio::select! {
+                () = self.feed.changed() => {}
+                () = tokio::time::sleep(wait) => {}
+                _ = stop.wait_for(|stop| *stop), if draining.is_none() => {}
+            }
+        }
+    }
+
+    /// Writes one batch. Returns where the store stands and the next record.
+    async fn apply(
+        &mut self,
+        from: Position,
+        records: Vec<Arc<Record>>,
+    ) -> Result<Option<(Position, u64)>, StoreError> {
+        let Some(last) = records.last().cloned() else {
+            return Ok(None);
+        };
+        self.board.store_waits(self.index, self.feed.waiting(last.seq));
+        let batch = Batch { from, to: last.to, committed_at: last.committed_at, records };
+        match self.store.apply(&batch).await {
+            Ok(()) => {}
+            Err(StoreError::StopView(faults)) => {
+                for fault in &faults {
+                    tracing::error!(store = self.name, reason = fault.message, "a view stopped");
+                }
+                self.store.stop_targets((self.on_fault)(&faults));
+            }
+            Err(error) => return Err(error),
+        }
+        let next = last.seq + 1;
+        self.feed.applied(next, last.to);
+        self.board.store_at(self.index, last.to.lsn, last.committed_at, self.feed.waiting(next));
+        Ok(Some((last.to, next)))
+    }
+
+    async fn fresh(&mut self, frontier: Frontier) -> Result<(), StoreError> {
+        self.store.fresh(frontier.at, frontier.lsn).await
+    }
+}
+
+fn bytes(records: &[Arc<Record>]) -> usize {
+    records.iter().map(|record| record.ops.len()).sum()
+}
+
+/// How many of the held records make a batch: whole transactions up to `BATCH_BYTES`; else, where
+/// a transaction is larger than may be held, what is there of it.
+fn ready(held: &[Arc<Record>]) -> usize {
+    let whole = held.iter().rposition(|record| record.ends).map_or(0, |at| at + 1);
+    if whole > 0 {
+        return whole;
+    }
+    if bytes(held) >= ATOMIC_BYTES_MAX { held.len() } else { 0 }
+}

@@ -1,0 +1,436 @@
+//! The local store: state, outbox and position, made durable together.
+//!
+//! ```text
+//!  engine ──► overlay (this commit's writes, in memory) ──┐
+//!             outbox records ─────────────────────────────┼──► one fjall batch ──► fdatasync
+//!             progress (confirmed LSN, partial, ends) ────┘
+//! ```
+//!
+//! Invariants:
+//! - a batch is all or nothing, so state, outbox and position never disagree after a crash;
+//! - an outbox record at or past `Progress::outbox_end` of its store was written ahead of its
+//!   commit and is overwritten by replay: readers never look there after a restart;
+//! - reads see the overlay first.
+
+mod overlay;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use overlay::Overlay;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use walview_core::catalog::Catalog;
+use walview_core::engine::{Page, Partial, Space, State, StateError};
+use walview_core::outbox::Record;
+use walview_core::position::Lsn;
+
+/// Blocks read from disk, kept in memory.
+const BLOCK_CACHE_BYTES: u64 = 48 << 20;
+/// Writes of one key space before they go to a sorted file.
+const MEMTABLE_BYTES: u64 = 8 << 20;
+/// fjall's write-ahead journals, all together.
+const JOURNAL_BYTES_MAX: u64 = 128 << 20;
+/// Overlay and records held before the caller should commit, whatever the clock says.
+pub const COMMIT_BYTES: usize = 4 << 20;
+/// Records taken from the outbox in one read.
+const OUTBOX_PAGE_BYTES: usize = 4 << 20;
+
+/// The format of everything below; another one is refused, never guessed at.
+const FORMAT: u32 = 1;
+
+/// Who this state belongs to and what it was built from. Changes rarely, and only together with a
+/// snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    pub format: u32,
+    pub pipeline: String,
+    /// The pipeline file's canonical text: what the state's layout follows from.
+    pub definition: String,
+    pub catalog: Catalog,
+    /// `pg_control_system().system_identifier`.
+    pub system_identifier: String,
+    pub timeline: u32,
+    pub database_oid: u32,
+    pub slot: String,
+    pub epoch: u16,
+    /// By store, in the pipeline's order.
+    pub stores: Vec<String>,
+    /// False while the first snapshot runs; such a state is thrown away on restart.
+    pub live: bool,
+}
+
+impl Identity {
+    #[must_use]
+    pub const fn current_format() -> u32 {
+        FORMAT
+    }
+}
+
+/// How far the state has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// End of the last commit that the state holds: what PostgreSQL may forget up to.
+    pub confirmed: u64,
+    /// Start of the last commit record that the state holds: what marks are compared with.
+    pub commit_lsn: u64,
+    pub committed_at: i64,
+    /// A transaction that the state holds a part of: commit LSN, changes, ordinals by store.
+    pub partial: Option<(u64, u64, Vec<u64>)>,
+    /// By store: the sequence number that the next record gets.
+    pub outbox_end: Vec<u64>,
+    /// By store: the position up to which its records are no longer kept.
+    pub pruned: Vec<String>,
+    /// By view: why it stopped.
+    pub stopped: Vec<Option<String>>,
+}
+
+impl Progress {
+    #[must_use]
+    pub fn confirmed(&self) -> Lsn {
+        Lsn(self.confirmed)
+    }
+
+    #[must_use]
+    pub fn partial(&self) -> Option<Partial> {
+        self.partial.clone().map(|(lsn, changes, ordinals)| Partial {
+            lsn: Lsn(lsn),
+            changes,
+            ordinals,
+        })
+    }
+
+    pub fn set_partial(&mut self, partial: Option<Partial>) {
+        self.partial = partial.map(|p| (p.lsn.0, p.changes, p.ordinals));
+    }
+}
+
+/// The store of one pipeline in one folder. One process at a time: fjall holds a lock file.
+pub struct LocalStore {
+    db: Database,
+    spaces: Vec<(Space, Keyspace)>,
+    meta: Keyspace,
+    outbox: Keyspace,
+    overlay: Overlay,
+    path: PathBuf,
+}
+
+impl LocalStore {
+    /// Opens or creates the store under `path`.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or another process uses it.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let fail = |source: fjall::Error| StateError {
+            message: if matches!(source, fjall::Error::Locked) {
+                format!(
+                    "\"{}\" is in use by another walview; stop that one, or name another folder \
+                     with --state",
+                    path.display()
+                )
+            } else {
+                format!("cannot open \"{}\"", path.display())
+            },
+            source: Some(Box::new(source)),
+        };
+        let db = Database::builder(path)
+            .cache_size(BLOCK_CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            .worker_threads(1)
+            .open()
+            .map_err(fail)?;
+        let keyspace = |name: &str| {
+            db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES))
+                .map_err(fail)
+        };
+        let spaces = Space::ALL
+            .into_iter()
+            .map(|space| Ok((space, keyspace(space.name())?)))
+            .collect::<Result<Vec<_>, StateError>>()?;
+        Ok(Self {
+            meta: keyspace("meta")?,
+            outbox: keyspace("outbox")?,
+            spaces,
+            db,
+            overlay: Overlay::default(),
+            path: path.to_owned(),
+        })
+    }
+
+    fn fail(&self, what: &str) -> impl Fn(fjall::Error) -> StateError {
+        let message = format!("{what} \"{}\"", self.path.display());
+        move |source| StateError { message: message.clone(), source: Some(Box::new(source)) }
+    }
+
+    fn space(&self, space: Space) -> Result<&Keyspace, StateError> {
+        self.spaces.iter().find(|(known, _)| *known == space).map(|(_, keyspace)| keyspace).ok_or(
+            StateError { message: format!("no key space \"{}\"", space.name()), source: None },
+        )
+    }
+
+    fn read_meta<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>, StateError> {
+        let Some(bytes) = self.meta.get(key).map_err(self.fail("cannot read"))? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| StateError {
+            message: format!("\"{key}\" in \"{}\" cannot be decoded", self.path.display()),
+            source: Some(Box::new(source)),
+        })
+    }
+
+    /// Whose state this is; `None` in a new store.
+    ///
+    /// # Errors
+    /// The store cannot be read, or another version of Walview wrote it.
+    pub fn identity(&self) -> Result<Option<Identity>, StateError> {
+        let identity: Option<Identity> = self.read_meta("identity")?;
+        if let Some(identity) = &identity
+            && identity.format != FORMAT
+        {
+            return Err(StateError {
+                message: format!(
+                    "\"{}\" has format {}, this walview reads {FORMAT}; run walview rebuild",
+                    self.path.display(),
+                    identity.format
+                ),
+                source: None,
+            });
+        }
+        Ok(identity)
+    }
+
+    /// # Errors
+    /// The store cannot be read.
+    pub fn progress(&self) -> Result<Progress, StateError> {
+        Ok(self.read_meta("progress")?.unwrap_or_default())
+    }
+
+    /// Forgets everything and belongs to `identity` from now on.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn reset(&mut self, identity: &Identity) -> Result<(), StateError> {
+        self.overlay = Overlay::default();
+        // The identity goes first and comes back last: a crash in between leaves a new store.
+        self.meta.remove("identity").map_err(self.fail("cannot write"))?;
+        self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))?;
+        self.meta.remove("progress").map_err(self.fail("cannot write"))?;
+        for keyspace in self.spaces.iter().map(|(_, keyspace)| keyspace).chain([&self.outbox]) {
+            keyspace.clear().map_err(self.fail("cannot clear"))?;
+        }
+        self.write_identity(identity)
+    }
+
+    /// # Errors
+    /// The store cannot be written.
+    pub fn write_identity(&mut self, identity: &Identity) -> Result<(), StateError> {
+        let bytes = to_json(identity)?;
+        self.meta.insert("identity", bytes).map_err(self.fail("cannot write"))?;
+        self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))
+    }
+
+    /// Forgets the overlay: what was written since the last commit.
+    pub fn discard(&mut self) {
+        self.overlay = Overlay::default();
+    }
+
+    /// Bytes that the next commit would write.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.overlay.bytes()
+    }
+
+    /// Writes the overlay without making it durable: for the bulk of a snapshot, which starts
+    /// again if it is interrupted.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn spill(&mut self) -> Result<(), StateError> {
+        let batch = self.overlay_batch()?;
+        batch.commit().map_err(self.fail("cannot write"))
+    }
+
+    /// Makes the overlay, `records` (with their store) and `progress` durable together.
+    ///
+    /// # Errors
+    /// The store cannot be written; nothing of the commit is there then.
+    pub fn commit<'a>(
+        &mut self,
+        records: impl Iterator<Item = (usize, &'a Record)>,
+        progress: &Progress,
+    ) -> Result<(), StateError> {
+        let mut batch = self.overlay_batch()?.durability(Some(PersistMode::SyncData));
+        for (store, record) in records {
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            batch.insert(&self.outbox, outbox_key(store, record.seq), bytes);
+        }
+        batch.insert(&self.meta, "progress", to_json(progress)?);
+        batch.commit().map_err(self.fail("cannot write"))
+    }
+
+    /// Writes records ahead of their commit, so that a large transaction does not wait in memory.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn write_ahead<'a>(
+        &mut self,
+        records: impl Iterator<Item = (usize, &'a Record)>,
+    ) -> Result<(), StateError> {
+        let mut batch = self.db.batch();
+        for (store, record) in records {
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            batch.insert(&self.outbox, outbox_key(store, record.seq), bytes);
+        }
+        batch.commit().map_err(self.fail("cannot write"))
+    }
+
+    fn overlay_batch(&mut self) -> Result<fjall::OwnedWriteBatch, StateError> {
+        let mut batch = self.db.batch();
+        for (space, entries) in self.overlay.take() {
+            let keyspace = self.space(space)?;
+            for (key, value) in entries {
+                match value {
+                    Some(value) => batch.insert(keyspace, key, value),
+                    None => batch.remove(keyspace, key),
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// A handle for reading and pruning the outbox from other threads.
+    #[must_use]
+    pub fn outbox(&self) -> Outbox {
+        Outbox { outbox: self.outbox.clone(), db: self.db.clone() }
+    }
+
+    /// Bytes on disk.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.db.disk_space().unwrap_or(0)
+    }
+}
+
+fn to_json(value: &impl Serialize) -> Result<Vec<u8>, StateError> {
+    serde_json::to_vec(value).map_err(|source| StateError {
+        message: "cannot encode".to_owned(),
+        source: Some(Box::new(source)),
+    })
+}
+
+/// `store u16 | sequence number u64`, big-endian.
+fn outbox_key(store: usize, seq: u64) -> [u8; 10] {
+    let mut key = [0; 10];
+    let (left, right) = key.split_at_mut(2);
+    left.copy_from_slice(&u16::try_from(store).unwrap_or(u16::MAX).to_be_bytes());
+    right.copy_from_slice(&seq.to_be_bytes());
+    key
+}
+
+/// The outbox as writers see it.
+#[derive(Clone)]
+pub struct Outbox {
+    outbox: Keyspace,
+    db: Database,
+}
+
+impl Outbox {
+    /// Records of `store` in `from..end`, at most one page of bytes.
+    ///
+    /// # Errors
+    /// The store cannot be read, or a record cannot be decoded.
+    pub fn read(&self, store: usize, from: u64, end: u64) -> Result<Vec<Record>, StateError> {
+        let fail = |source: Box<dyn std::error::Error + Send + Sync>| StateError {
+            message: "cannot read the outbox".to_owned(),
+            source: Some(source),
+        };
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for entry in self.outbox.range(outbox_key(store, from)..outbox_key(store, end)) {
+            let (_, value) = entry.into_inner().map_err(|error| fail(Box::new(error)))?;
+            bytes += value.len();
+            records.push(Record::decode(&value).map_err(|error| fail(Box::new(error)))?);
+            if bytes >= OUTBOX_PAGE_BYTES {
+                break;
+            }
+        }
+        Ok(records)
+    }
+
+    /// The sequence number of the oldest record of `store` before `end`; `end` where none is kept.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn first(&self, store: usize, end: u64) -> Result<u64, StateError> {
+        let range = outbox_key(store, 0)..outbox_key(store, end);
+        let Some(entry) = self.outbox.range(range).next() else {
+            return Ok(end);
+        };
+        let key = entry.key().map_err(|source| StateError {
+            message: "cannot read the outbox".to_owned(),
+            source: Some(Box::new(source)),
+        })?;
+        let seq = key.get(2..).and_then(|seq| seq.try_into().ok()).map_or(0, u64::from_be_bytes);
+        Ok(seq)
+    }
+
+    /// Removes the records of `store` in `from..to`.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn prune(&self, store: usize, from: u64, to: u64) -> Result<(), StateError> {
+        let mut batch = self.db.batch();
+        for seq in from..to {
+            batch.remove(&self.outbox, outbox_key(store, seq));
+        }
+        batch.commit().map_err(|source| StateError {
+            message: "cannot prune the outbox".to_owned(),
+            source: Some(Box::new(source)),
+        })
+    }
+}
+
+impl State for LocalStore {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        if let Some(written) = self.overlay.get(space, key) {
+            return Ok(written.map(<[u8]>::to_vec));
+        }
+        let value = self.space(space)?.get(key).map_err(self.fail("cannot read"))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn put(&mut self, space: Space, key: &[u8], value: &[u8]) {
+        self.overlay.put(space, key, Some(value));
+    }
+
+    fn delete(&mut self, space: Space, key: &[u8]) {
+        self.overlay.put(space, key, None);
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Page, StateError> {
+        let keyspace = self.space(space)?;
+        let from = match after {
+            Some(after) => std::ops::Bound::Excluded(after.to_vec()),
+            None => std::ops::Bound::Included(prefix.to_vec()),
+        };
+        let mut stored = keyspace
+            .range((from.clone(), std::ops::Bound::Unbounded))
+            .map(fjall::Guard::into_inner)
+            .take_while(|entry| match entry {
+                Ok((key, _)) => key.starts_with(prefix),
+                Err(_) => true,
+            })
+            .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())));
+        self.overlay
+            .merge(space, prefix, from, limit, &mut stored)
+            .map_err(self.fail("cannot read"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

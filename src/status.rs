@@ -1,0 +1,246 @@
+//! `walview status`: finds running instances by their state folders and asks them.
+
+use crate::cli::{Exit, StatusArgs};
+use crate::config::Pipeline;
+use crate::http::{Report, faults_of};
+use crate::output::Output;
+use crate::service::board::{Phase, Status, StoreState};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How long an instance may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// A status is a few kilobytes; more than this is not one.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// `<state>/<pipeline>/instance.json`: who runs the pipeline and where it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    pub pid: u32,
+    pub http: SocketAddr,
+}
+
+impl Instance {
+    #[must_use]
+    pub fn file(state: &Path, pipeline: &str) -> PathBuf {
+        state.join(pipeline).join("instance.json")
+    }
+}
+
+/// How a pipeline is, for an exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    Well,
+    Degraded,
+    Stopped,
+}
+
+#[must_use]
+pub fn health(status: &Status) -> Health {
+    if status.state == Phase::Stopped {
+        Health::Stopped
+    } else if faults_of(status).is_empty() {
+        Health::Well
+    } else {
+        Health::Degraded
+    }
+}
+
+/// The command: every pipeline of the state folder, or the one that `file` defines.
+pub async fn run(args: &StatusArgs, output: Output) -> Exit {
+    let state = &args.state.state;
+    let pipelines = match &args.file {
+        Some(file) => match Pipeline::load(file) {
+            Ok(pipeline) => vec![pipeline.name.to_string()],
+            Err(problems) => {
+                output.problems(&[problems]);
+                return Exit::CouldNotTell;
+            }
+        },
+        None => known(state),
+    };
+    if pipelines.is_empty() {
+        output.fault(&format!(
+            "no pipeline has run with the state folder \"{}\"; name another with --state",
+            state.display()
+        ));
+        return Exit::CouldNotTell;
+    }
+    let (mut worst, mut text, mut report) = (Health::Well, String::new(), Vec::new());
+    for pipeline in pipelines {
+        match ask(state, &pipeline).await {
+            Ok(status) => {
+                worst = worst.max(health(&status));
+                text.push_str(&render(&status));
+                report.push(status);
+            }
+            Err(why) => {
+                worst = Health::Stopped;
+                output.fault(&why);
+            }
+        }
+    }
+    output.result(text.trim_end(), &Report { pipelines: report });
+    match worst {
+        Health::Well => Exit::Ok,
+        Health::Degraded => Exit::Failed,
+        Health::Stopped => Exit::CouldNotTell,
+    }
+}
+
+/// Pipelines that have a folder in `state`.
+fn known(state: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(state)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Asks the instance that runs `pipeline` under the folder `state`.
+///
+/// # Errors
+/// A sentence: none runs, or it does not answer.
+pub async fn ask(state: &Path, pipeline: &str) -> Result<Status, String> {
+    let file = Instance::file(state, pipeline);
+    let text = tokio::fs::read_to_string(&file).await.map_err(|error| {
+        format!(
+            "\"{pipeline}\" does not run with the state folder \"{}\": {error}; start it with: \
+                 walview run, or name its folder with --state",
+            state.display()
+        )
+    })?;
+    let instance: Instance = serde_json::from_str(&text)
+        .map_err(|error| format!("\"{}\" cannot be read: {error}", file.display()))?;
+    let report = tokio::time::timeout(ANSWER_MAX, fetch(instance.http))
+        .await
+        .map_err(|_elapsed| {
+            format!("the instance of \"{pipeline}\" (pid {}) does not answer", instance.pid)
+        })?
+        .map_err(|error| {
+            format!(
+                "\"{pipeline}\" does not run: its instance (pid {}) is gone: {error}; start it \
+                 with: walview run",
+                instance.pid
+            )
+        })?;
+    report
+        .pipelines
+        .into_iter()
+        .find(|status| status.pipeline == pipeline)
+        .ok_or_else(|| format!("the process at {} does not run \"{pipeline}\"", instance.http))
+}
+
+/// One HTTP/1.0 request: the answer ends with the connection.
+async fn fetch(address: SocketAddr) -> std::io::Result<Report> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /status HTTP/1.0\r\n\r\n").await?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    let text = String::from_utf8_lossy(&answer);
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    serde_json::from_str(body).map_err(std::io::Error::other)
+}
+
+/// The table for people.
+#[must_use]
+pub fn render(status: &Status) -> String {
+    let mut out = String::new();
+    let word = match health(status) {
+        Health::Well => "LIVE",
+        Health::Degraded if status.state == Phase::Snapshotting => "SNAPSHOT",
+        Health::Degraded if status.state == Phase::Starting => "STARTING",
+        Health::Degraded => "DEGRADED",
+        Health::Stopped => "STOPPED",
+    };
+    let stopped = status.views.iter().filter(|view| view.reason.is_some()).count();
+    // Writing to a String does not fail.
+    writeln!(
+        out,
+        "{}   {word}   {} of {} views stopped",
+        status.pipeline,
+        stopped,
+        status.views.len()
+    )
+    .ok();
+    if let Some(reason) = &status.reason {
+        writeln!(out, "why       {reason}").ok();
+    }
+    if let Some(snapshot) = &status.snapshot {
+        let eta = snapshot.eta_seconds.map_or(String::new(), |eta| format!(", {eta:.0} s left"));
+        writeln!(
+            out,
+            "snapshot  {} {} of about {} rows, {:.0} rows/s{eta}",
+            snapshot.step, snapshot.rows, snapshot.rows_estimated, snapshot.rows_per_second
+        )
+        .ok();
+    }
+    let source = match &status.source.error {
+        _ if status.source.connected => "connected".to_owned(),
+        Some(error) => error.clone(),
+        None => "connecting".to_owned(),
+    };
+    writeln!(
+        out,
+        "source    slot {}  {source}  {:.0} changes/s  durable to {}",
+        status.source.slot, status.source.changes_per_second, status.source.lsn
+    )
+    .ok();
+    writeln!(
+        out,
+        "local     {:.1} MB on disk, {:.0} MB memory (peak {:.0})",
+        megabytes(status.local.disk_bytes),
+        megabytes(status.process.rss_bytes),
+        megabytes(status.process.rss_peak_bytes)
+    )
+    .ok();
+    writeln!(
+        out,
+        "{:<14} {:<11} {:<28} {:>9} {:>8}  LAST ERROR",
+        "STORE", "STATE", "AS OF", "BEHIND", "WAITING"
+    )
+    .ok();
+    for store in &status.stores {
+        let state = match store.state {
+            StoreState::Connecting => "connecting",
+            StoreState::Loading => "loading",
+            StoreState::Live => "live",
+            StoreState::Retrying => "retrying",
+            StoreState::Stopped => "STOPPED",
+        };
+        writeln!(
+            out,
+            "{:<14} {state:<11} {:<28} {:>9} {:>8}  {}",
+            store.name,
+            store.as_of,
+            format!("{} ms", store.behind_ms),
+            store.waiting,
+            store.last_error.as_deref().unwrap_or("-")
+        )
+        .ok();
+    }
+    for view in &status.views {
+        if let Some(reason) = &view.reason {
+            writeln!(out, "view {} STOPPED: {reason}", view.name).ok();
+        }
+    }
+    let dead: u64 = status.views.iter().map(|view| view.dead_letters).sum();
+    if dead > 0 {
+        writeln!(out, "dead letters: {dead} rows are left out of their views").ok();
+    }
+    out
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}

@@ -1,0 +1,70 @@
+//! A store of either kind, for the parts that treat all alike.
+
+use super::clickhouse::ClickHouse;
+use super::redis::Redis;
+use super::{Batch, Mark, Store, StoreError};
+use std::collections::BTreeSet;
+use walview_core::position::{Lsn, Position};
+
+pub enum AnyStore {
+    Redis(Box<Redis>),
+    ClickHouse(Box<ClickHouse>),
+}
+
+impl Store for AnyStore {
+    async fn connect(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.connect().await,
+            Self::ClickHouse(store) => store.connect().await,
+        }
+    }
+
+    async fn mark(&mut self) -> Result<Option<Mark>, StoreError> {
+        match self {
+            Self::Redis(store) => store.mark().await,
+            Self::ClickHouse(store) => store.mark().await,
+        }
+    }
+
+    async fn reset(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.reset().await,
+            Self::ClickHouse(store) => store.reset().await,
+        }
+    }
+
+    async fn load(&mut self, ops: &[u8]) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.load(ops).await,
+            Self::ClickHouse(store) => store.load(ops).await,
+        }
+    }
+
+    async fn set_mark(&mut self, position: Position) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.set_mark(position).await,
+            Self::ClickHouse(store) => store.set_mark(position).await,
+        }
+    }
+
+    async fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.apply(batch).await,
+            Self::ClickHouse(store) => store.apply(batch).await,
+        }
+    }
+
+    async fn fresh(&mut self, as_of: i64, lsn: Lsn) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.fresh(as_of, lsn).await,
+            Self::ClickHouse(store) => store.fresh(as_of, lsn).await,
+        }
+    }
+
+    fn stop_targets(&mut self, stopped: BTreeSet<u16>) {
+        match self {
+            Self::Redis(store) => store.stop_targets(stopped),
+            Self::ClickHouse(store) => store.stop_targets(stopped),
+        }
+    }
+}
