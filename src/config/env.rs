@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::secret::Secret;
+use crate::source::Secret;
 
 /// Where variables come from.
 #[derive(Clone, Debug)]

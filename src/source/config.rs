@@ -194,8 +194,8 @@ fn tls_mode(
 fn parse_port(text: &str) -> Result<u16, ConfigError> {
     text.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
         ConfigError::new(
-            format!("\"{text}\" in the source URL is not a port"),
-            "write a number from 1 to 65535",
+            "the source URL has a port that is no number",
+            "write a number from 1 to 65535; in a password, write / as %2F",
         )
     })
 }
