@@ -121,12 +121,7 @@ async fn replica_identities() {
 /// More rows in one transaction than any buffer holds, with a savepoint rolled back in the middle.
 #[tokio::test]
 async fn one_large_transaction() {
-    let mut world = World::betting(Seed {
-        users: 100,
-        events: 50,
-        bets: 1_000,
-    })
-    .await;
+    let mut world = World::betting(Seed { users: 100, events: 50, bets: 1_000 }).await;
     world.start().await;
     equal_after_each(
         &mut world,

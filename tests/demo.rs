@@ -18,21 +18,14 @@ impl Demo {
         let home = TempHome::new("walview-test-").unwrap();
         let launch = Launch {
             program: PathBuf::from(env!("CARGO_BIN_EXE_walview")),
-            args: ["demo", "betting"]
-                .iter()
-                .chain(args)
-                .map(|&arg| arg.to_owned())
-                .collect(),
+            args: ["demo", "betting"].iter().chain(args).map(|&arg| arg.to_owned()).collect(),
             // Where it makes its folder, so that this test can see what is left of it.
             env: vec![("TMPDIR".to_owned(), home.path().display().to_string())],
             user: None,
             log: home.log("demo"),
             death: Signal::TERM,
         };
-        Self {
-            process: Process::spawn("walview demo", &launch).unwrap(),
-            home,
-        }
+        Self { process: Process::spawn("walview demo", &launch).unwrap(), home }
     }
 
     fn printed(&self) -> String {
@@ -42,10 +35,7 @@ impl Demo {
     async fn until_printed(&mut self, text: &str) {
         let log = self.home.log("demo");
         let printed = async || std::fs::read_to_string(&log).unwrap().contains(text);
-        self.process
-            .until(&format!("at {text:?}"), LIMIT, printed)
-            .await
-            .unwrap();
+        self.process.until(&format!("at {text:?}"), LIMIT, printed).await.unwrap();
     }
 
     /// Waits for its end: the exit code, with nothing left running in its folder and no folder.
@@ -55,18 +45,9 @@ impl Demo {
         });
         let left = std::fs::read_dir(self.home.path()).unwrap().flatten();
         let left: Vec<_> = left
-            .filter(|entry| {
-                entry
-                    .file_name()
-                    .to_string_lossy()
-                    .starts_with("walview-demo-")
-            })
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("walview-demo-"))
             .collect();
-        assert!(
-            left.is_empty(),
-            "{left:?} is left behind:\n{}",
-            self.printed()
-        );
+        assert!(left.is_empty(), "{left:?} is left behind:\n{}", self.printed());
         let running = running_in(&self.home.path().display().to_string());
         assert!(running.is_empty(), "still running: {running:?}");
         (status.code(), self.printed())

@@ -15,10 +15,7 @@ const REDIS: [(&[&str], &str); 8] = [
     (&["HSET", "event:3", "name", "forged"], "event:3"),
     (&["HSET", "event:4:stakes", "extra", "1"], "event:4:stakes"),
     (&["SADD", "user:1:open_bets", "987654"], "user:1:open_bets"),
-    (
-        &["ZINCRBY", "leaderboard:staked", "0.01", "1"],
-        "leaderboard:staked",
-    ),
+    (&["ZINCRBY", "leaderboard:staked", "0.01", "1"], "leaderboard:staked"),
     (&["SET", "user:2", "{\"id\":2}"], "user:2"),
 ];
 
@@ -54,12 +51,7 @@ async fn planted_differences_are_found() {
     }
 
     let found = oracle::compare(&world).await.differences;
-    let named = |what: &str| {
-        found
-            .iter()
-            .filter(|difference| difference.contains(what))
-            .count()
-    };
+    let named = |what: &str| found.iter().filter(|difference| difference.contains(what)).count();
     for (_, key) in REDIS {
         assert_eq!(named(&format!("redis {key}: ")), 1, "{key}: {found:#?}");
     }

@@ -43,10 +43,7 @@ impl World {
         let home = TempHome::new("walview-test-").unwrap();
         let hostile = [("timezone", "Asia/Kolkata"), ("datestyle", "SQL, DMY")];
         let hostile = hostile.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let settings = Settings {
-            fsync: false,
-            extra: hostile.into_iter().chain(extra).collect(),
-        };
+        let settings = Settings { fsync: false, extra: hostile.into_iter().chain(extra).collect() };
         let (postgres, redis, clickhouse) = (home.postgres(), home.redis(), home.clickhouse());
         let logs = ["postgres", "redis", "clickhouse"].map(|name| home.log(name));
         let [postgres_log, redis_log, clickhouse_log] = &logs;
@@ -110,21 +107,11 @@ impl World {
 
     /// SIGTERM; it must end by itself with exit 0.
     pub async fn stop(&mut self) {
-        self.service
-            .take()
-            .expect("walview runs")
-            .stop()
-            .await
-            .unwrap();
+        self.service.take().expect("walview runs").stop().await.unwrap();
     }
 
     pub async fn kill9(&mut self) {
-        self.service
-            .take()
-            .expect("walview runs")
-            .kill9()
-            .await
-            .unwrap();
+        self.service.take().expect("walview runs").kill9().await.unwrap();
     }
 
     /// Waits until both stores hold everything that is committed now. Nothing more is written: a
@@ -143,12 +130,7 @@ impl World {
         assert!(found.compared > 0, "nothing was compared");
         if !found.differences.is_empty() {
             // The test is about to fail; whoever looks into it wants the state and the logs.
-            let shown: Vec<_> = found
-                .differences
-                .iter()
-                .take(20)
-                .map(String::as_str)
-                .collect();
+            let shown: Vec<_> = found.differences.iter().take(20).map(String::as_str).collect();
             let log = walview::demo::servers::log_tail(&self.options.log, 40);
             panic!(
                 "{} of {} compared values differ:\n  {}\nthe end of walview's log:\n{log}",

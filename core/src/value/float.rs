@@ -60,10 +60,7 @@ fn write_scientific(negative: bool, digits: &str, plain_exponent: i32, out: &mut
     let mut all = mantissa.chars().filter(|c| *c != '.');
     if exponent < 0 {
         out.push_str("0.");
-        out.extend(std::iter::repeat_n(
-            '0',
-            usize::try_from(-1 - exponent).unwrap_or(0),
-        ));
+        out.extend(std::iter::repeat_n('0', usize::try_from(-1 - exponent).unwrap_or(0)));
         out.extend(all);
         return;
     }
@@ -105,24 +102,16 @@ fn on_boundary_f32(value: f32, digits: &str) -> bool {
 /// power of two)? Both sides are scaled to integers: by 4 and by powers of ten and two.
 fn is_half_way(mantissa: u64, exponent: i32, power_of_two: bool, digits: &str) -> bool {
     let (text, ten) = digits.split_once('e').unwrap_or((digits, "0"));
-    let fraction = text
-        .split_once('.')
-        .map_or(0, |(_, fraction)| fraction.len());
+    let fraction = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
     let whole: String = text.chars().filter(|c| *c != '.').collect();
-    let (Ok(ten), Ok(whole), Ok(fraction)) = (
-        ten.parse::<i32>(),
-        whole.parse::<u64>(),
-        i32::try_from(fraction),
-    ) else {
+    let (Ok(ten), Ok(whole), Ok(fraction)) =
+        (ten.parse::<i32>(), whole.parse::<u64>(), i32::try_from(fraction))
+    else {
         return false;
     };
     let ten = ten - fraction;
     let mut decimal = BigUint::from(whole) * 4_u32;
-    let mut units = [
-        BigUint::from(mantissa) * 4_u32,
-        BigUint::from(0_u32),
-        BigUint::from(0_u32),
-    ];
+    let mut units = [BigUint::from(mantissa) * 4_u32, BigUint::from(0_u32), BigUint::from(0_u32)];
     let [middle, above, below] = &mut units;
     *above = &*middle + 2_u32;
     *below = &*middle - if power_of_two { 1_u32 } else { 2_u32 };
@@ -150,14 +139,10 @@ fn widen(value: f64, most_digits: usize) -> String {
     for digits in 1..most_digits {
         let text = format!("{value:.*e}", digits - 1);
         let same = if single {
-            text.parse::<f32>()
-                .is_ok_and(|back| f64::from(back).to_bits() == value.to_bits())
-                && !text
-                    .parse::<f32>()
-                    .is_ok_and(|back| on_boundary_f32(back, &text))
+            text.parse::<f32>().is_ok_and(|back| f64::from(back).to_bits() == value.to_bits())
+                && !text.parse::<f32>().is_ok_and(|back| on_boundary_f32(back, &text))
         } else {
-            text.parse::<f64>()
-                .is_ok_and(|back| back.to_bits() == value.to_bits())
+            text.parse::<f64>().is_ok_and(|back| back.to_bits() == value.to_bits())
                 && !on_boundary_f64(value, &text)
         };
         if same {
@@ -178,9 +163,7 @@ fn trim_zeros(text: &str) -> String {
 
 /// Digits that are not all zero, though the number read as zero or infinity, are out of range.
 fn has_value(text: &str) -> bool {
-    text.bytes()
-        .take_while(|byte| !matches!(byte, b'e' | b'E'))
-        .any(|b| matches!(b, b'1'..=b'9'))
+    text.bytes().take_while(|byte| !matches!(byte, b'e' | b'E')).any(|b| matches!(b, b'1'..=b'9'))
 }
 
 fn out_of_range(type_name: &str) -> ValueError {
