@@ -1,0 +1,650 @@
+//! PostgreSQL as the judge of values and expressions: what it prints, what it computes, what it
+//! refuses.
+//!
+//! Random tests print their seed; `SEED=… cargo test -p walview-core --test oracle` runs it again.
+//! Without PostgreSQL 15 or later these tests fail; they are never skipped.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::string_slice,
+    reason = "a test stops at the first surprise"
+)]
+
+mod expressions;
+mod random;
+mod server;
+
+use expressions::{TABLE, expression};
+use random::Random;
+use server::{Answer, Server};
+use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
+use walview_core::expr::{ColumnRef, Env, EvalError, Expr, ExprKind, Func};
+use walview_core::plan::ViewKind;
+use walview_core::sql;
+use walview_core::value::{Type, Value};
+
+fn answer_of(result: Result<Value, EvalError>, ty: &Type) -> Answer {
+    match result {
+        Ok(Value::Null) => Answer::Null,
+        Ok(value) => Answer::Text(value.to_text(ty)),
+        Err(error) => Answer::Error(error.state.code().to_owned(), error.message.into_owned()),
+    }
+}
+
+/// Errors agree by SQLSTATE: PostgreSQL's messages may hold the value.
+fn agree(ours: &Answer, theirs: &Answer) -> bool {
+    match (ours, theirs) {
+        (Answer::Error(a, _), Answer::Error(b, _)) => a == b,
+        _ => ours == theirs,
+    }
+}
+
+fn check(wrong: &[String]) {
+    let shown: Vec<&str> = wrong.iter().take(25).map(String::as_str).collect();
+    assert!(
+        wrong.is_empty(),
+        "{} differences:\n{}",
+        wrong.len(),
+        shown.join("\n")
+    );
+}
+
+struct NoRow;
+
+impl Env for NoRow {
+    fn column(&self, _: ColumnRef) -> &Value {
+        &Value::Null
+    }
+}
+
+fn numeric_operation(random: &mut Random) -> (String, Expr) {
+    let numeric = |text: &str| {
+        let ty = Type::Numeric(None);
+        let value = Value::parse(&ty, text).unwrap();
+        Expr {
+            kind: ExprKind::Const(value),
+            ty,
+        }
+    };
+    let call = |func: Func, args: Vec<Expr>| Expr {
+        kind: ExprKind::Call(func, args),
+        ty: Type::Numeric(None),
+    };
+    let (a, b) = (random.numeric_text(), random.numeric_text());
+    let left = numeric(&a);
+    let pair = |op: &str, func: Func| {
+        (
+            format!("'{a}'::numeric {op} '{b}'::numeric"),
+            call(func, vec![numeric(&a), numeric(&b)]),
+        )
+    };
+    match random.below(10) {
+        0 => pair("+", Func::Add),
+        1 => pair("-", Func::Sub),
+        2 => pair("*", Func::Mul),
+        3..=4 => pair("/", Func::Div),
+        5 => pair("%", Func::Mod),
+        6 => {
+            let digits = random.between(-12, 30);
+            let digits_expr = Expr {
+                kind: ExprKind::Const(Value::Int(digits)),
+                ty: Type::Int4,
+            };
+            (
+                format!("round('{a}'::numeric, {digits})"),
+                call(Func::Round, vec![left, digits_expr]),
+            )
+        }
+        7 => {
+            let (precision, scale) = (random.between(1, 40), random.between(-5, 40));
+            let ty = Type::Numeric(Some((
+                u16::try_from(precision).unwrap(),
+                i16::try_from(scale).unwrap(),
+            )));
+            let cast = Expr {
+                kind: ExprKind::Cast(Box::new(left)),
+                ty,
+            };
+            (
+                format!("'{a}'::numeric::numeric({precision},{scale})"),
+                cast,
+            )
+        }
+        8 => {
+            let (name, func) = [
+                ("floor", Func::Floor),
+                ("ceil", Func::Ceil),
+                ("round", Func::Round),
+            ][random.below(3)];
+            (format!("{name}('{a}'::numeric)"), call(func, vec![left]))
+        }
+        _ => {
+            let (name, ty) = [
+                ("int4", Type::Int4),
+                ("int8", Type::Int8),
+                ("float8", Type::Float8),
+                ("float4", Type::Float4),
+            ][random.below(4)]
+            .clone();
+            (
+                format!("'{a}'::numeric::{name}"),
+                Expr {
+                    kind: ExprKind::Cast(Box::new(left)),
+                    ty,
+                },
+            )
+        }
+    }
+}
+
+fn numeric_operations(server: &Server) -> Vec<String> {
+    let mut random = Random::new("numeric operations");
+    let operations: Vec<(String, Expr)> = (0..12_000)
+        .map(|_| numeric_operation(&mut random))
+        .collect();
+    let answers = server.ask(operations.iter().map(|(sql, _)| (sql.as_str(), "")));
+    let mut wrong = Vec::new();
+    for ((sql, expr), theirs) in operations.iter().zip(answers) {
+        let ours = answer_of(expr.eval(&NoRow), &expr.ty);
+        if !agree(&ours, &theirs) {
+            wrong.push(format!("{sql}\n  ours   {ours:?}\n  theirs {theirs:?}"));
+        }
+    }
+    wrong
+}
+
+const KINDS: &[(&str, Type)] = &[
+    ("bool", Type::Bool),
+    ("int2", Type::Int2),
+    ("int4", Type::Int4),
+    ("int8", Type::Int8),
+    ("float4", Type::Float4),
+    ("float8", Type::Float8),
+    ("numeric", Type::Numeric(None)),
+    ("date", Type::Date),
+    ("time", Type::Time),
+    ("timestamp", Type::Timestamp),
+    ("timestamptz", Type::TimestampTz),
+    ("interval", Type::Interval),
+    ("uuid", Type::Uuid),
+    ("bytea", Type::Bytea),
+    ("text", Type::Text),
+];
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// What we print PostgreSQL reads and prints again, and we read it back as the same value.
+fn text_of_values(server: &Server) -> Vec<String> {
+    let mut random = Random::new("text of values");
+    let mut values = Vec::new();
+    for _ in 0..1_000 {
+        for (name, ty) in KINDS {
+            let value = random.value(name);
+            values.push((*name, ty, value.to_text(ty), value));
+        }
+    }
+    let questions: Vec<String> = values
+        .iter()
+        .map(|(name, _, text, _)| format!("{}::{name}", quoted(text)))
+        .collect();
+    let answers = server.ask(questions.iter().map(|sql| (sql.as_str(), "")));
+    let mut wrong = Vec::new();
+    for ((name, ty, text, value), theirs) in values.iter().zip(answers) {
+        let Answer::Text(theirs) = theirs else {
+            wrong.push(format!("{name} {text:?}: {theirs:?}"));
+            continue;
+        };
+        if theirs != *text {
+            wrong.push(format!("{name}: ours {text:?}, theirs {theirs:?}"));
+        }
+        match Value::parse(ty, &theirs) {
+            Ok(back) if back == *value => {}
+            other => wrong.push(format!(
+                "{name} {theirs:?} read as {other:?}, was {value:?}"
+            )),
+        }
+    }
+    wrong
+}
+
+/// Literals near what people write. What we accept means what it means to PostgreSQL; what
+/// PostgreSQL refuses we refuse.
+fn literals(server: &Server) -> Vec<String> {
+    const PARTS: &[(&str, Type, &[&str])] = &[
+        (
+            "date",
+            Type::Date,
+            &[
+                "2026-01-02",
+                "2024-02-30",
+                "1-2-3",
+                " BC",
+                " ",
+                "infinity",
+                "-",
+                "0000-01-01",
+                "T00:00",
+                "99999-12-31",
+                "0044-03-15",
+                "5874898-01-01",
+            ],
+        ),
+        (
+            "timestamp",
+            Type::Timestamp,
+            &[
+                "2026-01-02",
+                " ",
+                "T",
+                "03:04:05",
+                "03:04",
+                "24:00:00",
+                "23:59:60",
+                ".5",
+                ".1234567",
+                ".9999995",
+                "+02",
+                "Z",
+                " BC",
+                "0001-01-01",
+                "294277-01-01",
+                "infinity",
+            ],
+        ),
+        (
+            "timestamptz",
+            Type::TimestampTz,
+            &[
+                "2026-01-02",
+                " ",
+                "03:04:05",
+                "24:00:00",
+                "+02",
+                "-0330",
+                "+05:45",
+                "+00:00:30",
+                "Z",
+                " UTC",
+                "+16",
+                " BC",
+                ".123",
+                "0001-01-01",
+                "-infinity",
+            ],
+        ),
+        (
+            "time",
+            Type::Time,
+            &[
+                "03:04:05", "24:00:00", "23:59:60", ".5", "1:2", "12:00", "24:00:01", ".9999999",
+                " ",
+            ],
+        ),
+        (
+            "interval",
+            Type::Interval,
+            &[
+                "1",
+                "-",
+                "+",
+                " ",
+                "day",
+                " days",
+                "hour ",
+                "2 hours",
+                "1.5 ",
+                "mon",
+                "P1Y2M",
+                "DT3H",
+                "PT",
+                "1:2",
+                "03:04:05.6",
+                ".5",
+                "1 week",
+                "0.25 days",
+                "10 ms ",
+                "2 decades ",
+                "1 year ",
+            ],
+        ),
+        (
+            "numeric",
+            Type::Numeric(None),
+            &[
+                "1", "-", "+", ".", "5", "e", "E5", "-3", " ", "NaN", "inf", "Infinity", "00", "_",
+            ],
+        ),
+        (
+            "float8",
+            Type::Float8,
+            &[
+                "1", "-", ".", "5", "e", "400", "-400", " ", "NaN", "inf", "Infinity", "00",
+            ],
+        ),
+        (
+            "int4",
+            Type::Int4,
+            &["1", "-", "+", " ", "2147483647", "0", "x"],
+        ),
+        (
+            "bool",
+            Type::Bool,
+            &[
+                "t", "rue", "f", "alse", "o", "n", "ff", "yes", "1", "0", " ", "T",
+            ],
+        ),
+        (
+            "uuid",
+            Type::Uuid,
+            &[
+                "a0ee",
+                "BC99",
+                "-",
+                "{",
+                "}",
+                "9c0b4ef8bb6d6bb9bd380a11",
+                "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+            ],
+        ),
+        (
+            "bytea",
+            Type::Bytea,
+            &["\\x", "00", "fF", " ", "\\\\", "\\001", "a", "\\400", "\\"],
+        ),
+    ];
+    let mut random = Random::new("literals");
+    let mut texts = Vec::new();
+    for (name, ty, parts) in PARTS {
+        for _ in 0..600 {
+            let text: String = (0..=random.below(4)).map(|_| random.pick(parts)).collect();
+            texts.push((*name, ty.clone(), text));
+        }
+    }
+    for _ in 0..1_500 {
+        let mut text = random.json(3);
+        if random.one_in(4) {
+            let at = (0..=random.below(text.len()))
+                .rev()
+                .find(|at| text.is_char_boundary(*at));
+            text.insert_str(
+                at.unwrap(),
+                random.pick(&["\"", ",", "}", "1", "\\u0000", ".", "x", " "]),
+            );
+        }
+        texts.push(("json", Type::Json, text.clone()));
+        texts.push(("jsonb", Type::Jsonb, text));
+    }
+    let questions: Vec<String> = texts
+        .iter()
+        .map(|(name, _, text)| format!("{}::{name}", quoted(text)))
+        .collect();
+    let answers = server.ask(questions.iter().map(|sql| (sql.as_str(), "")));
+    let mut wrong = Vec::new();
+    for ((name, ty, text), theirs) in texts.iter().zip(answers) {
+        let ours = answer_of(Value::parse(ty, text), ty);
+        // Dates and intervals have forms that we refuse, and number formats have none.
+        let narrower = matches!(
+            *name,
+            "date" | "timestamp" | "timestamptz" | "time" | "interval"
+        );
+        let refused = matches!(ours, Answer::Error(..));
+        if !(agree(&ours, &theirs) || refused && (narrower || matches!(theirs, Answer::Error(..))))
+        {
+            wrong.push(format!(
+                "{name} {text:?}\n  ours   {ours:?}\n  theirs {theirs:?}"
+            ));
+        }
+    }
+    wrong
+}
+
+fn column_type(name: &str, oid: u32) -> Type {
+    match name {
+        "b" => Type::Bool,
+        "i2" => Type::Int2,
+        "id" | "i4" => Type::Int4,
+        "i8" => Type::Int8,
+        "f4" => Type::Float4,
+        "f8" => Type::Float8,
+        "n" => Type::Numeric(None),
+        "n122" => Type::Numeric(Some((12, 2))),
+        "v10" => Type::Varchar(Some(10)),
+        "c5" => Type::Char(5),
+        "by" => Type::Bytea,
+        "d" => Type::Date,
+        "ti" => Type::Time,
+        "ts" => Type::Timestamp,
+        "tz" => Type::TimestampTz,
+        "iv" => Type::Interval,
+        "u" => Type::Uuid,
+        "j" => Type::Json,
+        "jb" => Type::Jsonb,
+        "m" => Type::Enum {
+            oid,
+            name: "mood".to_owned(),
+            labels: ["sad", "ok", "happy", "a"].map(str::to_owned).to_vec(),
+        },
+        _ => Type::Text,
+    }
+}
+
+fn catalog() -> Catalog {
+    let names = std::iter::once("id").chain(TABLE.iter().map(|(name, _)| *name));
+    let columns = names
+        .zip(1..)
+        .map(|(name, attnum)| {
+            let ty = column_type(name, 70_000);
+            let collated = matches!(ty, Type::Text | Type::Varchar(_) | Type::Char(_));
+            Column {
+                type_oid: 0,
+                type_modifier: -1,
+                name: name.to_owned(),
+                attnum,
+                ty,
+                not_null: name == "id",
+                collation: if collated {
+                    Collation::C
+                } else {
+                    Collation::None
+                },
+                generated: false,
+                toastable: false,
+            }
+        })
+        .collect();
+    Catalog {
+        tables: vec![Table {
+            oid: 1,
+            schema: "public".to_owned(),
+            name: "t".to_owned(),
+            columns,
+            unique_keys: vec![UniqueKey {
+                name: "t_pkey".to_owned(),
+                columns: vec![0],
+                primary: true,
+            }],
+            replica_identity: ReplicaIdentity::Default,
+        }],
+    }
+}
+
+/// The literal of a random value for a column, now and then NULL.
+fn cell(random: &mut Random, name: &str) -> String {
+    if random.one_in(8) {
+        return "NULL".to_owned();
+    }
+    let text = match name {
+        "i2" | "i4" | "i8" if random.one_in(2) => random.between(-9, 9).to_string(),
+        "f4" | "f8" if random.one_in(3) => {
+            random.pick(&["0", "1", "2.5", "-0.5", "1e30"]).to_owned()
+        }
+        "n" if random.one_in(2) => random
+            .pick(&["0", "1.50", "-2.5", "100", "0.0000"])
+            .to_owned(),
+        "n122" => format!(
+            "{}.{}",
+            random.between(-9_999, 9_999),
+            random.between(10, 99)
+        ),
+        "sn" => match random.below(3) {
+            0 => random.between(-99, 99).to_string(),
+            1 => random.numeric_text(),
+            _ => random.pick(&[" 5 ", "1e2", "x", "", "true"]).to_owned(),
+        },
+        "v10" | "c5" => random.text().chars().take(5).collect(),
+        "j" | "jb" => random.json(3),
+        "m" => random.pick(&["sad", "ok", "happy", "a"]).to_owned(),
+        _ => {
+            let kind = [
+                ("b", "bool"),
+                ("i2", "int2"),
+                ("i4", "int4"),
+                ("i8", "int8"),
+                ("f4", "float4"),
+                ("f8", "float8"),
+                ("n", "numeric"),
+                ("by", "bytea"),
+                ("d", "date"),
+                ("ti", "time"),
+                ("ts", "timestamp"),
+                ("tz", "timestamptz"),
+                ("iv", "interval"),
+                ("u", "uuid"),
+                ("s", "text"),
+            ]
+            .into_iter()
+            .find_map(|(column, kind)| (column == name).then_some(kind))
+            .unwrap();
+            random.value(kind).to_text(&Type::Text)
+        }
+    };
+    quoted(&text)
+}
+
+struct OneRow(Vec<Value>);
+
+impl Env for OneRow {
+    fn column(&self, column: ColumnRef) -> &Value {
+        assert_eq!(column.input, 0);
+        &self.0[column.column]
+    }
+}
+
+const ROWS: usize = 60;
+
+/// The table `t` on the server, and its rows as we read them.
+fn load(server: &Server, random: &mut Random, catalog: &Catalog) -> Vec<OneRow> {
+    let mut script = "CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy', 'a');\n".to_owned();
+    let columns: Vec<String> = TABLE
+        .iter()
+        .map(|(name, ty)| format!("{name} {ty}"))
+        .collect();
+    script.push_str(&format!(
+        "CREATE TABLE t (id int PRIMARY KEY, {});\n",
+        columns.join(", ")
+    ));
+    for id in 0..ROWS {
+        let cells: Vec<String> = TABLE.iter().map(|(name, _)| cell(random, name)).collect();
+        script.push_str(&format!(
+            "INSERT INTO t VALUES ({id}, {});\n",
+            cells.join(", ")
+        ));
+    }
+    server.psql(&script);
+    let types = catalog.tables[0].columns.iter().map(|column| &column.ty);
+    let rows = server.rows("SELECT * FROM t ORDER BY id");
+    assert_eq!(rows.len(), ROWS);
+    rows.into_iter()
+        .map(|row| {
+            let values = row.into_iter().zip(types.clone()).map(|(text, ty)| {
+                text.map_or(Value::Null, |text| Value::from_server(ty, &text).unwrap())
+            });
+            OneRow(values.collect())
+        })
+        .collect()
+}
+
+fn bind(sql: &str, catalog: &Catalog) -> Option<Expr> {
+    let parsed = sql::parse(&format!("SELECT id, {sql} AS x FROM t")).ok()?;
+    let view = sql::bind(&parsed, "v", catalog, "public").ok()?;
+    match view.kind {
+        ViewKind::Rows { output } => output.into_iter().nth(1),
+        ViewKind::Groups { .. } => None,
+    }
+}
+
+/// Random expressions through the SQL front end, each over a few rows.
+fn random_expressions(server: &Server) -> Vec<String> {
+    const EXPRESSIONS: usize = 12_000;
+    let mut random = Random::new("expressions");
+    let catalog = catalog();
+    let rows = load(server, &mut random, &catalog);
+    let mut questions = Vec::new();
+    let mut bound = 0;
+    for n in 0..EXPRESSIONS {
+        let ty = TABLE[n % TABLE.len()].0;
+        let depth = 1 + random.below(3);
+        let sql = expression(&mut random, ty, depth);
+        let Some(expr) = bind(&sql, &catalog) else {
+            continue;
+        };
+        bound += 1;
+        for _ in 0..3 {
+            let id = random.below(ROWS);
+            questions.push((
+                sql.clone(),
+                format!("FROM t WHERE id = {id}"),
+                expr.clone(),
+                id,
+            ));
+        }
+    }
+    assert!(
+        bound * 10 > EXPRESSIONS * 8,
+        "only {bound} of {EXPRESSIONS} expressions bind"
+    );
+    let answers = server.ask(
+        questions
+            .iter()
+            .map(|(sql, from, ..)| (sql.as_str(), from.as_str())),
+    );
+    let errors = answers
+        .iter()
+        .filter(|answer| matches!(answer, Answer::Error(..)))
+        .count();
+    assert!(
+        errors * 3 < answers.len(),
+        "{errors} of {} answers are errors",
+        answers.len()
+    );
+    let mut wrong = Vec::new();
+    for ((sql, from, expr, id), theirs) in questions.iter().zip(answers) {
+        let ours = answer_of(expr.eval(&rows[*id]), &expr.ty);
+        if !agree(&ours, &theirs) {
+            wrong.push(format!(
+                "{sql} {from}\n  ours   {ours:?}\n  theirs {theirs:?}"
+            ));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn numeric_operations_agree() {
+    check(&numeric_operations(&Server::start("oracle-numeric")));
+}
+
+#[test]
+fn text_agrees() {
+    let server = Server::start("oracle-text");
+    check(&text_of_values(&server));
+    check(&literals(&server));
+}
+
+#[test]
+fn expressions_agree() {
+    check(&random_expressions(&Server::start("oracle-expressions")));
+}
