@@ -1,6 +1,6 @@
 //! `walview check`: what can be said about pipeline files without any server or variable.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -36,18 +36,8 @@ pub fn run(args: &CheckArgs, output: Output) -> Exit {
             Err(problems) => problems.with_excerpts().trim_end().to_owned(),
         })
         .collect();
-    let files = args
-        .files
-        .iter()
-        .zip(&results)
-        .map(|(file, result)| report(file, result));
-    output.result(
-        text.join("\n"),
-        &Report {
-            ok,
-            files: files.collect(),
-        },
-    );
+    let files = args.files.iter().zip(&results).map(|(file, result)| report(file, result));
+    output.result(text.join("\n"), &Report { ok, files: files.collect() });
     if ok { Exit::Ok } else { Exit::Failed }
 }
 
@@ -61,7 +51,7 @@ fn good_line(pipeline: &Pipeline) -> String {
     )
 }
 
-fn report<'a>(file: &PathBuf, result: &'a Result<Pipeline, Problems>) -> FileReport<'a> {
+fn report<'a>(file: &Path, result: &'a Result<Pipeline, Problems>) -> FileReport<'a> {
     let pipeline = result.as_ref().ok();
     FileReport {
         file: file.display().to_string(),
@@ -69,10 +59,6 @@ fn report<'a>(file: &PathBuf, result: &'a Result<Pipeline, Problems>) -> FileRep
         pipeline: pipeline.map(|pipeline| pipeline.name.as_str()),
         views: pipeline.map(|pipeline| pipeline.views.len()),
         targets: pipeline.map(Pipeline::target_count),
-        errors: result
-            .as_ref()
-            .err()
-            .map(Problems::to_json)
-            .unwrap_or_default(),
+        errors: result.as_ref().err().map(Problems::to_json).unwrap_or_default(),
     }
 }

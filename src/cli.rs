@@ -60,13 +60,7 @@ pub struct Cli {
 impl Cli {
     #[must_use]
     pub fn output(&self) -> Output {
-        Output {
-            format: if self.json {
-                Format::Json
-            } else {
-                Format::Human
-            },
-        }
+        Output { format: if self.json { Format::Json } else { Format::Human } }
     }
 }
 
@@ -180,10 +174,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text.strip_prefix(digits).unwrap_or_default();
-    let factor = UNITS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .map(|(_, factor)| *factor);
+    let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
     // `u64::parse` would take a "+".
     let number = Some(digits).filter(|digits| digits.chars().all(|c| c.is_ascii_digit()));
     factor
@@ -210,34 +201,18 @@ mod tests {
         assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("2h"), Ok(Duration::from_hours(2)));
-        for bad in [
-            "",
-            "s",
-            "30",
-            "0s",
-            "-1s",
-            "+1s",
-            "1.5s",
-            "30 s",
-            "30d",
-            "99999999999999999h",
-        ] {
+        for bad in ["", "s", "30", "0s", "-1s", "+1s", "1.5s", "30 s", "30d", "99999999999999999h"]
+        {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_demo_as_the_readme_has_it() {
-        let cli = Cli::try_parse_from([
-            "walview", "demo", "betting", "--rate", "500", "--for", "30s",
-        ]);
-        let Command::Demo(args) = cli.unwrap().command else {
-            unreachable!()
-        };
-        assert_eq!(
-            (args.rate, args.duration),
-            (500, Some(Duration::from_secs(30)))
-        );
+        let cli =
+            Cli::try_parse_from(["walview", "demo", "betting", "--rate", "500", "--for", "30s"]);
+        let Command::Demo(args) = cli.unwrap().command else { unreachable!() };
+        assert_eq!((args.rate, args.duration), (500, Some(Duration::from_secs(30))));
     }
 
     #[test]

@@ -30,9 +30,7 @@ struct Shared {
 
 impl Shared {
     fn report(&self) -> Report {
-        Report {
-            pipelines: self.boards.iter().map(|board| board.status()).collect(),
-        }
+        Report { pipelines: self.boards.iter().map(|board| board.status()).collect() }
     }
 }
 
@@ -62,10 +60,7 @@ pub async fn serve(
         .route("/ready", get(ready))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
-        .with_state(Shared {
-            boards: Arc::new(boards),
-            prometheus,
-        });
+        .with_state(Shared { boards: Arc::new(boards), prometheus });
     axum::serve(listener, router)
         .with_graceful_shutdown(async move {
             // The sender only goes away at the end, which is a reason to stop too.
@@ -103,10 +98,7 @@ pub fn faults_of(status: &Status) -> Vec<String> {
         Phase::Starting => faults.push("starting".to_owned()),
         Phase::Snapshotting => faults.push("the first snapshot is running".to_owned()),
         Phase::Stopped => {
-            faults.push(format!(
-                "stopped: {}",
-                status.reason.as_deref().unwrap_or("unknown")
-            ));
+            faults.push(format!("stopped: {}", status.reason.as_deref().unwrap_or("unknown")));
         }
     }
     if status.state == Phase::Live && !status.source.connected {
@@ -121,10 +113,7 @@ pub fn faults_of(status: &Status) -> Vec<String> {
             StoreState::Retrying | StoreState::Stopped => faults.push(format!(
                 "store {}: {}",
                 store.name,
-                store
-                    .last_error
-                    .as_deref()
-                    .unwrap_or("does not take writes")
+                store.last_error.as_deref().unwrap_or("does not take writes")
             )),
         }
     }
@@ -140,10 +129,7 @@ async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
     for status in shared.report().pipelines {
         crate::service::metrics::publish(&status);
     }
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        shared.prometheus.render(),
-    )
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.prometheus.render())
 }
 
 /// The same as `walview status`, for a browser; it renews itself.
@@ -164,7 +150,5 @@ async fn page(State(shared): State<Shared>) -> Html<String> {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

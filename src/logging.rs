@@ -53,11 +53,7 @@ mod tests {
         let environment = Environment::fixed([("RUST_LOG", "trace")]);
         let shown = |flag| filter(flag, &environment).unwrap().to_string();
         assert!(shown(None).contains("walview=trace"), "{}", shown(None));
-        assert!(
-            shown(Some("warn")).contains("walview=warn"),
-            "{}",
-            shown(Some("warn"))
-        );
+        assert!(shown(Some("warn")).contains("walview=warn"), "{}", shown(Some("warn")));
         assert_eq!(shown(Some("fjall=debug")), "fjall=debug");
         assert!(filter(Some("=x="), &environment).is_err());
     }

@@ -19,13 +19,8 @@ fn main() -> ExitCode {
     if let Command::Check(args) = &cli.command {
         return check::run(args, output).into();
     }
-    match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime
-            .block_on(dispatch(&cli.command, &environment, output))
-            .into(),
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(dispatch(&cli.command, &environment, output)).into(),
         Err(error) => {
             output.fault(&format!("cannot start: {error}"));
             Exit::CouldNotTell.into()

@@ -65,7 +65,5 @@ impl Output {
 
 fn write_line(out: &mut impl io::Write, text: &str) {
     // Nobody is left to tell where the reader went away.
-    writeln!(out, "{text}")
-        .and_then(|()| out.flush())
-        .unwrap_or_default();
+    writeln!(out, "{text}").and_then(|()| out.flush()).unwrap_or_default();
 }

@@ -124,10 +124,7 @@ pub async fn ask(state: &Path, pipeline: &str) -> Result<Status, String> {
     let report = tokio::time::timeout(ANSWER_MAX, fetch(instance.http))
         .await
         .map_err(|_elapsed| {
-            format!(
-                "the instance of \"{pipeline}\" (pid {}) does not answer",
-                instance.pid
-            )
+            format!("the instance of \"{pipeline}\" (pid {}) does not answer", instance.pid)
         })?
         .map_err(|error| {
             format!(
@@ -140,12 +137,7 @@ pub async fn ask(state: &Path, pipeline: &str) -> Result<Status, String> {
         .pipelines
         .into_iter()
         .find(|status| status.pipeline == pipeline)
-        .ok_or_else(|| {
-            format!(
-                "the process at {} does not run \"{pipeline}\"",
-                instance.http
-            )
-        })
+        .ok_or_else(|| format!("the process at {} does not run \"{pipeline}\"", instance.http))
 }
 
 /// One HTTP/1.0 request: the answer ends with the connection.
@@ -153,10 +145,7 @@ async fn fetch(address: SocketAddr) -> std::io::Result<Report> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(b"GET /status HTTP/1.0\r\n\r\n").await?;
     let mut answer = Vec::new();
-    stream
-        .take(ANSWER_BYTES_MAX)
-        .read_to_end(&mut answer)
-        .await?;
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
     let text = String::from_utf8_lossy(&answer);
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     serde_json::from_str(body).map_err(std::io::Error::other)
@@ -173,11 +162,7 @@ pub fn render(status: &Status) -> String {
         Health::Degraded => "DEGRADED",
         Health::Stopped => "STOPPED",
     };
-    let stopped = status
-        .views
-        .iter()
-        .filter(|view| view.reason.is_some())
-        .count();
+    let stopped = status.views.iter().filter(|view| view.reason.is_some()).count();
     // Writing to a String does not fail.
     writeln!(
         out,
@@ -191,9 +176,7 @@ pub fn render(status: &Status) -> String {
         writeln!(out, "why       {reason}").ok();
     }
     if let Some(snapshot) = &status.snapshot {
-        let eta = snapshot
-            .eta_seconds
-            .map_or(String::new(), |eta| format!(", {eta:.0} s left"));
+        let eta = snapshot.eta_seconds.map_or(String::new(), |eta| format!(", {eta:.0} s left"));
         writeln!(
             out,
             "snapshot  {} {} of about {} rows, {:.0} rows/s{eta}",

@@ -24,11 +24,7 @@ async fn killed_twenty_times_under_load() {
     for _ in 0..KILLS {
         // Some kills wait for it to stream, some hit it on its way there.
         if random.random_bool(0.6) {
-            world
-                .service()
-                .until_live(crate::world::LIVE_LIMIT)
-                .await
-                .unwrap();
+            world.service().until_live(crate::world::LIVE_LIMIT).await.unwrap();
         }
         let moment = random.random_range(0..600);
         tokio::time::sleep(Duration::from_millis(moment)).await;
@@ -36,11 +32,7 @@ async fn killed_twenty_times_under_load() {
         world.spawn();
     }
     load.stop().await;
-    world
-        .service()
-        .until_live(crate::world::LIVE_LIMIT)
-        .await
-        .unwrap();
+    world.service().until_live(crate::world::LIVE_LIMIT).await.unwrap();
     world.assert_equal().await;
     stream::assert_every_insert_once(&world).await;
     world.stop().await;
@@ -52,11 +44,7 @@ async fn killed_twenty_times_under_load() {
 async fn killed_during_the_snapshot() {
     let seed = workload::seed();
     let mut random = StdRng::seed_from_u64(seed);
-    let rows = walview::demo::Seed {
-        users: 2_000,
-        events: 200,
-        bets: 60_000,
-    };
+    let rows = walview::demo::Seed { users: 2_000, events: 200, bets: 60_000 };
     let mut world = World::betting(rows).await;
     let load = Load::start(&world, seed, 2, Duration::from_millis(10)).await;
     for _ in 0..4 {

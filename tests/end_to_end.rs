@@ -8,11 +8,7 @@ use crate::stream;
 use crate::workload::{self, Load};
 use crate::world::World;
 
-pub const SMALL: Seed = Seed {
-    users: 40,
-    events: 25,
-    bets: 500,
-};
+pub const SMALL: Seed = Seed { users: 40, events: 25, bets: 500 };
 
 /// What was there before Walview, and a walk through every kind of change after it.
 #[tokio::test]
@@ -34,12 +30,7 @@ async fn stores_equal_postgres_after_snapshot_and_stream() {
 #[tokio::test]
 async fn a_snapshot_under_load_is_exact() {
     let seed = workload::seed();
-    let mut world = World::betting(Seed {
-        users: 2_000,
-        events: 200,
-        bets: 40_000,
-    })
-    .await;
+    let mut world = World::betting(Seed { users: 2_000, events: 200, bets: 40_000 }).await;
     let load = Load::start(&world, seed, 3, Duration::from_millis(2)).await;
     world.start().await;
     load.stop().await;

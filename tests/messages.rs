@@ -34,20 +34,14 @@ async fn failure(world: &World) -> String {
     let printed = std::fs::read_to_string(&world.options.log).unwrap();
     assert!(!status.success(), "it ended well:\n{printed}");
     assert!(!printed.contains("panicked"), "{printed}");
-    assert!(
-        !printed.contains(world.postgres.password()),
-        "a password is printed:\n{printed}"
-    );
+    assert!(!printed.contains(world.postgres.password()), "a password is printed:\n{printed}");
     printed
 }
 
 #[track_caller]
 fn assert_says(printed: &str, phrases: &[&str]) {
     for phrase in phrases {
-        assert!(
-            printed.contains(phrase),
-            "{phrase:?} is not said:\n{printed}"
-        );
+        assert!(printed.contains(phrase), "{phrase:?} is not said:\n{printed}");
     }
 }
 
@@ -62,12 +56,7 @@ fn set_env(world: &mut World, name: &str, value: String) {
 #[tokio::test]
 async fn mistakes_in_the_sql() {
     let mut world = World::betting(SMALL).await;
-    world
-        .db()
-        .await
-        .batch_execute("CREATE TABLE plain (id bigint, note text)")
-        .await
-        .unwrap();
+    world.db().await.batch_execute("CREATE TABLE plain (id bigint, note text)").await.unwrap();
 
     world.set_pipeline(&pipeline("SELECT id, nickname FROM users"));
     assert_says(&failure(&world).await, &["nickname", "betting.yaml:9:"]);
@@ -98,25 +87,15 @@ async fn a_source_that_cannot_be_reached() {
     );
     let printed = failure(&world).await;
     assert_says(&printed, &["127.0.0.1:1", "refused"]);
-    assert!(
-        !printed.contains("secret9"),
-        "a password is printed:\n{printed}"
-    );
+    assert!(!printed.contains("secret9"), "a password is printed:\n{printed}");
 
     let wrong = url.replace(world.postgres.password(), "secret9");
     set_env(&mut world, "BETTING_DATABASE_URL", wrong);
     let printed = failure(&world).await;
     assert_says(&printed, &["password", "walview"]);
-    assert!(
-        !printed.contains("secret9"),
-        "a password is printed:\n{printed}"
-    );
+    assert!(!printed.contains("secret9"), "a password is printed:\n{printed}");
 
-    set_env(
-        &mut world,
-        "BETTING_DATABASE_URL",
-        url.replace("/betting", "/bettnig"),
-    );
+    set_env(&mut world, "BETTING_DATABASE_URL", url.replace("/betting", "/bettnig"));
     assert_says(&failure(&world).await, &["bettnig"]);
 }
 
@@ -124,10 +103,7 @@ async fn a_source_that_cannot_be_reached() {
 async fn wal_level_replica() {
     let settings = vec![("wal_level".to_owned(), "replica".to_owned())];
     let world = World::with_settings(SMALL, settings).await;
-    assert_says(
-        &failure(&world).await,
-        &["wal_level", "replica", "logical", "restart"],
-    );
+    assert_says(&failure(&world).await, &["wal_level", "replica", "logical", "restart"]);
 }
 
 /// Somebody else streams from our slot: it says who, and which slot.
@@ -173,10 +149,7 @@ async fn a_slot_that_somebody_else_holds() {
     let deadline = Instant::now() + LIMIT;
     let mut printed = String::new();
     while !(printed.contains(&slot) && printed.contains(&pid.to_string())) {
-        assert!(
-            Instant::now() < deadline,
-            "neither {slot} nor pid {pid} is named:\n{printed}"
-        );
+        assert!(Instant::now() < deadline, "neither {slot} nor pid {pid} is named:\n{printed}");
         sleep(Duration::from_millis(50)).await;
         printed = std::fs::read_to_string(&world.options.log).unwrap();
     }

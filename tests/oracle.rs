@@ -49,14 +49,8 @@ struct Result {
 pub async fn compare(world: &World) -> Found {
     let pipeline: Pipeline = serde_saphyr::from_str(&world.pipeline).unwrap();
     let client = world.db().await;
-    client
-        .batch_execute("SET TIME ZONE 'UTC'; SET datestyle = 'ISO, YMD'")
-        .await
-        .unwrap();
-    let mut found = Found {
-        compared: 0,
-        differences: Vec::new(),
-    };
+    client.batch_execute("SET TIME ZONE 'UTC'; SET datestyle = 'ISO, YMD'").await.unwrap();
+    let mut found = Found { compared: 0, differences: Vec::new() };
     let mut keys = Keys::default();
     for view in &pipeline.views {
         let result = Result::of(&client, view).await;
@@ -71,8 +65,7 @@ pub async fn compare(world: &World) -> Found {
             }
         }
     }
-    keys.compare(world.redis.connect().await.unwrap(), &mut found)
-        .await;
+    keys.compare(world.redis.connect().await.unwrap(), &mut found).await;
     found
 }
 
@@ -88,13 +81,8 @@ impl Result {
         let texts: Vec<String> = columns.iter().map(|(name, ty)| as_text(name, ty)).collect();
         let sql = format!("SELECT {} FROM (\n{sql}\n) AS v", texts.join(", "));
         let rows = client.query(&sql, &[]).await.unwrap();
-        let rows = rows
-            .iter()
-            .map(|row| (0..columns.len()).map(|at| row.get(at)).collect());
-        Self {
-            rows: rows.collect(),
-            columns,
-        }
+        let rows = rows.iter().map(|row| (0..columns.len()).map(|at| row.get(at)).collect());
+        Self { rows: rows.collect(), columns }
     }
 
     fn position(&self, column: &str) -> usize {
@@ -164,10 +152,7 @@ struct Keys {
 impl Keys {
     fn expect(&mut self, result: &Result, target: &Json) {
         let shapes = ["string", "hash", "json", "set", "zset", "stream"];
-        let shape = *shapes
-            .iter()
-            .find(|shape| target.get(**shape).is_some())
-            .expect("a shape");
+        let shape = *shapes.iter().find(|shape| target.get(**shape).is_some()).expect("a shape");
         let template = target[shape].as_str().unwrap();
         let prefix = template.split('{').next().unwrap().to_owned();
         if shape == "stream" {
@@ -245,25 +230,21 @@ impl Keys {
             found.compared += expected.as_ref().map_or(1, Held::values);
             match expected {
                 Some(expected) if held.as_ref() == Some(&expected) => {}
-                Some(expected) => found.differences.push(format!(
-                    "redis {key}: holds {held:?}, PostgreSQL says {expected:?}"
-                )),
+                Some(expected) => found
+                    .differences
+                    .push(format!("redis {key}: holds {held:?}, PostgreSQL says {expected:?}")),
                 None => {
                     let zero = Some(Held::Text("0".to_owned()));
                     let may_be_zero = self.zeros.iter().any(|prefix| key.starts_with(prefix));
                     if !(may_be_zero && held == zero) {
-                        found
-                            .differences
-                            .push(format!("redis {key}: a ghost, holds {held:?}"));
+                        found.differences.push(format!("redis {key}: a ghost, holds {held:?}"));
                     }
                 }
             }
         }
         for (key, expected) in self.expected {
             found.compared += expected.values();
-            found.differences.push(format!(
-                "redis {key}: missing, PostgreSQL says {expected:?}"
-            ));
+            found.differences.push(format!("redis {key}: missing, PostgreSQL says {expected:?}"));
         }
     }
 }
@@ -271,16 +252,7 @@ impl Keys {
 /// Numbers and booleans as such, JSON as itself, everything else as a string.
 fn as_json(text: Option<&str>, ty: &Type) -> Json {
     let Some(text) = text else { return Json::Null };
-    if [
-        Type::INT2,
-        Type::INT4,
-        Type::INT8,
-        Type::BOOL,
-        Type::JSON,
-        Type::JSONB,
-    ]
-    .contains(ty)
-    {
+    if [Type::INT2, Type::INT4, Type::INT8, Type::BOOL, Type::JSON, Type::JSONB].contains(ty) {
         serde_json::from_str(text).unwrap()
     } else {
         Json::String(text.to_owned())
@@ -294,9 +266,7 @@ fn render_key(template: &str, result: &Result, row: &[Option<String>]) -> String
     while let Some((literal, after)) = rest.split_once('{') {
         let (column, after) = after.split_once('}').unwrap();
         key.push_str(literal);
-        let value = row[result.position(column)]
-            .as_deref()
-            .expect("a key column is NULL");
+        let value = row[result.position(column)].as_deref().expect("a key column is NULL");
         let stop = after.chars().next();
         for c in value.chars() {
             if matches!(c, '%' | ':' | '{' | '}') || c.is_control() || Some(c) == stop {
@@ -331,11 +301,7 @@ async fn scan(redis: &mut MultiplexedConnection) -> BTreeSet<String> {
 }
 
 async fn read(redis: &mut MultiplexedConnection, key: &str, json: bool) -> Option<Held> {
-    let kind: String = redis::cmd("TYPE")
-        .arg(key)
-        .query_async(redis)
-        .await
-        .unwrap();
+    let kind: String = redis::cmd("TYPE").arg(key).query_async(redis).await.unwrap();
     let held = match kind.as_str() {
         "string" => {
             let text: String = redis::cmd("GET").arg(key).query_async(redis).await.unwrap();
@@ -345,20 +311,8 @@ async fn read(redis: &mut MultiplexedConnection, key: &str, json: bool) -> Optio
                 Held::Text(text)
             }
         }
-        "hash" => Held::Hash(
-            redis::cmd("HGETALL")
-                .arg(key)
-                .query_async(redis)
-                .await
-                .unwrap(),
-        ),
-        "set" => Held::Set(
-            redis::cmd("SMEMBERS")
-                .arg(key)
-                .query_async(redis)
-                .await
-                .unwrap(),
-        ),
+        "hash" => Held::Hash(redis::cmd("HGETALL").arg(key).query_async(redis).await.unwrap()),
+        "set" => Held::Set(redis::cmd("SMEMBERS").arg(key).query_async(redis).await.unwrap()),
         "zset" => {
             let mut command = redis::cmd("ZRANGE");
             command.arg(key).arg(&["0", "-1", "WITHSCORES"]);
@@ -386,10 +340,8 @@ async fn compare_table(
         .map(|column| result.position(column.as_str().unwrap()))
         .map(|position| fields.iter().position(|field| *field == position).unwrap())
         .collect();
-    let columns: Vec<String> = fields
-        .iter()
-        .map(|&at| format!("toString(`{}`)", result.columns[at].0))
-        .collect();
+    let columns: Vec<String> =
+        fields.iter().map(|&at| format!("toString(`{}`)", result.columns[at].0)).collect();
     let sql = format!(
         "SELECT {} FROM `{database}`.`{table}` FORMAT JSONCompactEachRow",
         columns.join(", ")
@@ -397,13 +349,7 @@ async fn compare_table(
     let answer = world.clickhouse.query(&sql).await.unwrap();
     type Rows = BTreeMap<Vec<Option<String>>, Vec<Option<String>>>;
     let keyed = |row: Vec<Option<String>>| {
-        (
-            order_by
-                .iter()
-                .map(|&at| row[at].clone())
-                .collect::<Vec<_>>(),
-            row,
-        )
+        (order_by.iter().map(|&at| row[at].clone()).collect::<Vec<_>>(), row)
     };
     let mut held = Rows::new();
     for line in answer.lines() {
@@ -412,17 +358,13 @@ async fn compare_table(
         let row = row.map(|(value, &at)| value.map(|value| plain(&value, &result.columns[at].1)));
         let (key, row) = keyed(row.collect());
         if held.insert(key.clone(), row).is_some() {
-            found
-                .differences
-                .push(format!("clickhouse {table} {key:?}: shown twice"));
+            found.differences.push(format!("clickhouse {table} {key:?}: shown twice"));
         }
     }
     for row in &result.rows {
-        let row = fields.iter().map(|&at| {
-            row[at]
-                .as_ref()
-                .map(|value| plain(value, &result.columns[at].1))
-        });
+        let row = fields
+            .iter()
+            .map(|&at| row[at].as_ref().map(|value| plain(value, &result.columns[at].1)));
         let (key, expected) = keyed(row.collect());
         found.compared += expected.len();
         match held.remove(&key) {
@@ -430,15 +372,13 @@ async fn compare_table(
             Some(row) => found.differences.push(format!(
                 "clickhouse {table} {key:?}: holds {row:?}, PostgreSQL says {expected:?}"
             )),
-            None => found.differences.push(format!(
-                "clickhouse {table} {key:?}: missing, PostgreSQL says {expected:?}"
-            )),
+            None => found
+                .differences
+                .push(format!("clickhouse {table} {key:?}: missing, PostgreSQL says {expected:?}")),
         }
     }
     for (key, row) in held {
-        found.differences.push(format!(
-            "clickhouse {table} {key:?}: a ghost, holds {row:?}"
-        ));
+        found.differences.push(format!("clickhouse {table} {key:?}: a ghost, holds {row:?}"));
     }
 }
 

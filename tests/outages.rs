@@ -92,9 +92,7 @@ async fn a_frozen_clickhouse_does_not_delay_redis() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), seen)
-            .await
-            .expect("Redis was not delayed");
+        tokio::time::timeout(Duration::from_secs(10), seen).await.expect("Redis was not delayed");
     }
     world.clickhouse.server.thaw().unwrap();
     world.assert_equal().await;

@@ -8,13 +8,8 @@ use walview::demo::servers::redis::{Persistence, Redis};
 use walview::demo::{Seed, migrate, seed};
 
 async fn postgres(home: &TempHome) -> Postgres {
-    let settings = Settings {
-        fsync: false,
-        extra: Vec::new(),
-    };
-    Postgres::start(&home.postgres(), &home.log("postgres"), "betting", settings)
-        .await
-        .unwrap()
+    let settings = Settings { fsync: false, extra: Vec::new() };
+    Postgres::start(&home.postgres(), &home.log("postgres"), "betting", settings).await.unwrap()
 }
 
 /// Committed rows survive a kill; the server comes back on its port.
@@ -24,26 +19,13 @@ async fn postgres_comes_back_after_kill9() {
     let mut postgres = postgres(&home).await;
     let client = postgres.connect().await.unwrap();
     migrate(&client).await.unwrap();
-    seed(
-        &client,
-        Seed {
-            users: 20,
-            events: 5,
-            bets: 100,
-        },
-    )
-    .await
-    .unwrap();
+    seed(&client, Seed { users: 20, events: 5, bets: 100 }).await.unwrap();
     let port = postgres.server.port();
     postgres.server.kill9().await.unwrap();
     postgres.server.start().await.unwrap();
     assert_eq!(postgres.server.port(), port);
     let client = postgres.connect().await.unwrap();
-    let bets: i64 = client
-        .query_one("SELECT count(*) FROM bets", &[])
-        .await
-        .unwrap()
-        .get(0);
+    let bets: i64 = client.query_one("SELECT count(*) FROM bets", &[]).await.unwrap().get(0);
     assert_eq!(bets, 100);
     postgres.server.stop().await.unwrap();
 }
@@ -53,9 +35,7 @@ async fn postgres_comes_back_after_kill9() {
 async fn frozen_servers_answer_when_thawed() {
     let home = TempHome::new("walview-test-").unwrap();
     let (postgres, redis) = tokio::join!(postgres(&home), async {
-        Redis::start(&home.redis(), &home.log("redis"), Persistence::None)
-            .await
-            .unwrap()
+        Redis::start(&home.redis(), &home.log("redis"), Persistence::None).await.unwrap()
     });
     let client = postgres.connect().await.unwrap();
     let mut connection = redis.connect().await.unwrap();
@@ -80,16 +60,14 @@ async fn frozen_servers_answer_when_thawed() {
 async fn dropped_servers_are_gone() {
     let home = TempHome::new("walview-test-").unwrap();
     let (postgres, redis) = tokio::join!(postgres(&home), async {
-        Redis::start(&home.redis(), &home.log("redis"), Persistence::AppendOnly)
-            .await
-            .unwrap()
+        Redis::start(&home.redis(), &home.log("redis"), Persistence::AppendOnly).await.unwrap()
     });
     let pids = [postgres.server.pid().unwrap(), redis.server.pid().unwrap()];
     postgres.server.freeze().unwrap();
     drop((postgres, redis));
     for pid in pids {
         assert!(
-            !std::path::Path::new(&format!("/proc/{pid}")).exists(),
+            !std::path::Path::new(&format!("/proc/{pid}")).try_exists().unwrap(),
             "pid {pid} still runs"
         );
     }
@@ -105,11 +83,7 @@ async fn seeding_the_demo_is_quick() {
     let started = std::time::Instant::now();
     seed(&client, Seed::DEMO).await.unwrap();
     let took = started.elapsed();
-    let bets: i64 = client
-        .query_one("SELECT count(*) FROM bets", &[])
-        .await
-        .unwrap()
-        .get(0);
+    let bets: i64 = client.query_one("SELECT count(*) FROM bets", &[]).await.unwrap().get(0);
     assert_eq!(bets, 200_000);
     assert!(took < Duration::from_secs(60), "seeding took {took:?}");
     println!("seeded in {took:?}");

@@ -24,65 +24,41 @@ pub async fn remember_inserts(world: &World) {
 pub async fn assert_every_insert_once(world: &World) {
     let client = world.db().await;
     let expected = inserted(&client).await;
-    assert!(
-        expected.len() < 10_000,
-        "the stream is trimmed at 10,000 entries: use less load"
-    );
+    assert!(expected.len() < 10_000, "the stream is trimmed at 10,000 entries: use less load");
     let mut redis = world.redis.connect().await.unwrap();
-    let entries: Vec<(String, Vec<String>)> = redis::cmd("XRANGE")
-        .arg(&["recent_bets", "-", "+"])
-        .query_async(&mut redis)
-        .await
-        .unwrap();
-    let held: Vec<Entry> = entries
-        .into_iter()
-        .map(|(_, fields)| fields_of(&fields))
-        .collect();
+    let entries: Vec<(String, Vec<String>)> =
+        redis::cmd("XRANGE").arg(&["recent_bets", "-", "+"]).query_async(&mut redis).await.unwrap();
+    let held: Vec<Entry> = entries.into_iter().map(|(_, fields)| fields_of(&fields)).collect();
     for (at, (held, expected)) in held.iter().zip(&expected).enumerate() {
         assert_eq!(held, expected, "entry {at} of recent_bets");
     }
     let ids = |entries: &[Entry]| entries.iter().map(|e| e["id"].clone()).collect::<Vec<_>>();
     let (held, expected) = (ids(&held), ids(&expected));
-    assert_eq!(
-        held.len(),
-        expected.len(),
-        "entries in recent_bets: {held:?} against {expected:?}"
-    );
+    assert_eq!(held.len(), expected.len(), "entries in recent_bets: {held:?} against {expected:?}");
 }
 
 fn fields_of(flat: &[String]) -> Entry {
     let mut entry = Entry::new();
     for pair in flat.chunks(2) {
-        let [name, value] = pair else {
-            panic!("a field without a value: {flat:?}")
-        };
+        let [name, value] = pair else { panic!("a field without a value: {flat:?}") };
         if name == "_op" {
             assert_eq!(value, "insert", "an event that was not asked for");
         }
         if FIELDS.contains(&name.as_str()) {
-            assert!(
-                entry.insert(name.clone(), value.clone()).is_none(),
-                "field {name} twice"
-            );
+            assert!(entry.insert(name.clone(), value.clone()).is_none(), "field {name} twice");
         }
     }
     entry
 }
 
 async fn inserted(client: &Db) -> Vec<Entry> {
-    client
-        .batch_execute("SET TIME ZONE 'UTC'; SET datestyle = 'ISO, YMD'")
-        .await
-        .unwrap();
+    client.batch_execute("SET TIME ZONE 'UTC'; SET datestyle = 'ISO, YMD'").await.unwrap();
     let sql = format!(
         "SELECT data FROM pg_logical_slot_get_changes('{SLOT}', NULL, NULL, 'skip-empty-xacts', '1')"
     );
     let rows = client.query(&sql, &[]).await.unwrap();
     let lines = rows.iter().map(|row| row.get::<_, &str>(0));
-    lines
-        .filter_map(|line| line.strip_prefix("table public.bets: INSERT: "))
-        .map(parse)
-        .collect()
+    lines.filter_map(|line| line.strip_prefix("table public.bets: INSERT: ")).map(parse).collect()
 }
 
 /// `id[bigint]:7 status[text]:'OPEN' payout[numeric]:null …`; no text in this table has a quote.
@@ -96,11 +72,7 @@ fn parse(line: &str) -> Entry {
             None => after.split_once(' ').unwrap_or((after, "")),
         };
         if FIELDS.contains(&name) {
-            let value = if name == "placed_at" {
-                iso(value)
-            } else {
-                value.to_owned()
-            };
+            let value = if name == "placed_at" { iso(value) } else { value.to_owned() };
             entry.insert(name.to_owned(), value);
         }
         rest = after.trim_start();

@@ -35,21 +35,13 @@ const NAMES: [&str; 12] = [
     "\\N",
     "NULL",
 ];
-const CATEGORIES: [&str; 6] = [
-    "football",
-    "tennis",
-    "e:sports {1}",
-    "",
-    "horse racing",
-    "échecs",
-];
+const CATEGORIES: [&str; 6] = ["football", "tennis", "e:sports {1}", "", "horse racing", "échecs"];
 const AMOUNTS: [&str; 6] = ["0.01", "1", "2.50", "9999999999.99", "100.00", "33.33"];
 
 /// From `SEED`, else from the clock; printed, so that a failure can be repeated.
+#[expect(clippy::disallowed_methods, reason = "a random test takes its seed back from outside")]
 pub fn seed() -> u64 {
-    let given = std::env::var("SEED")
-        .ok()
-        .map(|seed| seed.parse().expect("SEED is a number"));
+    let given = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
     let seed = given.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
     println!("SEED={seed}");
     seed
@@ -80,11 +72,7 @@ impl Load {
                 }
             });
         }
-        Self {
-            stop,
-            transactions,
-            workers,
-        }
+        Self { stop, transactions, workers }
     }
 
     pub fn transactions(&self) -> u64 {
@@ -155,11 +143,7 @@ fn transaction(random: &mut StdRng) -> String {
         }
         sql.push_str(&statement(random));
     }
-    sql.push_str(if random.random_bool(0.05) {
-        "ROLLBACK"
-    } else {
-        "COMMIT"
-    });
+    sql.push_str(if random.random_bool(0.05) { "ROLLBACK" } else { "COMMIT" });
     sql
 }
 
@@ -168,10 +152,8 @@ fn statement(random: &mut StdRng) -> String {
         0..35 => place(random),
         35..55 => decide(random),
         55..60 => {
-            format!(
-                "UPDATE bets SET amount = amount {};",
-                any(random, &["", "+ 0.01", "* 2"])
-            ) + "\n"
+            format!("UPDATE bets SET amount = amount {};", any(random, &["", "+ 0.01", "* 2"]))
+                + "\n"
         }
         60..72 => change_user(random),
         72..82 => change_event(random),

@@ -43,10 +43,7 @@ impl World {
         let home = TempHome::new("walview-test-").unwrap();
         let hostile = [("timezone", "Asia/Kolkata"), ("datestyle", "SQL, DMY")];
         let hostile = hostile.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let settings = Settings {
-            fsync: false,
-            extra: hostile.into_iter().chain(extra).collect(),
-        };
+        let settings = Settings { fsync: false, extra: hostile.into_iter().chain(extra).collect() };
         let (postgres, redis, clickhouse) = (home.postgres(), home.redis(), home.clickhouse());
         let logs = ["postgres", "redis", "clickhouse"].map(|name| home.log(name));
         let [postgres_log, redis_log, clickhouse_log] = &logs;
@@ -110,41 +107,25 @@ impl World {
 
     /// SIGTERM; it must end by itself with exit 0.
     pub async fn stop(&mut self) {
-        self.service
-            .take()
-            .expect("walview runs")
-            .stop()
-            .await
-            .unwrap();
+        self.service.take().expect("walview runs").stop().await.unwrap();
     }
 
     pub async fn kill9(&mut self) {
-        self.service
-            .take()
-            .expect("walview runs")
-            .kill9()
-            .await
-            .unwrap();
+        self.service.take().expect("walview runs").kill9().await.unwrap();
     }
 
     /// Waits until both stores hold everything that is committed now.
     pub async fn caught_up(&mut self) -> Status {
         let client = self.db().await;
-        let lsn: String = client
-            .query_one("SELECT pg_current_wal_lsn()::text", &[])
-            .await
-            .unwrap()
-            .get(0);
+        let lsn: String =
+            client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await.unwrap().get(0);
         // One more change that reaches both stores: one that holds it is past `lsn`.
         client
             .batch_execute("INSERT INTO bets (user_id, event_id, amount, odds) VALUES (1, 1, 1, 2)")
             .await
             .unwrap();
         let lsn = parse_lsn(&lsn).unwrap();
-        self.service()
-            .until_stores_reach(lsn, CATCH_UP_LIMIT)
-            .await
-            .unwrap()
+        self.service().until_stores_reach(lsn, CATCH_UP_LIMIT).await.unwrap()
     }
 
     /// Caught up, every view is equal to its SQL on PostgreSQL, value by value.
@@ -154,12 +135,7 @@ impl World {
         assert!(found.compared > 0, "nothing was compared");
         if !found.differences.is_empty() {
             // The test is about to fail; whoever looks into it wants the state and the logs.
-            let shown: Vec<_> = found
-                .differences
-                .iter()
-                .take(20)
-                .map(String::as_str)
-                .collect();
+            let shown: Vec<_> = found.differences.iter().take(20).map(String::as_str).collect();
             let log = walview::demo::servers::log_tail(&self.options.log, 40);
             panic!(
                 "{} of {} compared values differ:\n  {}\nthe end of walview's log:\n{log}",

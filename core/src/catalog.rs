@@ -14,9 +14,7 @@ pub struct Catalog {
 impl Catalog {
     #[must_use]
     pub fn table(&self, schema: &str, name: &str) -> Option<&Table> {
-        self.tables
-            .iter()
-            .find(|table| table.schema == schema && table.name == name)
+        self.tables.iter().find(|table| table.schema == schema && table.name == name)
     }
 
     #[must_use]

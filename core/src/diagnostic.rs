@@ -22,21 +22,13 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     pub fn new(place: Place, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            place,
-            message: message.into(),
-            remedy: remedy.into(),
-        }
+        Self { place, message: message.into(), remedy: remedy.into() }
     }
 }
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}: {}",
-            self.place.line, self.place.column, self.message
-        )?;
+        write!(f, "{}:{}: {}", self.place.line, self.place.column, self.message)?;
         if !self.remedy.is_empty() {
             write!(f, "; {}", self.remedy)?;
         }

@@ -42,9 +42,7 @@ impl Record {
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut reader = Reader::new(bytes);
         if reader.byte()? != VERSION {
-            return Err(CodecError {
-                what: "a record of another version",
-            });
+            return Err(CodecError { what: "a record of another version" });
         }
         let seq = reader.varint()?;
         let to = Position {
@@ -56,17 +54,9 @@ impl Record {
         let ends = reader.byte()? != 0;
         let ops = Bytes::copy_from_slice(reader.bytes()?);
         if to.ordinal > ORDINAL_MAX || !reader.is_empty() {
-            return Err(CodecError {
-                what: "a damaged record",
-            });
+            return Err(CodecError { what: "a damaged record" });
         }
-        Ok(Self {
-            seq,
-            to,
-            committed_at,
-            ends,
-            ops,
-        })
+        Ok(Self { seq, to, committed_at, ends, ops })
     }
 }
 

@@ -57,11 +57,7 @@ impl Position {
     /// The position that sorts after every change of the commit at `lsn` and before the next's.
     #[must_use]
     pub const fn end_of(epoch: u16, lsn: Lsn) -> Self {
-        Self {
-            epoch,
-            lsn,
-            ordinal: ORDINAL_MAX,
-        }
+        Self { epoch, lsn, ordinal: ORDINAL_MAX }
     }
 
     /// `ClickHouse`'s `_version`: epoch 16 | LSN 64 | ordinal 48 bits, where a row at ordinal *o*
@@ -104,11 +100,7 @@ impl FromStr for Position {
             let epoch = parts.next()?.parse().ok()?;
             let lsn = parts.next()?.parse().ok()?;
             let ordinal = parts.next()?.parse().ok().filter(|o| *o <= ORDINAL_MAX)?;
-            Some(Self {
-                epoch,
-                lsn,
-                ordinal,
-            })
+            Some(Self { epoch, lsn, ordinal })
         };
         parse().ok_or_else(|| PositionParseError(text.to_owned()))
     }
@@ -121,10 +113,7 @@ mod tests {
     #[test]
     fn lsn_round_trips_and_refuses_garbage() {
         for text in ["0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF"] {
-            assert_eq!(
-                text.parse::<Lsn>().map(|lsn| lsn.to_string()),
-                Ok(text.to_owned())
-            );
+            assert_eq!(text.parse::<Lsn>().map(|lsn| lsn.to_string()), Ok(text.to_owned()));
         }
         for text in ["", "/", "1", "1/", "+1/2", "1/123456789", "g/1"] {
             assert!(text.parse::<Lsn>().is_err(), "{text}");
@@ -133,18 +122,8 @@ mod tests {
 
     #[test]
     fn versions_and_stream_ids_sort_as_positions_do() {
-        let at = |epoch, lsn, ordinal| Position {
-            epoch,
-            lsn: Lsn(lsn),
-            ordinal,
-        };
-        let ascending = [
-            at(0, 5, 0),
-            at(0, 5, 1),
-            at(0, 5, 2),
-            at(0, 6, 0),
-            at(1, 0, 1),
-        ];
+        let at = |epoch, lsn, ordinal| Position { epoch, lsn: Lsn(lsn), ordinal };
+        let ascending = [at(0, 5, 0), at(0, 5, 1), at(0, 5, 2), at(0, 6, 0), at(1, 0, 1)];
         for pair in ascending.windows(2) {
             let [low, high] = pair else { unreachable!() };
             assert!(low < high);
@@ -157,11 +136,7 @@ mod tests {
 
     #[test]
     fn position_text_round_trips() {
-        let position = Position {
-            epoch: 3,
-            lsn: Lsn(0x16_B374_D848),
-            ordinal: 7,
-        };
+        let position = Position { epoch: 3, lsn: Lsn(0x16_B374_D848), ordinal: 7 };
         assert_eq!(position.to_string().parse(), Ok(position));
         assert!("3:16/B374D848".parse::<Position>().is_err());
     }

@@ -33,10 +33,7 @@ pub(crate) struct Identity {
 impl Identity {
     /// The engine's text, the version, a line end. Older clients find exceptions by this end.
     fn exception_text(&self, error: &EngineError) -> String {
-        format!(
-            "{error} (version {} (chdb {}))\n",
-            self.version, self.library
-        )
+        format!("{error} (version {} (chdb {}))\n", self.version, self.library)
     }
 
     /// An exception before the first byte of a body.
@@ -44,22 +41,14 @@ impl Identity {
         let text = self.exception_text(error);
         let mut response = (status(error.code), text).into_response();
         self.stamp(&mut response, query_id);
-        put(
-            &mut response,
-            "x-clickhouse-exception-code",
-            &error.code.to_string(),
-        );
+        put(&mut response, "x-clickhouse-exception-code", &error.code.to_string());
         response
     }
 
     /// An answer without a body.
     pub(crate) fn done(&self, statistics: Statistics, query_id: &str) -> Response {
         let mut response = StatusCode::OK.into_response();
-        put(
-            &mut response,
-            header::CONTENT_TYPE.as_str(),
-            "text/plain; charset=UTF-8",
-        );
+        put(&mut response, header::CONTENT_TYPE.as_str(), "text/plain; charset=UTF-8");
         self.stamp(&mut response, query_id);
         put(&mut response, "x-clickhouse-summary", &summary(statistics));
         response
@@ -92,28 +81,16 @@ impl Identity {
             }
         });
         let mut response = Body::from_stream(body).into_response();
-        put(
-            &mut response,
-            header::CONTENT_TYPE.as_str(),
-            format::content_type(&head.format),
-        );
+        put(&mut response, header::CONTENT_TYPE.as_str(), format::content_type(&head.format));
         self.stamp(&mut response, query_id);
         put(&mut response, "x-clickhouse-format", &head.format);
         put(&mut response, "x-clickhouse-exception-tag", &tag);
-        put(
-            &mut response,
-            "x-clickhouse-summary",
-            &summary(head.statistics),
-        );
+        put(&mut response, "x-clickhouse-summary", &summary(head.statistics));
         response
     }
 
     fn stamp(&self, response: &mut Response, query_id: &str) {
-        put(
-            response,
-            "x-clickhouse-server-display-name",
-            "walview-clickhouse",
-        );
+        put(response, "x-clickhouse-server-display-name", "walview-clickhouse");
         put(response, "x-clickhouse-query-id", query_id);
         put(response, "x-clickhouse-timezone", &self.timezone);
     }
@@ -127,13 +104,7 @@ fn marked_exception(text: &str, tag: &str) -> String {
 }
 
 fn summary(statistics: Statistics) -> String {
-    let Statistics {
-        read_rows,
-        read_bytes,
-        written_rows,
-        written_bytes,
-        result_rows,
-    } = statistics;
+    let Statistics { read_rows, read_bytes, written_rows, written_bytes, result_rows } = statistics;
     format!(
         r#"{{"read_rows":"{read_rows}","read_bytes":"{read_bytes}","written_rows":"{written_rows}","written_bytes":"{written_bytes}","total_rows_to_read":"0","result_rows":"{result_rows}","result_bytes":"0"}}"#
     )
@@ -151,9 +122,7 @@ fn random_letters() -> String {
     let mut bits = u128::from(random_u64()) << 64 | u128::from(random_u64());
     let mut letters = String::new();
     for _ in 0..16 {
-        letters.push(char::from(
-            b'a' + u8::try_from(bits % 26).unwrap_or_default(),
-        ));
+        letters.push(char::from(b'a' + u8::try_from(bits % 26).unwrap_or_default()));
         bits /= 26;
     }
     letters
@@ -163,14 +132,7 @@ fn random_letters() -> String {
 pub(crate) fn random_id() -> String {
     let bits = format!("{:016x}{:016x}", random_u64(), random_u64());
     let part = |from, to| bits.get(from..to).unwrap_or_default();
-    [
-        part(0, 8),
-        part(8, 12),
-        part(12, 16),
-        part(16, 20),
-        part(20, 32),
-    ]
-    .join("-")
+    [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
 }
 
 /// The standard library's hasher has random keys.

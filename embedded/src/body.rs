@@ -53,10 +53,7 @@ enum Piece {
 
 impl Upload {
     pub(crate) fn new(body: Body, pause_max: Duration) -> Self {
-        Self {
-            frames: Frames::Socket(body.into_data_stream()),
-            pause_max,
-        }
+        Self { frames: Frames::Socket(body.into_data_stream()), pause_max }
     }
 
     /// The next frame; `None` at the end.
@@ -86,11 +83,7 @@ impl Upload {
                     self.frames = Frames::Ended;
                     Ok(None)
                 }
-                None => Err(EngineError::new(
-                    1002,
-                    "UNKNOWN_EXCEPTION",
-                    "the decoder died",
-                )),
+                None => Err(EngineError::new(1002, "UNKNOWN_EXCEPTION", "the decoder died")),
             },
             Frames::Ended => Ok(None),
         }
@@ -114,11 +107,8 @@ impl Upload {
         drop(spawn_blocking(move || {
             let _turn = turn;
             let failure = Rc::new(RefCell::new(None));
-            let source = Source {
-                upload: self,
-                current: Bytes::new(),
-                failure: Rc::clone(&failure),
-            };
+            let source =
+                Source { upload: self, current: Bytes::new(), failure: Rc::clone(&failure) };
             let mut reader = encoding.decode(source);
             loop {
                 let mut buffer = vec![0; DECODED_BYTES];
@@ -142,10 +132,7 @@ impl Upload {
                 }
             }
         }));
-        Self {
-            frames: Frames::Decoded(pieces),
-            pause_max,
-        }
+        Self { frames: Frames::Decoded(pieces), pause_max }
     }
 }
 
@@ -184,8 +171,7 @@ impl Read for Source {
             }
         }
         let length = self.current.len().min(buffer.len());
-        self.current
-            .copy_to_slice(buffer.get_mut(..length).unwrap_or_default());
+        self.current.copy_to_slice(buffer.get_mut(..length).unwrap_or_default());
         Ok(length)
     }
 }
@@ -231,14 +217,10 @@ impl Encoding {
             Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(reader)),
             Self::Deflate => Box::new(flate2::read::ZlibDecoder::new(reader)),
             Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(reader)),
-            Self::Zstd => Box::new(ZstdFrames {
-                reader: Some(BufReader::new(reader)),
-                frame: None,
-            }),
-            Self::Blocks => Box::new(Blocks {
-                reader,
-                block: Bytes::new(),
-            }),
+            Self::Zstd => {
+                Box::new(ZstdFrames { reader: Some(BufReader::new(reader)), frame: None })
+            }
+            Self::Blocks => Box::new(Blocks { reader, block: Bytes::new() }),
         }
     }
 }
@@ -285,9 +267,7 @@ impl<R: Read> Blocks<R> {
         let mut head = [0_u8; 25];
         match self.reader.read(&mut head)? {
             0 => return Ok(()),
-            some => self
-                .reader
-                .read_exact(head.get_mut(some..).unwrap_or_default())?,
+            some => self.reader.read_exact(head.get_mut(some..).unwrap_or_default())?,
         }
         let [.., method, c0, c1, c2, c3, p0, p1, p2, p3] = head;
         let size = |bytes| usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX);
@@ -299,9 +279,7 @@ impl<R: Read> Blocks<R> {
         self.reader.read_exact(&mut data)?;
         self.block = match method {
             0x02 => data.into(),
-            0x82 => lz4_flex::block::decompress(&data, plain)
-                .map_err(io::Error::other)?
-                .into(),
+            0x82 => lz4_flex::block::decompress(&data, plain).map_err(io::Error::other)?.into(),
             other => {
                 let text =
                     format!("blocks compressed by method {other:#x} are not served: use lz4");
@@ -318,8 +296,7 @@ impl<R: Read> Read for Blocks<R> {
             self.fill()?;
         }
         let length = self.block.len().min(buffer.len());
-        self.block
-            .copy_to_slice(buffer.get_mut(..length).unwrap_or_default());
+        self.block.copy_to_slice(buffer.get_mut(..length).unwrap_or_default());
         Ok(length)
     }
 }

@@ -55,15 +55,9 @@ impl Cli {
             .clone()
             .filter(|folder| folder.is_absolute())
             .or_else(|| Some(self.home.as_ref()?.join(".cache")))
-            .map(|folder| {
-                folder
-                    .join("walview")
-                    .join(LIBRARY_FOLDER)
-                    .join(LIBRARY_FILE)
-            });
-        let beside = std::env::current_exe()
-            .ok()
-            .map(|program| program.with_file_name(LIBRARY_FILE));
+            .map(|folder| folder.join("walview").join(LIBRARY_FOLDER).join(LIBRARY_FILE));
+        let beside =
+            std::env::current_exe().ok().map(|program| program.with_file_name(LIBRARY_FILE));
         let mut candidates = [cache.clone(), beside].into_iter().flatten();
         candidates
             .find(|file| Path::is_file(file))
@@ -81,10 +75,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
         "GiB" | "G" => 1 << 30,
         other => return Err(format!("\"{other}\" is no unit: use KiB, MiB or GiB")),
     };
-    let bytes = digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(unit));
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
     match bytes {
         // The engine itself takes some 300 MiB.
         Some(bytes) if bytes >= 512 << 20 => Ok(bytes),

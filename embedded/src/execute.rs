@@ -27,10 +27,7 @@ pub(crate) struct Job {
     pub(crate) options: Options,
     /// Block bytes of a result that cannot be streamed; its text may be several times larger.
     pub(crate) whole_result_bytes_max: u64,
-    #[expect(
-        dead_code,
-        reason = "freed when the job ends, which is all that it is for"
-    )]
+    #[expect(dead_code, reason = "freed when the job ends, which is all that it is for")]
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
@@ -56,10 +53,8 @@ pub(crate) struct Sink {
 
 impl Job {
     fn connect(&self, whole_result: bool) -> Result<Connection, EngineError> {
-        let mut connection = self
-            .engine
-            .connect()
-            .map_err(|error| EngineError::new(210, "NETWORK_ERROR", error))?;
+        let mut connection =
+            self.engine.connect().map_err(|error| EngineError::new(210, "NETWORK_ERROR", error))?;
         let options = &self.options;
         let mut run = |sql: String| connection.query(sql.as_bytes(), "Null", &[]).map(drop);
         if let Some(database) = &options.database {
@@ -70,10 +65,7 @@ impl Job {
         }
         let mut settings = Vec::new();
         if whole_result {
-            settings.push(format!(
-                "max_result_bytes = {}",
-                self.whole_result_bytes_max
-            ));
+            settings.push(format!("max_result_bytes = {}", self.whole_result_bytes_max));
             settings.push("result_overflow_mode = 'throw'".to_owned());
         }
         for (name, value) in &options.settings {
@@ -129,13 +121,7 @@ impl Job {
             return answer(head, Err(error));
         }
         let statistics = Statistics::default();
-        answer(
-            head,
-            Ok(Head {
-                format: format.to_owned(),
-                statistics,
-            }),
-        );
+        answer(head, Ok(Head { format: format.to_owned(), statistics }));
         loop {
             let block = match next {
                 Ok(Some(block)) => block,
@@ -174,13 +160,7 @@ impl Job {
             Err(error) => drop(answer(head, Err(error.with_format_hint(format)))),
             Ok(result) => {
                 let statistics = result.statistics();
-                answer(
-                    head,
-                    Ok(Head {
-                        format: format.to_owned(),
-                        statistics,
-                    }),
-                );
+                answer(head, Ok(Head { format: format.to_owned(), statistics }));
                 let bytes = Bytes::from_owner(result);
                 if bytes.is_empty() || send(blocks, Block::Data(bytes)) {
                     send(blocks, Block::End);
@@ -228,21 +208,14 @@ fn answer(
 
 /// False when the client is gone or leaves its result unread.
 fn send(blocks: &mpsc::Sender<Block>, block: Block) -> bool {
-    Handle::current()
-        .block_on(blocks.send_timeout(block, SEND_PAUSE_MAX))
-        .is_ok()
+    Handle::current().block_on(blocks.send_timeout(block, SEND_PAUSE_MAX)).is_ok()
 }
 
 fn is_name(name: &str) -> bool {
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b == b'_' || b == b'.' || b.is_ascii_alphanumeric())
+    !name.is_empty() && name.bytes().all(|b| b == b'_' || b == b'.' || b.is_ascii_alphanumeric())
 }
 
 fn quoted(text: &str, quote: char) -> String {
-    let escaped = text
-        .replace('\\', "\\\\")
-        .replace(quote, &format!("\\{quote}"));
+    let escaped = text.replace('\\', "\\\\").replace(quote, &format!("\\{quote}"));
     format!("{quote}{escaped}{quote}")
 }

@@ -42,9 +42,7 @@ impl Joiner {
             (name.as_str(), 0)
         };
         let shape = match base {
-            "rowbinary" if head_lines > 0 => Shape::Binary {
-                strings: head_lines,
-            },
+            "rowbinary" if head_lines > 0 => Shape::Binary { strings: head_lines },
             "arrowstream" => Shape::Arrow,
             "values" => Shape::Values,
             "tabseparated"
@@ -102,11 +100,7 @@ impl Joiner {
 
     /// What closes the body.
     pub(crate) fn end(&self) -> &'static [u8] {
-        if self.shape == Shape::Arrow {
-            ARROW_END
-        } else {
-            b""
-        }
+        if self.shape == Shape::Arrow { ARROW_END } else { b"" }
     }
 }
 
@@ -199,27 +193,15 @@ mod tests {
     #[test]
     fn heads_come_once() {
         joins("CSV", &[b"1\n", b"2\n", b""], b"1\n2\n");
-        joins(
-            "CSVWithNames",
-            &[b"\"a\nb\"\n1\n", b"\"a\nb\"\n2\n", b""],
-            b"\"a\nb\"\n1\n2\n",
-        );
-        joins(
-            "TSVWithNamesAndTypes",
-            &[b"a\nInt8\n1\n", b"a\nInt8\n2\n"],
-            b"a\nInt8\n1\n2\n",
-        );
+        joins("CSVWithNames", &[b"\"a\nb\"\n1\n", b"\"a\nb\"\n2\n", b""], b"\"a\nb\"\n1\n2\n");
+        joins("TSVWithNamesAndTypes", &[b"a\nInt8\n1\n", b"a\nInt8\n2\n"], b"a\nInt8\n1\n2\n");
         joins("Values", &[b"(1)", b"(2)", b""], b"(1),(2)");
         joins(
             "RowBinaryWithNamesAndTypes",
             &[b"\x01\x01a\x05UInt8\x07", b"\x01\x01a\x05UInt8\x08", b""],
             b"\x01\x01a\x05UInt8\x07\x08",
         );
-        joins(
-            "RowBinaryWithNamesAndTypes",
-            &[b"\x01\x01a\x05UInt8"],
-            b"\x01\x01a\x05UInt8",
-        );
+        joins("RowBinaryWithNamesAndTypes", &[b"\x01\x01a\x05UInt8"], b"\x01\x01a\x05UInt8");
         assert!(Joiner::new("JSON").is_none() && Joiner::new("Parquet").is_none());
     }
 }

@@ -121,13 +121,10 @@ fn run() -> anyhow::Result<()> {
         }
         tracing::info!("engine is closed");
     } else {
-        tracing::warn!(
-            grace = cli.grace,
-            "statements still ran at the end of the grace period"
-        );
+        tracing::warn!(grace = cli.grace, "statements still ran at the end of the grace period");
     }
     // Not a return: the runtime's end would wait for threads that are still in the engine.
-    std::process::exit(0)
+    engine::leave(0)
 }
 
 /// Serves until a signal. True when every statement has ended.
@@ -198,10 +195,8 @@ fn lock(data: &Path) -> anyhow::Result<File> {
 fn identify(engine: &Engine, connection: &mut Connection) -> anyhow::Result<Identity> {
     let answer = connection.query(b"SELECT version(), timezone()", "TabSeparated", &[])?;
     let line = String::from_utf8_lossy(answer.as_ref()).into_owned();
-    let (version, timezone) = line
-        .trim_end()
-        .split_once('\t')
-        .context("the engine has no version")?;
+    let (version, timezone) =
+        line.trim_end().split_once('\t').context("the engine has no version")?;
     Ok(Identity {
         version: version.to_owned(),
         library: engine.library_version(),

@@ -136,11 +136,9 @@ impl Request {
         let content_type = text_header(&parts.headers, CONTENT_TYPE.as_str()).unwrap_or_default();
         let body = if content_type.trim_start().starts_with("multipart/form-data") {
             let form = options.read_form(&content_type, body);
-            tokio::time::timeout(pause_max, form)
-                .await
-                .map_err(|_elapsed| {
-                    EngineError::new(209, "SOCKET_TIMEOUT", "the form did not come to its end")
-                })??;
+            tokio::time::timeout(pause_max, form).await.map_err(|_elapsed| {
+                EngineError::new(209, "SOCKET_TIMEOUT", "the form did not come to its end")
+            })??;
             Body::empty()
         } else {
             body
@@ -150,12 +148,9 @@ impl Request {
 
         let mut upload = Upload::new(body, pause_max);
         if encoding != Encoding::Plain {
-            let turn = Arc::clone(decoders)
-                .acquire_owned()
-                .await
-                .map_err(|_closed| {
-                    EngineError::new(210, "NETWORK_ERROR", "the server is shutting down")
-                })?;
+            let turn = Arc::clone(decoders).acquire_owned().await.map_err(|_closed| {
+                EngineError::new(210, "NETWORK_ERROR", "the server is shutting down")
+            })?;
             upload = upload.decode(encoding, turn);
         }
         let mut text = std::mem::take(&mut options.query).into_bytes();
@@ -167,12 +162,7 @@ impl Request {
             read_statement(&mut upload, &mut text).await?;
             statement = Statement::parse(&text);
         }
-        Ok(Self {
-            options,
-            text,
-            statement,
-            upload,
-        })
+        Ok(Self { options, text, statement, upload })
     }
 }
 

@@ -52,10 +52,8 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
 }
 
 async fn no_handler(request: HttpRequest<Body>) -> Response {
-    let text = format!(
-        "There is no handle {}\n\nUse / or /ping for health checks.\n",
-        request.uri()
-    );
+    let text =
+        format!("There is no handle {}\n\nUse / or /ping for health checks.\n", request.uri());
     (StatusCode::NOT_FOUND, text).into_response()
 }
 
@@ -78,13 +76,8 @@ impl Server {
         body: Body,
         query_id: &mut String,
     ) -> Result<Response, EngineError> {
-        let mut request = Box::pin(Request::read(
-            parts,
-            body,
-            self.receive_pause_max,
-            &self.decoders,
-        ))
-        .await?;
+        let mut request =
+            Box::pin(Request::read(parts, body, self.receive_pause_max, &self.decoders)).await?;
         if let Some(id) = request.options.query_id.take() {
             *query_id = id;
         }
@@ -93,11 +86,9 @@ impl Server {
             Statement::Empty if parts.uri.query().is_none() && request.text.is_empty() => {
                 Ok("Ok.\n".into_response())
             }
-            Statement::Empty => Err(EngineError::new(
-                62,
-                "SYNTAX_ERROR",
-                "Syntax error: Empty query",
-            )),
+            Statement::Empty => {
+                Err(EngineError::new(62, "SYNTAX_ERROR", "Syntax error: Empty query"))
+            }
             Statement::Several => Err(EngineError::new(
                 62,
                 "SYNTAX_ERROR",
@@ -133,10 +124,7 @@ impl Server {
         // Owned by its permit: shutdown waits for all permits. Its end is an answer or, should it
         // panic, the end of both channels.
         drop(spawn_blocking(move || {
-            let sink = Sink {
-                head: head_sender,
-                blocks: block_sender,
-            };
+            let sink = Sink { head: head_sender, blocks: block_sender };
             job.run_query(&text, &format, select, sink);
         }));
         let head = head.await.map_err(|_closed| thread_died())??;
@@ -150,12 +138,7 @@ impl Server {
         format: String,
         first: usize,
     ) -> Result<Statistics, EngineError> {
-        let Request {
-            options,
-            mut text,
-            mut upload,
-            ..
-        } = request;
+        let Request { options, mut text, mut upload, .. } = request;
         let job = self.job(options).await?;
         let insert = spawn_blocking(move || {
             let first = text.split_off(first);
@@ -188,11 +171,9 @@ impl Server {
         let permit = Arc::clone(&self.permits).acquire_owned();
         match tokio::time::timeout(TURN_WAIT_MAX, permit).await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_closed)) => Err(EngineError::new(
-                210,
-                "NETWORK_ERROR",
-                "the server is shutting down",
-            )),
+            Ok(Err(_closed)) => {
+                Err(EngineError::new(210, "NETWORK_ERROR", "the server is shutting down"))
+            }
             Err(_elapsed) => {
                 let text = format!("no turn within {} s", TURN_WAIT_MAX.as_secs());
                 Err(EngineError::new(202, "TOO_MANY_SIMULTANEOUS_QUERIES", text))

@@ -96,24 +96,14 @@ fn parse_insert(text: &[u8], mut tokens: Tokens<'_>) -> Statement {
                 let head = word.start;
                 if let Some(Token::Word(name)) = tokens.next() {
                     let rows = rows_after_format(text, name.end);
-                    return Statement::Insert {
-                        head,
-                        format: Some(lossy(text, name)),
-                        rows,
-                    };
+                    return Statement::Insert { head, format: Some(lossy(text, name)), rows };
                 }
             }
             Token::Word(_) | Token::Quoted | Token::Symbol(..) => {}
         }
     }
-    let end = text
-        .iter()
-        .rposition(|byte| !byte.is_ascii_whitespace() && *byte != b';');
-    Statement::Insert {
-        head: end.map_or(0, |at| at + 1),
-        format: None,
-        rows: text.len(),
-    }
+    let end = text.iter().rposition(|byte| !byte.is_ascii_whitespace() && *byte != b';');
+    Statement::Insert { head: end.map_or(0, |at| at + 1), format: None, rows: text.len() }
 }
 
 /// Blanks up to and including one line end belong to the FORMAT clause.
@@ -134,9 +124,7 @@ fn rows_after_format(text: &[u8], mut at: usize) -> usize {
 
 fn parse_query(text: &[u8], first: &Token, mut tokens: Tokens<'_>) -> Statement {
     let mut select = matches!(first, Token::Symbol(b'(', _))
-        || ["SELECT", "WITH", "FROM", "VALUES"]
-            .iter()
-            .any(|word| is_word(text, first, word));
+        || ["SELECT", "WITH", "FROM", "VALUES"].iter().any(|word| is_word(text, first, word));
     let mut format = None;
     let mut depth = usize::from(matches!(first, Token::Symbol(b'(', _)));
     while let Some(token) = tokens.next() {
@@ -175,8 +163,7 @@ fn is_word(text: &[u8], token: &Token, word: &str) -> bool {
     let Token::Word(range) = token else {
         return false;
     };
-    text.get(range.clone())
-        .is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()))
+    text.get(range.clone()).is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 fn lossy(text: &[u8], range: Range<usize>) -> String {
@@ -195,10 +182,7 @@ impl Tokens<'_> {
 
     /// Moves behind the next `end`, or to the text's end.
     fn skip_past(&mut self, end: &[u8]) {
-        let found = self
-            .rest()
-            .windows(end.len())
-            .position(|window| window == end);
+        let found = self.rest().windows(end.len()).position(|window| window == end);
         self.at = found.map_or(self.text.len(), |found| self.at + found + end.len());
     }
 
@@ -244,10 +228,7 @@ impl Tokens<'_> {
             return false;
         };
         let tag = rest.get(..end + 2).unwrap_or_default().to_vec();
-        if !tag
-            .iter()
-            .all(|byte| *byte == b'$' || *byte == b'_' || byte.is_ascii_alphanumeric())
-        {
+        if !tag.iter().all(|byte| *byte == b'$' || *byte == b'_' || byte.is_ascii_alphanumeric()) {
             return false;
         }
         self.at += tag.len();
@@ -273,11 +254,7 @@ impl Iterator for Tokens<'_> {
         }
         let length = self.rest().iter().take_while(|byte| in_word(byte)).count();
         self.at += length.max(1);
-        Some(if length > 0 {
-            Token::Word(start..self.at)
-        } else {
-            Token::Symbol(byte, start)
-        })
+        Some(if length > 0 { Token::Word(start..self.at) } else { Token::Symbol(byte, start) })
     }
 }
 
@@ -287,11 +264,8 @@ mod tests {
 
     #[track_caller]
     fn insert(text: &str, head: &str, format: Option<&str>, rows: &str) {
-        let Statement::Insert {
-            head: end,
-            format: found,
-            rows: at,
-        } = Statement::parse(text.as_bytes())
+        let Statement::Insert { head: end, format: found, rows: at } =
+            Statement::parse(text.as_bytes())
         else {
             panic!("no insert: {text}")
         };
@@ -302,21 +276,13 @@ mod tests {
 
     #[track_caller]
     fn query(text: &str, select: bool, format: Option<&str>) {
-        let expect = Statement::Query {
-            select,
-            format: format.map(str::to_owned),
-        };
+        let expect = Statement::Query { select, format: format.map(str::to_owned) };
         assert_eq!(Statement::parse(text.as_bytes()), expect, "{text}");
     }
 
     #[test]
     fn finds_where_the_rows_begin() {
-        insert(
-            "INSERT INTO t FORMAT CSV\n1,2\n",
-            "INSERT INTO t ",
-            Some("CSV"),
-            "1,2\n",
-        );
+        insert("INSERT INTO t FORMAT CSV\n1,2\n", "INSERT INTO t ", Some("CSV"), "1,2\n");
         insert(
             "insert into t (a, b) values (1,2)",
             "insert into t (a, b) ",
@@ -348,54 +314,33 @@ mod tests {
     fn an_insert_from_a_query_takes_no_rows() {
         query("INSERT INTO t SELECT 1 FORMAT CSV", true, Some("CSV"));
         query("INSERT INTO t (SELECT 1)", true, None);
-        query(
-            "INSERT INTO t (a) WITH x AS (SELECT 1) SELECT * FROM x",
-            true,
-            None,
-        );
+        query("INSERT INTO t (a) WITH x AS (SELECT 1) SELECT * FROM x", true, None);
     }
 
     #[test]
     fn finds_the_format_at_the_end_only() {
         query("SELECT format FROM t", true, None);
         query("SELECT 1 FORMAT JSON", true, Some("JSON"));
-        query(
-            "SELECT 1 format json settings max_threads = 1",
-            true,
-            Some("json"),
-        );
+        query("SELECT 1 format json settings max_threads = 1", true, Some("json"));
         query("SELECT 'x FORMAT CSV' -- FORMAT TSV", true, None);
         query("SELECT $a$ FORMAT CSV $a$;", true, None);
         query("SHOW TABLES", false, None);
-        query(
-            "SELECT a, count() FROM t GROUP BY a WITH TOTALS FORMAT CSV",
-            false,
-            Some("CSV"),
-        );
+        query("SELECT a, count() FROM t GROUP BY a WITH TOTALS FORMAT CSV", false, Some("CSV"));
     }
 
     #[test]
     fn counts_statements() {
         assert_eq!(Statement::parse(b"SELECT 1; SELECT 2"), Statement::Several);
-        assert_eq!(
-            Statement::parse(b" -- nothing\n/* at all */"),
-            Statement::Empty
-        );
+        assert_eq!(Statement::parse(b" -- nothing\n/* at all */"), Statement::Empty);
         query("SELECT ';';  -- end", true, None);
     }
 
     #[test]
     fn a_cut_text_is_not_settled() {
-        for text in [
-            "INS",
-            "INSERT INTO t FORMAT CS",
-            "INSERT INTO t (a, 'x",
-            "INSERT INTO t VALUES",
-        ] {
-            assert!(
-                !Statement::parse(text.as_bytes()).is_settled(text.len()),
-                "{text}"
-            );
+        for text in
+            ["INS", "INSERT INTO t FORMAT CS", "INSERT INTO t (a, 'x", "INSERT INTO t VALUES"]
+        {
+            assert!(!Statement::parse(text.as_bytes()).is_settled(text.len()), "{text}");
         }
         assert!(
             begins_insert(b"  ") && begins_insert(b"/*x*/ insert") && !begins_insert(b"SELECT")

@@ -79,35 +79,21 @@ impl Pipeline {
     /// Every variable without a value, every password file that cannot be read, every URL that is of
     /// another kind of server; at their places in the pipeline file.
     pub fn connect(&self, environment: &Environment) -> Result<Connections, Problems> {
-        let mut resolver = Resolver {
-            environment,
-            problems: Vec::new(),
-        };
+        let mut resolver = Resolver { environment, problems: Vec::new() };
         let places = self.source.places;
         let url = resolver.setting(&self.source.url, places.url);
         if let Some(url) = &url {
-            resolver
-                .problems
-                .extend(source_url_problem(url.expose(), places.url));
+            resolver.problems.extend(source_url_problem(url.expose(), places.url));
         }
         let password = resolver.password(self.source.password_file.as_ref(), places.password_file);
         let schema = resolver.setting(&self.source.schema, places.namespace);
-        if schema
-            .as_ref()
-            .is_some_and(|schema| schema.expose().is_empty())
-        {
+        if schema.as_ref().is_some_and(|schema| schema.expose().is_empty()) {
             let message = "\"schema\" is empty";
-            resolver
-                .problems
-                .push(Diagnostic::new(places.namespace, message, ""));
+            resolver.problems.push(Diagnostic::new(places.namespace, message, ""));
         }
         let source = (|| {
             let schema = schema?.expose().to_owned();
-            Some(SourceConnection {
-                url: url?,
-                password: password?,
-                schema,
-            })
+            Some(SourceConnection { url: url?, password: password?, schema })
         })();
         let stores = self.stores.iter().map(|store| {
             let url = resolver.setting(&store.url, store.places.url);
@@ -119,28 +105,17 @@ impl Pipeline {
             let password = resolver.password(file, store.places.password_file);
             let database = match &store.database {
                 None => Some(None),
-                Some(setting) => resolver
-                    .setting(setting, store.places.namespace)
-                    .map(|text| {
-                        let problem = database_problem(text.expose(), store.places.namespace);
-                        resolver.problems.extend(problem);
-                        Some(text.expose().to_owned())
-                    }),
+                Some(setting) => resolver.setting(setting, store.places.namespace).map(|text| {
+                    let problem = database_problem(text.expose(), store.places.namespace);
+                    resolver.problems.extend(problem);
+                    Some(text.expose().to_owned())
+                }),
             };
             let (name, kind) = (store.name.clone(), store.kind);
             let (url, password, database) = (url?, password?, database?);
-            Some(StoreConnection {
-                name,
-                kind,
-                url,
-                password,
-                database,
-            })
+            Some(StoreConnection { name, kind, url, password, database })
         });
-        let stores = stores
-            .collect::<Vec<_>>()
-            .into_iter()
-            .collect::<Option<Vec<_>>>();
+        let stores = stores.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>();
         match (source, stores) {
             (Some(source), Some(stores)) if resolver.problems.is_empty() => {
                 Ok(Connections { source, stores })
@@ -200,9 +175,7 @@ fn read_password(path: &str) -> Result<Secret, String> {
     let io = |error: std::io::Error| format!("cannot be read: {}", io_reason(&error));
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(io)?;
-    file.take(PASSWORD_FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(io)?;
+    file.take(PASSWORD_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(io)?;
     if u64::try_from(text.len()).unwrap_or(u64::MAX) > PASSWORD_FILE_BYTES_MAX {
         return Err(format!("is larger than {PASSWORD_FILE_BYTES_MAX} bytes"));
     }
@@ -228,11 +201,7 @@ pub(super) fn store_url_problem(kind: StoreKind, url: &str, place: Place) -> Opt
             let scheme = url.split_once("://").map(|(scheme, _)| scheme);
             if let Some(scheme @ ("redis+sentinel" | "redis+cluster")) = scheme {
                 let message = format!("\"{scheme}://\" is not supported yet");
-                return Some(Diagnostic::new(
-                    place,
-                    message,
-                    "name one server: redis://host:6379",
-                ));
+                return Some(Diagnostic::new(place, message, "name one server: redis://host:6379"));
             }
             url_problem(url, &["redis", "rediss"], "Redis", place)
         }
@@ -245,10 +214,7 @@ fn url_problem(url: &str, schemes: &[&str], server: &str, place: Place) -> Optio
     let good = url.split_once("://").is_some_and(|(scheme, rest)| {
         schemes.contains(&scheme) && !rest.is_empty() && !rest.starts_with('/')
     });
-    let example = schemes
-        .iter()
-        .map(|scheme| format!("{scheme}://host"))
-        .collect::<Vec<_>>();
+    let example = schemes.iter().map(|scheme| format!("{scheme}://host")).collect::<Vec<_>>();
     (!good).then(|| {
         let message = format!("the url is not one of a {server} server");
         Diagnostic::new(place, message, format!("write {}", example.join(" or ")))

@@ -29,11 +29,7 @@ impl Pipeline {
         line(&mut out, "schema", &[&connections.source.schema]);
         for store in &connections.stores {
             let database = store.database.as_deref().unwrap_or_default();
-            line(
-                &mut out,
-                "store",
-                &[store.name.as_str(), store.kind.as_str(), database],
-            );
+            line(&mut out, "store", &[store.name.as_str(), store.kind.as_str(), database]);
         }
         for view in &self.views {
             out.push_str(&self.canonical_view(view));
@@ -54,10 +50,7 @@ impl Pipeline {
     }
 
     fn write_target(&self, out: &mut String, target: &TargetSpec) {
-        let store = self
-            .stores
-            .get(target.store)
-            .map_or("", |store| store.name.as_str());
+        let store = self.stores.get(target.store).map_or("", |store| store.name.as_str());
         line(out, "to", &[store]);
         match &target.kind {
             TargetKind::Redis(spec) => write_redis(out, spec),
@@ -71,19 +64,11 @@ fn write_redis(out: &mut String, spec: &redis::Spec) {
     let flag = |name: &str, on: bool| if on { name.to_owned() } else { String::new() };
     match &spec.shape {
         redis::SpecShape::String { value, empty_zero } => {
-            line(
-                out,
-                "string",
-                &[&template, value, &flag("empty_zero", *empty_zero)],
-            );
+            line(out, "string", &[&template, value, &flag("empty_zero", *empty_zero)]);
         }
         redis::SpecShape::Hash => line(out, "hash", &[&template]),
         redis::SpecShape::Json { numbers_text } => {
-            line(
-                out,
-                "json",
-                &[&template, &flag("numbers_text", *numbers_text)],
-            );
+            line(out, "json", &[&template, &flag("numbers_text", *numbers_text)]);
         }
         redis::SpecShape::Set { member } => line(out, "set", &[&template, member]),
         redis::SpecShape::ZSet { member, score } => {
@@ -103,14 +88,7 @@ fn write_redis(out: &mut String, spec: &redis::Spec) {
 }
 
 fn write_clickhouse(out: &mut String, spec: &clickhouse::Spec) {
-    line(
-        out,
-        "table",
-        &[
-            &spec.table,
-            spec.partition_by.as_deref().unwrap_or_default(),
-        ],
-    );
+    line(out, "table", &[&spec.table, spec.partition_by.as_deref().unwrap_or_default()]);
     line(out, "order_by", &texts(&spec.order_by));
     let mut types: Vec<&(String, String)> = spec.types.iter().collect();
     types.sort();
@@ -229,10 +207,7 @@ mod tests {
         ] {
             assert_eq!(canonical_sql(same), plain, "{same}");
         }
-        for other in [
-            "SELECT a, '-- x' AS b FROM t",
-            "SELECT a, '--  x' AS \"b \" FROM t",
-        ] {
+        for other in ["SELECT a, '-- x' AS b FROM t", "SELECT a, '--  x' AS \"b \" FROM t"] {
             assert_ne!(canonical_sql(other), plain, "{other}");
         }
         for odd in ["'", "/*", "/* /*", "a -- b", "E'\\'  x'", "\"ä"] {

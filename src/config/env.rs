@@ -32,11 +32,7 @@ impl Environment {
         variables: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
         let variables = variables.into_iter();
-        Self::Fixed(
-            variables
-                .map(|(name, text)| (name.into(), Secret::new(text)))
-                .collect(),
-        )
+        Self::Fixed(variables.map(|(name, text)| (name.into(), Secret::new(text))).collect())
     }
 
     /// A variable that is set and not empty.
@@ -46,24 +42,15 @@ impl Environment {
     pub fn get(&self, name: &str) -> Result<String, Absent> {
         let value = match self {
             Self::Process => process_variable(name)?,
-            Self::Fixed(variables) => variables
-                .get(name)
-                .ok_or(Absent::NotSet)?
-                .expose()
-                .to_owned(),
+            Self::Fixed(variables) => {
+                variables.get(name).ok_or(Absent::NotSet)?.expose().to_owned()
+            }
         };
-        if value.is_empty() {
-            Err(Absent::Empty)
-        } else {
-            Ok(value)
-        }
+        if value.is_empty() { Err(Absent::Empty) } else { Ok(value) }
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place that reads the environment"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 fn process_variable(name: &str) -> Result<String, Absent> {
     std::env::var(name).map_err(|error| match error {
         std::env::VarError::NotPresent => Absent::NotSet,
@@ -81,10 +68,7 @@ pub struct Setting {
 #[derive(Clone, PartialEq, Eq)]
 enum Part {
     Literal(String),
-    Variable {
-        name: String,
-        default: Option<String>,
-    },
+    Variable { name: String, default: Option<String> },
 }
 
 impl std::fmt::Debug for Setting {
@@ -117,10 +101,7 @@ impl Setting {
                         .to_owned(),
                 ));
             }
-            parts.push(Part::Variable {
-                name: name.to_owned(),
-                default,
-            });
+            parts.push(Part::Variable { name: name.to_owned(), default });
             rest = tail;
         }
         if !rest.is_empty() {
@@ -132,9 +113,7 @@ impl Setting {
     /// A text that holds no variable.
     #[must_use]
     pub fn literal(text: impl Into<String>) -> Self {
-        Self {
-            parts: vec![Part::Literal(text.into())],
-        }
+        Self { parts: vec![Part::Literal(text.into())] }
     }
 
     /// The text, if it names no variable: what can be checked without an environment.
@@ -170,11 +149,7 @@ impl Setting {
                 },
             }
         }
-        if absent.is_empty() {
-            Ok(Secret::new(text))
-        } else {
-            Err(absent)
-        }
+        if absent.is_empty() { Ok(Secret::new(text)) } else { Err(absent) }
     }
 }
 
@@ -208,10 +183,7 @@ mod tests {
         assert_eq!(resolve("${B:-}"), Ok(String::new()));
         assert_eq!(
             resolve("${B}${EMPTY}"),
-            Err(vec![
-                ("B".to_owned(), Absent::NotSet),
-                ("EMPTY".to_owned(), Absent::Empty)
-            ])
+            Err(vec![("B".to_owned(), Absent::NotSet), ("EMPTY".to_owned(), Absent::Empty)])
         );
         for bad in ["${", "${}", "${1A}", "${A-b}", "${ A }"] {
             assert!(Setting::parse(bad).is_err(), "{bad}");
@@ -221,10 +193,7 @@ mod tests {
     #[test]
     fn a_value_is_not_expanded_again() {
         let environment = Environment::fixed([("A", "${B}"), ("B", "no")]);
-        let secret = Setting::parse("${A}")
-            .unwrap()
-            .resolve(&environment)
-            .unwrap();
+        let secret = Setting::parse("${A}").unwrap().resolve(&environment).unwrap();
         assert_eq!(secret.expose(), "${B}");
     }
 

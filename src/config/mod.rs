@@ -132,10 +132,7 @@ impl TargetSpec {
     /// Where an option stands (`order_by`, `value`, `stream`, …), or the target where it has none.
     #[must_use]
     pub fn option_place(&self, option: &str) -> Place {
-        self.options
-            .iter()
-            .find(|(name, _)| name == option)
-            .map_or(self.place, |(_, place)| *place)
+        self.options.iter().find(|(name, _)| name == option).map_or(self.place, |(_, place)| *place)
     }
 }
 
@@ -158,10 +155,7 @@ impl Pipeline {
         if text.starts_with('\u{feff}') {
             text.remove(0);
         }
-        validate::pipeline(Arc::new(SourceText {
-            file: file.to_path_buf(),
-            text,
-        }))
+        validate::pipeline(Arc::new(SourceText { file: file.to_path_buf(), text }))
     }
 
     /// Slot and publication; fits a slot's alphabet and length.
@@ -173,9 +167,7 @@ impl Pipeline {
     /// A place of a view's SQL, in the file.
     #[must_use]
     pub fn locate(&self, view: usize, place: Place) -> Place {
-        self.views
-            .get(view)
-            .map_or(place, |view| view.sql.in_file(place))
+        self.views.get(view).map_or(place, |view| view.sql.in_file(place))
     }
 
     /// What the binder says of a view's SQL, ready to be shown.
@@ -187,9 +179,7 @@ impl Pipeline {
     /// What the binder says of a view's SQL, at its places in the file.
     #[must_use]
     pub fn sql_diagnostics(&self, view: usize, list: Vec<Diagnostic>) -> Vec<Diagnostic> {
-        self.views
-            .get(view)
-            .map_or_else(Vec::new, |view| view.sql.diagnostics_in_file(list))
+        self.views.get(view).map_or_else(Vec::new, |view| view.sql.diagnostics_in_file(list))
     }
 
     /// Diagnostics whose places are the file's own, ready to be shown.
@@ -216,11 +206,7 @@ pub fn load_all(files: &[PathBuf]) -> Result<Vec<Pipeline>, Vec<Problems>> {
             Err(found) => problems.push(found),
         }
     }
-    if problems.is_empty() {
-        Ok(pipelines)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(pipelines) } else { Err(problems) }
 }
 
 /// Each file's result, in order; a name that an earlier file has is an error of the later one.
@@ -231,16 +217,9 @@ pub fn load_each(files: &[PathBuf]) -> Vec<Result<Pipeline, Problems>> {
     for file in files {
         let result = Pipeline::load(file).and_then(|pipeline| {
             if let Some((_, first)) = names.iter().find(|(name, _)| *name == pipeline.name) {
-                let message = format!(
-                    "pipeline \"{}\" is also in \"{}\"",
-                    pipeline.name,
-                    first.display()
-                );
-                return Err(Problems::of_file(
-                    file,
-                    message,
-                    "give each pipeline its own name",
-                ));
+                let message =
+                    format!("pipeline \"{}\" is also in \"{}\"", pipeline.name, first.display());
+                return Err(Problems::of_file(file, message, "give each pipeline its own name"));
             }
             names.push((pipeline.name.clone(), file.clone()));
             Ok(pipeline)
@@ -254,41 +233,28 @@ fn read_file(file: &Path) -> Result<String, Problems> {
     use std::io::Read as _;
     let refuse = |message: String, remedy: &str| Problems::of_file(file, message, remedy);
     let io = |error: std::io::Error| {
-        let remedy = match error.kind() {
-            std::io::ErrorKind::NotFound => "check the path",
-            std::io::ErrorKind::PermissionDenied => "make it readable for this user",
-            _ => "",
+        let remedy = if error.kind() == std::io::ErrorKind::NotFound {
+            "check the path"
+        } else if error.kind() == std::io::ErrorKind::PermissionDenied {
+            "make it readable for this user"
+        } else {
+            ""
         };
         refuse(format!("cannot be read: {}", io_reason(&error)), remedy)
     };
     let opened = std::fs::File::open(file).map_err(io)?;
     if opened.metadata().map_err(io)?.is_dir() {
-        return Err(refuse(
-            "is a directory".to_owned(),
-            "name the files: pipeline/*.yaml",
-        ));
+        return Err(refuse("is a directory".to_owned(), "name the files: pipeline/*.yaml"));
     }
     let mut bytes = Vec::new();
-    opened
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
+    opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
-        return Err(refuse(
-            format!("is larger than {FILE_BYTES_MAX} bytes"),
-            "split it",
-        ));
+        return Err(refuse(format!("is larger than {FILE_BYTES_MAX} bytes"), "split it"));
     }
     String::from_utf8(bytes).map_err(|error| {
-        let before = error
-            .as_bytes()
-            .get(..error.utf8_error().valid_up_to())
-            .unwrap_or_default();
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = before.split(|byte| *byte == b'\n').count();
-        refuse(
-            format!("is not UTF-8 text (line {line})"),
-            "save it as UTF-8",
-        )
+        refuse(format!("is not UTF-8 text (line {line})"), "save it as UTF-8")
     })
 }
 

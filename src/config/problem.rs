@@ -52,17 +52,10 @@ impl Problems {
     /// One fault of a file that could not be read.
     #[must_use]
     pub fn of_file(file: &Path, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        let source = SourceText {
-            file: file.to_path_buf(),
-            text: String::new(),
-        };
+        let source = SourceText { file: file.to_path_buf(), text: String::new() };
         Self::new(
             Arc::new(source),
-            vec![Diagnostic::new(
-                Place::default(),
-                message.into(),
-                remedy.into(),
-            )],
+            vec![Diagnostic::new(Place::default(), message.into(), remedy.into())],
         )
     }
 
@@ -106,10 +99,7 @@ impl Problems {
         let file = self.source.file.display();
         let place = problem.place;
         if place.line > 0 {
-            push(
-                out,
-                format_args!("{file}:{}:{}: ", place.line, place.column),
-            );
+            push(out, format_args!("{file}:{}:{}: ", place.line, place.column));
         } else {
             push(out, format_args!("{file}: "));
         }
@@ -135,11 +125,8 @@ impl Problems {
         let gutter = " ".repeat(number.len());
         let shown: String = line.chars().take(EXCERPT_CHARS_MAX).collect();
         // Tabs are kept before the caret, so that it stands under its character.
-        let lead: String = line
-            .chars()
-            .take(column - 1)
-            .map(|c| if c == '\t' { '\t' } else { ' ' })
-            .collect();
+        let lead: String =
+            line.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         push(out, format_args!("  {number} | {}\n", printable(&shown)));
         push(out, format_args!("  {gutter} | {lead}^\n"));
     }
@@ -148,10 +135,7 @@ impl Problems {
         let rest = self.list.len().saturating_sub(PROBLEMS_LISTED_MAX);
         if rest > 0 {
             let file = self.source.file.display();
-            push(
-                out,
-                format_args!("{file}: {rest} more errors are not listed\n"),
-            );
+            push(out, format_args!("{file}: {rest} more errors are not listed\n"));
         }
     }
 }
@@ -186,15 +170,7 @@ fn push(out: &mut String, text: fmt::Arguments<'_>) {
 
 /// Control characters would let a file steer the terminal that shows its errors.
 fn printable(line: &str) -> String {
-    line.chars()
-        .map(|c| {
-            if c.is_control() && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 /// Whether a line could hold a secret: it is in the top-level blocks `source:` and `stores:`, or looks
@@ -213,10 +189,7 @@ fn may_hold_secret(text: &str, number: u32) -> bool {
         }
         if u32::try_from(index + 1) == Ok(number) {
             let line = line.to_lowercase();
-            return in_block
-                || ["://", "@", "password"]
-                    .iter()
-                    .any(|sign| line.contains(sign));
+            return in_block || ["://", "@", "password"].iter().any(|sign| line.contains(sign));
         }
     }
     false
@@ -227,24 +200,15 @@ mod tests {
     use super::*;
 
     fn problems(text: &str, line: u32, column: u32) -> Problems {
-        let source = SourceText {
-            file: "p.yaml".into(),
-            text: text.to_owned(),
-        };
+        let source = SourceText { file: "p.yaml".into(), text: text.to_owned() };
         let place = Place { line, column };
-        Problems::new(
-            Arc::new(source),
-            vec![Diagnostic::new(place, "it is wrong", "mend it")],
-        )
+        Problems::new(Arc::new(source), vec![Diagnostic::new(place, "it is wrong", "mend it")])
     }
 
     #[test]
     fn an_excerpt_points_at_the_character() {
         let shown = problems("views:\n  - nämé: x\n", 2, 5).with_excerpts();
-        assert_eq!(
-            shown,
-            "p.yaml:2:5: it is wrong; mend it\n  2 |   - nämé: x\n    |     ^\n"
-        );
+        assert_eq!(shown, "p.yaml:2:5: it is wrong; mend it\n  2 |   - nämé: x\n    |     ^\n");
     }
 
     #[test]

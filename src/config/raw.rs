@@ -25,12 +25,7 @@ pub(super) const ROOT: Keys = Keys {
     what: "a pipeline",
     known: &["pipeline", "source", "stores", "views"],
     later: &["rebuild", "atomic_max"],
-    hints: &[
-        ("name", "pipeline"),
-        ("store", "stores"),
-        ("view", "views"),
-        ("sources", "source"),
-    ],
+    hints: &[("name", "pipeline"), ("store", "stores"), ("view", "views"), ("sources", "source")],
 };
 pub(super) const SOURCE: Keys = Keys {
     what: "the source",
@@ -48,12 +43,7 @@ pub(super) const VIEW: Keys = Keys {
     what: "a view",
     known: &["name", "sql", "to"],
     later: &[],
-    hints: &[
-        ("query", "sql"),
-        ("target", "to"),
-        ("targets", "to"),
-        ("view", "name"),
-    ],
+    hints: &[("query", "sql"), ("target", "to"), ("targets", "to"), ("view", "name")],
 };
 
 /// A mapping whose keys are known to be its own.
@@ -67,18 +57,12 @@ pub(super) struct Map<'n> {
 
 impl<'n> Map<'n> {
     pub(super) fn get(&self, key: &str) -> Option<&'n Node> {
-        self.entries
-            .iter()
-            .find(|(k, _)| k.text == key)
-            .map(|(_, node)| node)
+        self.entries.iter().find(|(k, _)| k.text == key).map(|(_, node)| node)
     }
 
     /// Where the key stands, or the mapping where there is none.
     pub(super) fn key_place(&self, key: &str) -> Place {
-        self.entries
-            .iter()
-            .find(|(k, _)| k.text == key)
-            .map_or(self.place, |(k, _)| k.place)
+        self.entries.iter().find(|(k, _)| k.text == key).map_or(self.place, |(k, _)| k.place)
     }
 
     pub(super) fn was_meant(&self, key: &str) -> bool {
@@ -103,8 +87,7 @@ impl Found {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.list
-            .push(Diagnostic::new(place, message.into(), remedy.into()));
+        self.list.push(Diagnostic::new(place, message.into(), remedy.into()));
     }
 
     /// The node as a mapping; keys that are not in `keys` are reported.
@@ -114,11 +97,7 @@ impl Found {
             Value::Refused => return None,
             Value::Null | Value::Scalar(_) | Value::List(_) => {
                 let remedy = format!("write keys: {}", keys.known.join(", "));
-                self.push(
-                    node.place,
-                    format!("{} must be a mapping", keys.what),
-                    remedy,
-                );
+                self.push(node.place, format!("{} must be a mapping", keys.what), remedy);
                 return None;
             }
         };
@@ -134,33 +113,19 @@ impl Found {
             }
             let hint = keys.hints.iter().find(|(other, _)| *other == name);
             let all = || keys.known.iter().chain(keys.later).copied();
-            let near = hint
-                .map(|(_, ours)| *ours)
-                .or_else(|| suggest::closest(name, all()));
+            let near = hint.map(|(_, ours)| *ours).or_else(|| suggest::closest(name, all()));
             let remedy = match near {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => format!("known here: {}", keys.known.join(", ")),
             };
             meant.extend(near);
-            self.push(
-                key.place,
-                format!("{} has no key {}", keys.what, quoted(name)),
-                remedy,
-            );
+            self.push(key.place, format!("{} has no key {}", keys.what, quoted(name)), remedy);
         }
-        Some(Map {
-            place: node.place,
-            entries,
-            meant,
-        })
+        Some(Map { place: node.place, entries, meant })
     }
 
     pub(super) fn not_yet(&mut self, place: Place, what: &str) {
-        self.push(
-            place,
-            format!("{what} is not supported yet"),
-            "leave it out for now",
-        );
+        self.push(place, format!("{what} is not supported yet"), "leave it out for now");
     }
 
     /// The value of a key that must be there, as text.
@@ -196,10 +161,7 @@ impl Found {
         match &node.value {
             Value::Scalar(scalar) if !scalar.text.trim().is_empty() => {
                 if matches!(scalar.style, Style::Plain | Style::Quoted) {
-                    return Some(Text {
-                        place: node.place,
-                        text: scalar.text.clone(),
-                    });
+                    return Some(Text { place: node.place, text: scalar.text.clone() });
                 }
                 self.push(
                     node.place,
@@ -216,11 +178,7 @@ impl Found {
                 "quote texts that hold braces: \"bets:{id}\"",
             ),
             Value::List(_) => {
-                self.push(
-                    node.place,
-                    format!("\"{key}\" must be a text, not a list"),
-                    "",
-                );
+                self.push(node.place, format!("\"{key}\" must be a text, not a list"), "");
             }
             Value::Refused => {}
         }
@@ -290,10 +248,7 @@ pub(super) struct RawTarget<'n> {
 /// The file's parts. Faults leave gaps, so that the rest is still checked.
 pub(super) fn read<'n>(root: &'n Node, found: &mut Found) -> Option<RawConfig<'n>> {
     let map = found.map(root, &ROOT)?;
-    for key in map
-        .keys()
-        .filter(|key| !["source", "stores"].contains(&key.text.as_str()))
-    {
+    for key in map.keys().filter(|key| !["source", "stores"].contains(&key.text.as_str())) {
         if let Some(node) = map.get(&key.text) {
             refuse_variables(node, found);
         }
@@ -309,33 +264,18 @@ pub(super) fn read<'n>(root: &'n Node, found: &mut Found) -> Option<RawConfig<'n
     let stores = match map.get("stores") {
         Some(node) => read_stores(node, found),
         None => {
-            found.missing(
-                &map,
-                "stores",
-                "the file",
-                "add stores: { redis: { url: … } }",
-            );
+            found.missing(&map, "stores", "the file", "add stores: { redis: { url: … } }");
             None
         }
     };
     let views = match map.get("views") {
         Some(node) => read_views(node, found),
         None => {
-            found.missing(
-                &map,
-                "views",
-                "the file",
-                "add views: with one view or more",
-            );
+            found.missing(&map, "views", "the file", "add views: with one view or more");
             Vec::new()
         }
     };
-    Some(RawConfig {
-        name,
-        source,
-        stores,
-        views,
-    })
+    Some(RawConfig { name, source, stores, views })
 }
 
 /// `${X}` outside `source` and `stores` would make one file mean different views in different
@@ -360,27 +300,18 @@ fn refuse_variables(node: &Node, found: &mut Found) {
         }
         Value::List(list) => list.iter().for_each(|node| refuse_variables(node, found)),
         Value::Map(entries) => {
-            entries
-                .iter()
-                .for_each(|(_, node)| refuse_variables(node, found));
+            entries.iter().for_each(|(_, node)| refuse_variables(node, found));
         }
     }
 }
 
 fn in_block(text: &str, first_line: u32, indent: u32) -> Place {
-    let sql = SqlText {
-        text: text.to_owned(),
-        first_line,
-        indent,
-    };
+    let sql = SqlText { text: text.to_owned(), first_line, indent };
     let number = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
     for (index, line) in text.lines().enumerate() {
         if let Some((before, _)) = line.split_once("${") {
             let column = number(before.chars().count());
-            return sql.in_file(Place {
-                line: number(index),
-                column,
-            });
+            return sql.in_file(Place { line: number(index), column });
         }
     }
     sql.in_file(Place { line: 1, column: 1 })
@@ -405,11 +336,7 @@ fn read_stores(node: &Node, found: &mut Found) -> Option<Vec<RawStore>> {
             return None;
         }
         Value::Scalar(_) | Value::List(_) => {
-            found.push(
-                node.place,
-                "\"stores\" must be a mapping of names to stores",
-                example,
-            );
+            found.push(node.place, "\"stores\" must be a mapping of names to stores", example);
             return None;
         }
     };
@@ -417,22 +344,11 @@ fn read_stores(node: &Node, found: &mut Found) -> Option<Vec<RawStore>> {
     for (name, node) in entries {
         let map = found.map(node, &STORE);
         let mut optional = |key| map.as_ref().and_then(|map| found.optional(map, key));
-        let (kind, password_file, database) = (
-            optional("kind"),
-            optional("password_file"),
-            optional("database"),
-        );
+        let (kind, password_file, database) =
+            (optional("kind"), optional("password_file"), optional("database"));
         let what = format!("store {}", quoted(&name.text));
-        let url = map
-            .as_ref()
-            .and_then(|map| found.required(map, "url", &what));
-        stores.push(RawStore {
-            name: name.clone(),
-            kind,
-            url,
-            password_file,
-            database,
-        });
+        let url = map.as_ref().and_then(|map| found.required(map, "url", &what));
+        stores.push(RawStore { name: name.clone(), kind, url, password_file, database });
     }
     Some(stores)
 }
@@ -443,9 +359,9 @@ fn read_views<'n>(node: &'n Node, found: &mut Found) -> Vec<RawView<'n>> {
     for node in list.unwrap_or_default() {
         if let Some(map) = found.map(node, &VIEW) {
             let name = found.required(&map, "name", "a view");
-            let what = name.as_ref().map_or("a view".to_owned(), |name| {
-                format!("view {}", quoted(&name.text))
-            });
+            let what = name
+                .as_ref()
+                .map_or("a view".to_owned(), |name| format!("view {}", quoted(&name.text)));
             let sql = read_sql(&map, &what, found);
             let targets = read_targets(&map, &what, found);
             views.push(RawView { name, sql, targets });
@@ -463,19 +379,11 @@ fn read_sql(map: &Map<'_>, what: &str, found: &mut Found) -> Option<SqlText> {
     match &node.value {
         Value::Scalar(scalar) => {
             if scalar.text.trim().is_empty() {
-                found.push(
-                    place,
-                    "\"sql\" is empty",
-                    "write a SELECT, indented, below sql: |",
-                );
+                found.push(place, "\"sql\" is empty", "write a SELECT, indented, below sql: |");
                 return None;
             }
             if let Style::Literal { first_line, indent } = scalar.style {
-                return Some(SqlText {
-                    text: scalar.text.clone(),
-                    first_line,
-                    indent,
-                });
+                return Some(SqlText { text: scalar.text.clone(), first_line, indent });
             }
             found.push(
                 place,
@@ -485,18 +393,10 @@ fn read_sql(map: &Map<'_>, what: &str, found: &mut Found) -> Option<SqlText> {
             );
         }
         Value::Null => {
-            found.push(
-                place,
-                "\"sql\" is empty",
-                "write a SELECT, indented, below sql: |",
-            );
+            found.push(place, "\"sql\" is empty", "write a SELECT, indented, below sql: |");
         }
         Value::List(_) | Value::Map(_) => {
-            found.push(
-                place,
-                "SQL must be a literal block",
-                "write sql: | and a SELECT below",
-            );
+            found.push(place, "SQL must be a literal block", "write sql: | and a SELECT below");
         }
         Value::Refused => {}
     }
@@ -525,11 +425,9 @@ fn read_targets<'n>(map: &Map<'n>, what: &str, found: &mut Found) -> Vec<RawTarg
                 }
             }
             Value::Refused => {}
-            Value::Null | Value::Scalar(_) | Value::List(_) => found.push(
-                node.place,
-                "a target must be a mapping",
-                "write - STORE: { … }",
-            ),
+            Value::Null | Value::Scalar(_) | Value::List(_) => {
+                found.push(node.place, "a target must be a mapping", "write - STORE: { … }");
+            }
         }
     }
     targets

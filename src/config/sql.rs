@@ -20,16 +20,8 @@ impl SqlText {
     #[must_use]
     pub fn in_file(&self, place: Place) -> Place {
         let lines = u32::try_from(self.text.trim_end().lines().count().max(1)).unwrap_or(u32::MAX);
-        let line = if place.line == 0 || place.line > lines {
-            lines
-        } else {
-            place.line
-        };
-        let column = if line == place.line {
-            place.column.max(1)
-        } else {
-            1
-        };
+        let line = if place.line == 0 || place.line > lines { lines } else { place.line };
+        let column = if line == place.line { place.column.max(1) } else { 1 };
         Place {
             line: self.first_line.saturating_add(line - 1),
             column: self.indent.saturating_add(column),
@@ -39,10 +31,7 @@ impl SqlText {
     #[must_use]
     pub fn diagnostics_in_file(&self, list: Vec<Diagnostic>) -> Vec<Diagnostic> {
         list.into_iter()
-            .map(|diagnostic| Diagnostic {
-                place: self.in_file(diagnostic.place),
-                ..diagnostic
-            })
+            .map(|diagnostic| Diagnostic { place: self.in_file(diagnostic.place), ..diagnostic })
             .collect()
     }
 }

@@ -10,12 +10,7 @@ pub(crate) fn closest<'a>(
     let limit = (word.len() / 3).max(1);
     candidates
         .into_iter()
-        .map(|candidate| {
-            (
-                distance(&word, &candidate.chars().collect::<Vec<_>>()),
-                candidate,
-            )
-        })
+        .map(|candidate| (distance(&word, &candidate.chars().collect::<Vec<_>>()), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -39,9 +34,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
     for (i, x) in a.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let mut cost = (last[j + 1] + 1)
-                .min(row[j] + 1)
-                .min(last[j] + usize::from(x != y));
+            let mut cost = (last[j + 1] + 1).min(row[j] + 1).min(last[j] + usize::from(x != y));
             if i > 0 && j > 0 && a[i - 1] == *y && *x == b[j - 1] {
                 cost = cost.min(before[j - 1] + 1);
             }

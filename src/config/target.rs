@@ -22,12 +22,7 @@ pub(super) const REDIS: Keys = Keys {
         "member", "score", "events", "maxlen", "snapshot",
     ],
     later: LATER_REDIS,
-    hints: &[
-        ("on", "events"),
-        ("key", "string"),
-        ("columns", "fields"),
-        ("max_len", "maxlen"),
-    ],
+    hints: &[("on", "events"), ("key", "string"), ("columns", "fields"), ("max_len", "maxlen")],
 };
 
 /// The shapes: the key that names one, and the options that go with it.
@@ -44,18 +39,11 @@ pub(super) const CLICKHOUSE: Keys = Keys {
     what: "a ClickHouse target",
     known: &["table", "order_by", "partition_by", "types", "fields"],
     later: LATER_CLICKHOUSE,
-    hints: &[
-        ("primary_key", "order_by"),
-        ("name", "table"),
-        ("columns", "fields"),
-    ],
+    hints: &[("primary_key", "order_by"), ("name", "table"), ("columns", "fields")],
 };
 
-const EVENTS: [(&str, Event); 3] = [
-    ("insert", Event::Insert),
-    ("update", Event::Update),
-    ("delete", Event::Delete),
-];
+const EVENTS: [(&str, Event); 3] =
+    [("insert", Event::Insert), ("update", Event::Update), ("delete", Event::Delete)];
 
 /// `ClickHouse` itself takes more; a name that needs quoting is a trap for whoever queries it.
 const TABLE_CHARS_MAX: usize = 128;
@@ -79,14 +67,8 @@ impl Places {
 }
 
 fn option_places(map: &Map<'_>) -> Places {
-    let options = map
-        .keys()
-        .map(|key| (key.text.clone(), key.place))
-        .collect();
-    Places {
-        options,
-        columns: Vec::new(),
-    }
+    let options = map.keys().map(|key| (key.text.clone(), key.place)).collect();
+    Places { options, columns: Vec::new() }
 }
 
 pub(super) fn read_redis(node: &Node, found: &mut Found) -> Option<(redis::Spec, Places)> {
@@ -119,11 +101,7 @@ pub(super) fn read_redis(node: &Node, found: &mut Found) -> Option<(redis::Spec,
         let known = REDIS.known.contains(&key.text.as_str());
         if known && key.text != shape && !options.contains(&key.text.as_str()) {
             let remedy = format!("\"{shape}\" takes: {}", options.join(", "));
-            found.push(
-                key.place,
-                format!("\"{}\" does not go with \"{shape}\"", key.text),
-                remedy,
-            );
+            found.push(key.place, format!("\"{}\" does not go with \"{shape}\"", key.text), remedy);
         }
     }
     let template = read_template(&map, shape, found, &mut places);
@@ -134,14 +112,7 @@ pub(super) fn read_redis(node: &Node, found: &mut Found) -> Option<(redis::Spec,
         Some(_) | None => None,
     };
     let shape = read_shape(shape, &map, found, &mut places);
-    Some((
-        redis::Spec {
-            template: template?,
-            shape: shape?,
-            fields,
-        },
-        places,
-    ))
+    Some((redis::Spec { template: template?, shape: shape?, fields }, places))
 }
 
 fn read_template(
@@ -168,13 +139,7 @@ fn read_template(
                 return None;
             }
             for column in template.columns() {
-                places.column(
-                    shape,
-                    &Text {
-                        place: text.place,
-                        text: column.to_owned(),
-                    },
-                );
+                places.column(shape, &Text { place: text.place, text: column.to_owned() });
             }
             Some(template)
         }
@@ -198,42 +163,28 @@ fn read_shape(
         "string" => {
             let value = column("value", found);
             let empty_zero = word(map, "empty", "zero", found);
-            Some(redis::SpecShape::String {
-                value: value?,
-                empty_zero,
-            })
+            Some(redis::SpecShape::String { value: value?, empty_zero })
         }
         "hash" => Some(redis::SpecShape::Hash),
-        "json" => Some(redis::SpecShape::Json {
-            numbers_text: word(map, "numbers", "text", found),
-        }),
-        "set" => Some(redis::SpecShape::Set {
-            member: column("member", found)?,
-        }),
+        "json" => {
+            Some(redis::SpecShape::Json { numbers_text: word(map, "numbers", "text", found) })
+        }
+        "set" => Some(redis::SpecShape::Set { member: column("member", found)? }),
         "zset" => {
             let (member, score) = (column("member", found), column("score", found));
-            Some(redis::SpecShape::ZSet {
-                member: member?,
-                score: score?,
-            })
+            Some(redis::SpecShape::ZSet { member: member?, score: score? })
         }
         _ => {
-            let events = map
-                .get("events")
-                .map_or(Some(Events::default()), |node| read_events(node, found));
-            let maxlen = map
-                .get("maxlen")
-                .map(|node| whole_number(node, "maxlen", found));
+            let events =
+                map.get("events").map_or(Some(Events::default()), |node| read_events(node, found));
+            let maxlen = map.get("maxlen").map(|node| whole_number(node, "maxlen", found));
             read_snapshot(map, found);
             // The outer option: is it there; the inner one: is it right.
             let maxlen = match maxlen {
                 None => None,
                 Some(number) => Some(number?),
             };
-            Some(redis::SpecShape::Stream {
-                events: events?,
-                maxlen,
-            })
+            Some(redis::SpecShape::Stream { events: events?, maxlen })
         }
     }
 }
@@ -261,11 +212,7 @@ fn word(map: &Map<'_>, key: &str, only: &str, found: &mut Found) -> bool {
     };
     if text.text != only {
         let message = format!("\"{key}\" is {}", quoted(&text.text));
-        found.push(
-            text.place,
-            message,
-            format!("write {key}: {only}, or leave it out"),
-        );
+        found.push(text.place, message, format!("write {key}: {only}, or leave it out"));
     }
     true
 }
@@ -273,11 +220,7 @@ fn word(map: &Map<'_>, key: &str, only: &str, found: &mut Found) -> bool {
 fn read_events(node: &Node, found: &mut Found) -> Option<Events> {
     let example = "write events: [insert, update, delete], or some of them";
     let list = found.list(node, "events", example)?;
-    let mut events = Events {
-        insert: false,
-        update: false,
-        delete: false,
-    };
+    let mut events = Events { insert: false, update: false, delete: false };
     let mut good = true;
     for node in list {
         let Some(text) = found.text(node, "events") else {
@@ -297,11 +240,7 @@ fn read_events(node: &Node, found: &mut Found) -> Option<Events> {
             Event::Delete => &mut events.delete,
         };
         if std::mem::replace(flag, true) {
-            found.push(
-                text.place,
-                format!("event \"{}\" is here twice", text.text),
-                "remove one",
-            );
+            found.push(text.place, format!("event \"{}\" is here twice", text.text), "remove one");
             good = false;
         }
     }
@@ -312,21 +251,15 @@ fn whole_number(node: &Node, key: &str, found: &mut Found) -> Option<u64> {
     // Redis takes a signed 64-bit length.
     let limit = u64::try_from(i64::MAX).unwrap_or(u64::MAX);
     let number = match &node.value {
-        Value::Scalar(scalar) if scalar.style == Style::Plain => scalar
-            .text
-            .parse()
-            .ok()
-            .filter(|number| (1..=limit).contains(number)),
+        Value::Scalar(scalar) if scalar.style == Style::Plain => {
+            scalar.text.parse().ok().filter(|number| (1..=limit).contains(number))
+        }
         Value::Refused => return None,
         Value::Null | Value::Scalar(_) | Value::List(_) | Value::Map(_) => None,
     };
     if number.is_none() {
         let remedy = format!("write for example {key}: 10000");
-        found.push(
-            node.place,
-            format!("\"{key}\" must be a whole number from 1"),
-            remedy,
-        );
+        found.push(node.place, format!("\"{key}\" must be a whole number from 1"), remedy);
     }
     number
 }
@@ -355,12 +288,8 @@ pub(super) fn read_clickhouse(
         check_brackets("partition_by", &text, found);
         text.text
     });
-    let types = map
-        .get("types")
-        .map(|node| column_types(node, found, &mut places));
-    let fields = map
-        .get("fields")
-        .map(|node| column_list(node, "fields", found, &mut places));
+    let types = map.get("types").map(|node| column_types(node, found, &mut places));
+    let fields = map.get("fields").map(|node| column_list(node, "fields", found, &mut places));
     let spec = clickhouse::Spec {
         table: table?,
         order_by: order_by?,
@@ -378,11 +307,7 @@ fn table_name(text: Text, found: &mut Found) -> Option<String> {
     let good = is_identifier(&text.text) && text.text.len() <= TABLE_CHARS_MAX;
     if !good {
         let message = format!("{} cannot be a table's name", quoted(&text.text));
-        found.push(
-            text.place,
-            message,
-            "use letters, digits and _; the database is the store's",
-        );
+        found.push(text.place, message, "use letters, digits and _; the database is the store's");
         return None;
     }
     if text.text.starts_with(RESERVED_TABLE) {
@@ -404,11 +329,7 @@ fn column_types(node: &Node, found: &mut Found, places: &mut Places) -> Vec<(Str
         Value::Refused => return Vec::new(),
         Value::Null | Value::Scalar(_) | Value::List(_) => {
             let remedy = "write types: { COLUMN: \"Decimal(38, 18)\" }";
-            found.push(
-                node.place,
-                "\"types\" must be a mapping of columns to types",
-                remedy,
-            );
+            found.push(node.place, "\"types\" must be a mapping of columns to types", remedy);
             return Vec::new();
         }
     };
@@ -444,11 +365,7 @@ fn check_brackets(what: &str, text: &Text, found: &mut Found) {
     }
     if bad || in_quotes || depth != 0 {
         let message = format!("{what} is not a complete ClickHouse expression");
-        found.push(
-            text.place,
-            message,
-            "close each bracket and quote; no \", `, \\, ; or comment",
-        );
+        found.push(text.place, message, "close each bracket and quote; no \", `, \\, ; or comment");
     }
 }
 
@@ -463,9 +380,7 @@ fn column_list(
     let mut names: Vec<String> = Vec::new();
     let mut good = true;
     for node in list {
-        let name = found
-            .text(node, key)
-            .and_then(|name| column_name(name, found));
+        let name = found.text(node, key).and_then(|name| column_name(name, found));
         let Some(name) = name else {
             good = false;
             continue;

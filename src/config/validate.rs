@@ -33,47 +33,29 @@ pub(super) fn pipeline(text: Arc<SourceText>) -> Result<Pipeline, Problems> {
 
 fn build(text: &Arc<SourceText>, found: &mut Found) -> Option<Pipeline> {
     if let Some(place) = bare_carriage_return(&text.text) {
-        found.push(
-            place,
-            "a carriage return without a line feed",
-            "save with LF or CRLF lines",
-        );
+        found.push(place, "a carriage return without a line feed", "save with LF or CRLF lines");
         return None;
     }
     let root = yaml::parse(&text.text, &mut found.list);
     let Some(root) = root.filter(|root| root.value != yaml::Value::Null) else {
         if found.list.is_empty() {
-            found.push(
-                Place::default(),
-                "holds nothing",
-                "begin with pipeline: NAME",
-            );
+            found.push(Place::default(), "holds nothing", "begin with pipeline: NAME");
         }
         return None;
     };
     let raw = raw::read(&root, found)?;
-    let name = raw
-        .name
-        .and_then(|text| read_name(&text, "pipeline", found));
+    let name = raw.name.and_then(|text| read_name(&text, "pipeline", found));
     let source = raw.source.and_then(|source| read_source(source, found));
     let stores_known = raw.stores.is_some();
-    let stores: Vec<StoreEntry> = raw
-        .stores
-        .into_iter()
-        .flatten()
-        .map(|store| read_store(store, found))
-        .collect();
+    let stores: Vec<StoreEntry> =
+        raw.stores.into_iter().flatten().map(|store| read_store(store, found)).collect();
     let mut views = Vec::new();
     let mut names: Vec<(String, Place)> = Vec::new();
     for view in raw.views {
         if let Some(name) = &view.name {
             if let Some((_, first)) = names.iter().find(|(other, _)| *other == name.text) {
                 let message = format!("a second view is named {}", quoted(&name.text));
-                found.push(
-                    name.place,
-                    message,
-                    format!("the first is in line {}", first.line),
-                );
+                found.push(name.place, message, format!("the first is in line {}", first.line));
             }
             names.push((name.text.clone(), name.place));
         }
@@ -81,10 +63,7 @@ fn build(text: &Arc<SourceText>, found: &mut Found) -> Option<Pipeline> {
     }
     check_tables(&views, &stores, found);
     check_templates(&views, &stores, found);
-    let stores = stores
-        .into_iter()
-        .map(|entry| entry.store)
-        .collect::<Option<Vec<_>>>();
+    let stores = stores.into_iter().map(|entry| entry.store).collect::<Option<Vec<_>>>();
     let stores = stores.filter(|_| stores_known);
     let file = text.file.clone();
     Some(Pipeline {
@@ -103,10 +82,7 @@ fn bare_carriage_return(text: &str) -> Option<Place> {
     text.split('\n').enumerate().find_map(|(index, line)| {
         let line = line.strip_suffix('\r').unwrap_or(line);
         let (before, _) = line.split_once('\r')?;
-        Some(Place {
-            line: number(index),
-            column: number(before.chars().count()),
-        })
+        Some(Place { line: number(index), column: number(before.chars().count()) })
     })
 }
 
@@ -145,20 +121,13 @@ fn read_source(raw: RawSource, found: &mut Found) -> Option<Source> {
     };
     let url = raw.url.and_then(|text| read_setting(&text, found))?;
     if let Some(literal) = url.as_literal() {
-        found
-            .list
-            .extend(connect::source_url_problem(literal, places.url));
+        found.list.extend(connect::source_url_problem(literal, places.url));
     }
     let password_file = match &raw.password_file {
         Some(text) => Some(read_setting(text, found)?),
         None => None,
     };
-    Some(Source {
-        url,
-        password_file,
-        schema: schema?,
-        places,
-    })
+    Some(Source { url, password_file, schema: schema?, places })
 }
 
 /// A store as far as it is right. Its kind is kept where it is known, so that targets are checked
@@ -172,11 +141,7 @@ struct StoreEntry {
 fn read_store(raw: RawStore, found: &mut Found) -> StoreEntry {
     let name = read_name(&raw.name, "store", found);
     let kind = read_kind(&raw, found);
-    let mut entry = StoreEntry {
-        name: raw.name.text.clone(),
-        kind,
-        store: None,
-    };
+    let mut entry = StoreEntry { name: raw.name.text.clone(), kind, store: None };
     let places = SettingPlaces {
         url: place_of(raw.url.as_ref()),
         password_file: place_of(raw.password_file.as_ref()),
@@ -199,20 +164,12 @@ fn read_store(raw: RawStore, found: &mut Found) -> StoreEntry {
         (StoreKind::Redis, None) => {}
         (StoreKind::ClickHouse, Some(database)) => {
             if let Some(literal) = database.as_ref().and_then(Setting::as_literal) {
-                found
-                    .list
-                    .extend(connect::database_problem(literal, places.namespace));
+                found.list.extend(connect::database_problem(literal, places.namespace));
             }
         }
     }
-    if let Some(literal) = url
-        .as_ref()
-        .and_then(Option::as_ref)
-        .and_then(Setting::as_literal)
-    {
-        found
-            .list
-            .extend(connect::store_url_problem(kind, literal, places.url));
+    if let Some(literal) = url.as_ref().and_then(Option::as_ref).and_then(Setting::as_literal) {
+        found.list.extend(connect::store_url_problem(kind, literal, places.url));
     }
     entry.store = (|| {
         Some(Store {
@@ -229,9 +186,7 @@ fn read_store(raw: RawStore, found: &mut Found) -> StoreEntry {
 
 fn read_kind(raw: &RawStore, found: &mut Found) -> Option<StoreKind> {
     let text = raw.kind.as_ref().unwrap_or(&raw.name);
-    let kind = StoreKind::ALL
-        .into_iter()
-        .find(|kind| kind.as_str() == text.text);
+    let kind = StoreKind::ALL.into_iter().find(|kind| kind.as_str() == text.text);
     if kind.is_some() {
         return kind;
     }
@@ -244,10 +199,7 @@ fn read_kind(raw: &RawStore, found: &mut Found) -> Option<StoreKind> {
         let message = format!("there is no kind of store {}", quoted(&text.text));
         found.push(text.place, message, suggest::remedy(&text.text, &kinds));
     } else {
-        let message = format!(
-            "of what kind store {} is cannot be told",
-            quoted(&text.text)
-        );
+        let message = format!("of what kind store {} is cannot be told", quoted(&text.text));
         let remedy = format!("add kind: {}, or name the store so", kinds.join(" or "));
         found.push(text.place, message, remedy);
     }
@@ -257,16 +209,13 @@ fn read_kind(raw: &RawStore, found: &mut Found) -> Option<StoreKind> {
 fn read_view(raw: RawView<'_>, stores: &[StoreEntry], found: &mut Found) -> Option<ViewSpec> {
     let place = place_of(raw.name.as_ref());
     let name = raw.name.and_then(|text| read_name(&text, "view", found));
-    let parsed = raw
-        .sql
-        .as_ref()
-        .and_then(|sql| match walview_core::sql::parse(&sql.text) {
-            Ok(parsed) => Some(parsed),
-            Err(list) => {
-                found.list.extend(sql.diagnostics_in_file(list));
-                None
-            }
-        });
+    let parsed = raw.sql.as_ref().and_then(|sql| match walview_core::sql::parse(&sql.text) {
+        Ok(parsed) => Some(parsed),
+        Err(list) => {
+            found.list.extend(sql.diagnostics_in_file(list));
+            None
+        }
+    });
     let mut targets = Vec::new();
     let mut complete = true;
     for raw in raw.targets {
@@ -279,13 +228,7 @@ fn read_view(raw: RawView<'_>, stores: &[StoreEntry], found: &mut Found) -> Opti
     if !complete && targets.is_empty() {
         return None;
     }
-    Some(ViewSpec {
-        name: name?,
-        place,
-        sql: raw.sql?,
-        parsed: parsed?,
-        targets,
-    })
+    Some(ViewSpec { name: name?, place, sql: raw.sql?, parsed: parsed?, targets })
 }
 
 fn read_target(
@@ -299,11 +242,7 @@ fn read_target(
         // Where there is none at all, that has been said.
         if !names.is_empty() {
             let message = format!("there is no store {}", quoted(&raw.store.text));
-            found.push(
-                raw.store.place,
-                message,
-                suggest::remedy(&raw.store.text, &names),
-            );
+            found.push(raw.store.place, message, suggest::remedy(&raw.store.text, &names));
         }
         return None;
     };
@@ -320,12 +259,7 @@ fn read_target(
     if let Some(columns) = parsed.and_then(ParsedView::output_names) {
         check_columns(&places, &columns, found);
     }
-    Some(TargetSpec {
-        store,
-        place: raw.store.place,
-        kind,
-        options: places.options,
-    })
+    Some(TargetSpec { store, place: raw.store.place, kind, options: places.options })
 }
 
 /// Columns that a target names and its view does not have. The binder would find them too, but only
@@ -334,10 +268,8 @@ fn check_columns(places: &target::Places, columns: &[String], found: &mut Found)
     for (option, name) in &places.columns {
         if !columns.contains(&name.text) {
             let known: Vec<&str> = columns.iter().map(String::as_str).collect();
-            let message = format!(
-                "\"{option}\" names {}, which the view does not have",
-                quoted(&name.text)
-            );
+            let message =
+                format!("\"{option}\" names {}, which the view does not have", quoted(&name.text));
             found.push(name.place, message, suggest::remedy(&name.text, &known));
         }
     }
@@ -355,11 +287,7 @@ fn targets_of<'a>(
 ) -> Vec<(&'a ViewSpec, &'a TargetSpec, Option<&'a Store>)> {
     let store = |target: &TargetSpec| stores.get(target.store).and_then(|e| e.store.as_ref());
     let of_view = |view: &'a ViewSpec| view.targets.iter().map(move |target| (view, target));
-    views
-        .iter()
-        .flat_map(of_view)
-        .map(|(view, target)| (view, target, store(target)))
-        .collect()
+    views.iter().flat_map(of_view).map(|(view, target)| (view, target, store(target))).collect()
 }
 
 /// Whether two targets write to one place. A store that is itself wrong is only compared by name.
@@ -381,15 +309,9 @@ fn check_tables(views: &[ViewSpec], stores: &[StoreEntry], found: &mut Found) {
                 && same_store(earlier, later)
         });
         if let Some((view, ..)) = earlier {
-            let message = format!(
-                "table \"{}\" is also filled by view \"{}\"",
-                spec.table, view.name
-            );
-            found.push(
-                later.1.option_place("table"),
-                message,
-                "choose another name",
-            );
+            let message =
+                format!("table \"{}\" is also filled by view \"{}\"", spec.table, view.name);
+            found.push(later.1.option_place("table"), message, "choose another name");
         }
     }
 }
@@ -418,11 +340,7 @@ fn check_templates(views: &[ViewSpec], stores: &[StoreEntry], found: &mut Found)
                 view.name, target.place.line
             );
             let remedy = "begin one of them with another word, such as the view's name";
-            found.push(
-                later.1.option_place(shape_key(&spec.shape)),
-                message,
-                remedy,
-            );
+            found.push(later.1.option_place(shape_key(&spec.shape)), message, remedy);
         }
     }
 }

@@ -95,12 +95,13 @@ impl<'t> Reader<'t, '_> {
 
     fn refuse(&mut self, place: Place, message: &str, remedy: &str) -> Node {
         self.problems.push(Diagnostic::new(place, message, remedy));
-        Node {
-            place,
-            value: Value::Refused,
-        }
+        Node { place, value: Value::Refused }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever begins no document is a node's first event"
+    )]
     fn document(&mut self) -> Result<Option<Node>, ScanError> {
         let mut root = None;
         loop {
@@ -131,10 +132,7 @@ impl<'t> Reader<'t, '_> {
         let place = place_of(span.start);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let node = Node {
-                    place,
-                    value: scalar(text, style, span, tag.is_some()),
-                };
+                let node = Node { place, value: scalar(text, style, span, tag.is_some()) };
                 Ok(self.without_properties(node, anchor, tag.is_some()))
             }
             Event::SequenceStart(_, anchor, tag) => {
@@ -145,10 +143,7 @@ impl<'t> Reader<'t, '_> {
                         (event, span) => list.push(self.node(event, span)?),
                     }
                 }
-                let node = Node {
-                    place,
-                    value: Value::List(list),
-                };
+                let node = Node { place, value: Value::List(list) };
                 Ok(self.without_properties(node, anchor, tag.is_some()))
             }
             Event::MappingStart(_, anchor, tag) => {
@@ -202,16 +197,12 @@ impl<'t> Reader<'t, '_> {
             let value = self.node(event, span)?;
             match key.value {
                 Value::Scalar(scalar) => {
-                    let key = Text {
-                        place: key.place,
-                        text: scalar.text,
-                    };
+                    let key = Text { place: key.place, text: scalar.text };
                     if let Some((first, _)) = entries.iter().find(|(k, _)| k.text == key.text) {
                         let message = format!("key {} is here twice", quoted(&key.text));
                         let remedy =
                             format!("remove one; the first is in line {}", first.place.line);
-                        self.problems
-                            .push(Diagnostic::new(key.place, message, remedy));
+                        self.problems.push(Diagnostic::new(key.place, message, remedy));
                     } else {
                         entries.push((key, value));
                     }
@@ -219,11 +210,7 @@ impl<'t> Reader<'t, '_> {
                 Value::Refused => {}
                 // `{status}` without quotes is a YAML mapping with a key and nothing else.
                 Value::Null | Value::List(_) | Value::Map(_) => {
-                    self.refuse(
-                        key.place,
-                        "a key must be a name",
-                        "quote texts that hold braces",
-                    );
+                    self.refuse(key.place, "a key must be a name", "quote texts that hold braces");
                 }
             }
         }
@@ -244,26 +231,18 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, span: Span, tagged: bool) -> V
             let blank = text.chars().take_while(|c| *c == '\n').count();
             let start = place_of(span.start);
             Style::Literal {
-                first_line: start
-                    .line
-                    .saturating_sub(u32::try_from(blank).unwrap_or(u32::MAX)),
+                first_line: start.line.saturating_sub(u32::try_from(blank).unwrap_or(u32::MAX)),
                 indent: start.column.saturating_sub(1),
             }
         }
     };
-    Value::Scalar(Scalar {
-        text: text.into_owned(),
-        style,
-    })
+    Value::Scalar(Scalar { text: text.into_owned(), style })
 }
 
 /// The parser's columns count from 0.
 fn place_of(marker: Marker) -> Place {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    Place {
-        line: number(marker.line().max(1)),
-        column: number(marker.col().saturating_add(1)),
-    }
+    Place { line: number(marker.line().max(1)), column: number(marker.col().saturating_add(1)) }
 }
 
 /// A key as messages show it. Whoever leaves out a line break can make a key of a URL.
@@ -285,10 +264,9 @@ fn syntax_problem(error: &ScanError) -> Diagnostic {
         ErrorKind::TabInBlockIndentation
         | ErrorKind::TabNotAllowed
         | ErrorKind::TabInIndentation
-        | ErrorKind::TabAtBlockScalarStart => (
-            "a tab stands where YAML wants spaces".to_owned(),
-            "indent with spaces".to_owned(),
-        ),
+        | ErrorKind::TabAtBlockScalarStart => {
+            ("a tab stands where YAML wants spaces".to_owned(), "indent with spaces".to_owned())
+        }
         ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => (
             "\": \" inside a text that is not quoted".to_owned(),
             "quote the text, or begin a new line".to_owned(),
@@ -306,18 +284,15 @@ fn syntax_problem(error: &ScanError) -> Diagnostic {
             "a key was expected".to_owned(),
             "is this line indented like its neighbours?".to_owned(),
         ),
-        ErrorKind::UnexpectedCharacter { character } => (
-            unexpected_character(*character),
-            "quote the text".to_owned(),
-        ),
-        ErrorKind::RecursionLimitExceeded => (
-            format!("nested deeper than {NESTING_MAX} levels"),
-            String::new(),
-        ),
-        ErrorKind::DirectiveDisallowed => (
-            "a YAML directive (%) is not accepted".to_owned(),
-            "leave it out".to_owned(),
-        ),
+        ErrorKind::UnexpectedCharacter { character } => {
+            (unexpected_character(*character), "quote the text".to_owned())
+        }
+        ErrorKind::RecursionLimitExceeded => {
+            (format!("nested deeper than {NESTING_MAX} levels"), String::new())
+        }
+        ErrorKind::DirectiveDisallowed => {
+            ("a YAML directive (%) is not accepted".to_owned(), "leave it out".to_owned())
+        }
         _ => (error.info(), String::new()),
     };
     Diagnostic::new(place, format!("not YAML: {message}"), remedy)
@@ -362,19 +337,13 @@ mod tests {
                     node = list.first().unwrap();
                 }
             }
-            let Value::Scalar(scalar) = &node.value else {
-                panic!("{text}")
-            };
-            let Style::Literal { first_line, indent } = scalar.style else {
-                panic!("{text}")
-            };
+            let Value::Scalar(scalar) = &node.value else { panic!("{text}") };
+            let Style::Literal { first_line, indent } = scalar.style else { panic!("{text}") };
             for (index, line) in scalar.text.lines().enumerate() {
                 let number = usize::try_from(first_line).unwrap() + index;
                 let in_file = text.lines().nth(number - 1).unwrap();
-                let shown: String = in_file
-                    .chars()
-                    .skip(usize::try_from(indent).unwrap())
-                    .collect();
+                let shown: String =
+                    in_file.chars().skip(usize::try_from(indent).unwrap()).collect();
                 assert_eq!(shown, line, "{text:?}");
             }
         }

@@ -5,14 +5,8 @@ use tokio_postgres::Client;
 
 /// Every file of `migrations/postgres/betting/`, in order.
 pub const MIGRATIONS: [(&str, &str); 2] = [
-    (
-        "0001_tables.sql",
-        include_str!("../../migrations/postgres/betting/0001_tables.sql"),
-    ),
-    (
-        "0002_indexes.sql",
-        include_str!("../../migrations/postgres/betting/0002_indexes.sql"),
-    ),
+    ("0001_tables.sql", include_str!("../../migrations/postgres/betting/0001_tables.sql")),
+    ("0002_indexes.sql", include_str!("../../migrations/postgres/betting/0002_indexes.sql")),
 ];
 
 /// `pipeline/betting.yaml`.
@@ -27,19 +21,12 @@ pub struct Seed {
 }
 
 impl Seed {
-    pub const DEMO: Self = Self {
-        users: 20_000,
-        events: 2_000,
-        bets: 200_000,
-    };
+    pub const DEMO: Self = Self { users: 20_000, events: 2_000, bets: 200_000 };
 }
 
 pub async fn migrate(client: &Client) -> Result<()> {
     for (name, sql) in MIGRATIONS {
-        client
-            .batch_execute(sql)
-            .await
-            .with_context(|| format!("migration \"{name}\" failed"))?;
+        client.batch_execute(sql).await.with_context(|| format!("migration \"{name}\" failed"))?;
     }
     Ok(())
 }

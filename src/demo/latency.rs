@@ -95,9 +95,7 @@ impl Visibility {
             .arg(&["recent_bets", "+", "-", "COUNT", "1"])
             .query_async(&mut redis)
             .await?;
-        let mut last = newest
-            .first()
-            .map_or_else(|| "0-0".to_owned(), |(id, _)| id.clone());
+        let mut last = newest.first().map_or_else(|| "0-0".to_owned(), |(id, _)| id.clone());
         loop {
             let reply: Option<Vec<(String, Entries)>> = redis::cmd("XREAD")
                 .arg("COUNT")
@@ -139,11 +137,7 @@ impl Percentiles {
     pub(super) fn of(latencies: &mut [Duration]) -> Option<Self> {
         latencies.sort_unstable();
         let at = |percent: usize| latencies.get(latencies.len().saturating_sub(1) * percent / 100);
-        Some(Self {
-            count: latencies.len(),
-            p50: *at(50)?,
-            p99: *at(99)?,
-        })
+        Some(Self { count: latencies.len(), p50: *at(50)?, p99: *at(99)? })
     }
 }
 
@@ -153,8 +147,6 @@ pub(super) async fn clickhouse_behind(address: &str) -> Option<Duration> {
     let sql = "SELECT toUnixTimestamp64Micro(max(placed_at)) FROM betting_rows.bets_analytics";
     let answer = clickhouse::query(address, sql).await.ok()?;
     let newest = Duration::from_micros(answer.trim().parse().ok()?);
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .ok()?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
     Some(now.saturating_sub(newest))
 }

@@ -80,10 +80,7 @@ async fn run(args: &DemoArgs) -> Result<Exit> {
         (None, Ok(_removed)) => Ok(Exit::Ok),
         (Some(Err(error)), Ok(home) | Err((_, home))) => {
             let kept = home.keep();
-            Err(error.context(format!(
-                "the demo failed; its folder is kept: {}",
-                kept.display()
-            )))
+            Err(error.context(format!("the demo failed; its folder is kept: {}", kept.display())))
         }
         (_, Err((error, _removed))) => {
             Err(error.context(format!("stopping the demo in {} failed", home.display())))
@@ -113,13 +110,7 @@ struct Cast<'a> {
 impl Stage {
     fn new() -> Result<Self> {
         let home = TempHome::new("walview-demo-")?;
-        Ok(Self {
-            home,
-            postgres: None,
-            redis: None,
-            clickhouse: None,
-            service: None,
-        })
+        Ok(Self { home, postgres: None, redis: None, clickhouse: None, service: None })
     }
 
     async fn play(&mut self, args: &DemoArgs) -> Result<Exit> {
@@ -131,10 +122,7 @@ impl Stage {
         else {
             bail!("a server is missing");
         };
-        say(&format!(
-            "  servers started in {}",
-            duration(started.elapsed())
-        ));
+        say(&format!("  servers started in {}", duration(started.elapsed())));
 
         let seeding = Instant::now();
         let client = postgres.connect().await?;
@@ -162,14 +150,7 @@ impl Stage {
         };
         std::fs::write(&options.pipeline_file, PIPELINE)?;
         let service = self.service.insert(Service::spawn(&options)?);
-        let mut cast = Cast {
-            home: &self.home,
-            postgres,
-            redis,
-            clickhouse,
-            service,
-            options,
-        };
+        let mut cast = Cast { home: &self.home, postgres, redis, clickhouse, service, options };
         cast.snapshot().await?;
         cast.show_commands();
         cast.watch(args).await
@@ -194,13 +175,7 @@ impl Stage {
     /// Stops everything, the readers of others first. The folder is returned, to be dropped or
     /// kept.
     async fn clear(self) -> Result<TempHome, (anyhow::Error, TempHome)> {
-        let Self {
-            home,
-            postgres,
-            redis,
-            clickhouse,
-            service,
-        } = self;
+        let Self { home, postgres, redis, clickhouse, service } = self;
         let stop = async {
             if let Some(mut service) = service
                 && service.check_running().is_ok()
@@ -247,10 +222,7 @@ impl Cast<'_> {
                 status.state == Phase::Live
             })
             .await?;
-        say(&format!(
-            "  walview is live after {}",
-            duration(started.elapsed())
-        ));
+        say(&format!("  walview is live after {}", duration(started.elapsed())));
         Ok(())
     }
 
@@ -281,11 +253,7 @@ logs: {}
         let visibility = Arc::new(Visibility::default());
         let mut readers = JoinSet::new();
         readers.spawn(Arc::clone(&visibility).follow(self.redis.connect().await?));
-        let mut before = self
-            .service
-            .status()
-            .await
-            .context("walview shows no status")?;
+        let mut before = self.service.status().await.context("walview shows no status")?;
         let mut workload = Workload::start(&self.postgres.url(), args.rate, &visibility).await?;
         let start = Instant::now();
         let (mut last, mut transactions) = (start, 0);
@@ -339,10 +307,7 @@ logs: {}
     async fn catch_up(&mut self) -> Result<Status> {
         let started = Instant::now();
         let client = self.postgres.connect().await?;
-        let lsn: String = client
-            .query_one("SELECT pg_current_wal_lsn()::text", &[])
-            .await?
-            .get(0);
+        let lsn: String = client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await?.get(0);
         let lsn = parse_lsn(&lsn).with_context(|| format!("cannot read the LSN {lsn:?}"))?;
         // One more bet: a store that holds it has gone past `lsn`, whatever else is in the log.
         client
@@ -396,15 +361,9 @@ logs: {}
 }
 
 fn progress(status: &Status) -> String {
-    status
-        .snapshot
-        .as_ref()
-        .map_or_else(String::new, |snapshot| {
-            format!(
-                ": {} {} of {}",
-                snapshot.step, snapshot.rows, snapshot.rows_estimated
-            )
-        })
+    status.snapshot.as_ref().map_or_else(String::new, |snapshot| {
+        format!(": {} {} of {}", snapshot.step, snapshot.rows, snapshot.rows_estimated)
+    })
 }
 
 fn own_program() -> Result<PathBuf> {

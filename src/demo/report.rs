@@ -120,8 +120,7 @@ impl Run {
                 ),
             ),
         ];
-        rows.map(|(name, value)| format!("  {name:<22}{value}"))
-            .join("\n")
+        rows.map(|(name, value)| format!("  {name:<22}{value}")).join("\n")
     }
 }
 

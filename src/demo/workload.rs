@@ -60,9 +60,7 @@ impl Workload {
             let sql = format!("SELECT coalesce(max(id), 0) FROM {table}");
             Ok(client.query_one(&sql, &[]).await?.get(0))
         };
-        let open = client
-            .query("SELECT id FROM bets WHERE status = 'OPEN'", &[])
-            .await?;
+        let open = client.query("SELECT id FROM bets WHERE status = 'OPEN'", &[]).await?;
         let shared = Arc::new(Shared {
             rate,
             start: Instant::now(),
@@ -198,16 +196,9 @@ impl Worker {
                      WHERE id = $1 AND status = 'OPEN'",
                 )
                 .await?,
-            move_bet: client
-                .prepare("UPDATE bets SET event_id = $2 WHERE id = $1")
-                .await?,
+            move_bet: client.prepare("UPDATE bets SET event_id = $2 WHERE id = $1").await?,
         };
-        Ok(Self {
-            client,
-            random: StdRng::seed_from_u64(seed),
-            shared,
-            statements,
-        })
+        Ok(Self { client, random: StdRng::seed_from_u64(seed), shared, statements })
     }
 
     async fn run(mut self) -> Result<()> {
@@ -261,31 +252,22 @@ impl Worker {
                 let Some(bet) = self.shared.take_open(&mut self.random) else {
                     return Ok(0);
                 };
-                self.client
-                    .execute("DELETE FROM bets WHERE id = $1", &[&bet])
-                    .await
+                self.client.execute("DELETE FROM bets WHERE id = $1", &[&bet]).await
             }
             Action::DeleteUser => {
                 let user = self.user();
-                self.client
-                    .execute("DELETE FROM users WHERE id = $1", &[&user])
-                    .await
+                self.client.execute("DELETE FROM users WHERE id = $1", &[&user]).await
             }
             Action::DeleteEvent => {
                 let event = self.event();
-                self.client
-                    .execute("DELETE FROM events WHERE id = $1", &[&event])
-                    .await
+                self.client.execute("DELETE FROM events WHERE id = $1", &[&event]).await
             }
             Action::MoveBet => {
                 let event = self.event();
                 let Some(bet) = self.shared.take_open(&mut self.random) else {
                     return Ok(0);
                 };
-                let moved = self
-                    .client
-                    .execute(&self.statements.move_bet, &[&bet, &event])
-                    .await;
+                let moved = self.client.execute(&self.statements.move_bet, &[&bet, &event]).await;
                 self.shared.put_open(&[bet]);
                 moved
             }
@@ -294,14 +276,10 @@ impl Worker {
 
     async fn place(&mut self) -> Result<i64, tokio_postgres::Error> {
         let (user, event) = (self.user(), self.event());
-        let (cents, odds) = (
-            self.random.random_range(100..20_000_i64),
-            self.random.random_range(105..1_000_i64),
-        );
-        let row = self
-            .client
-            .query_one(&self.statements.place, &[&user, &event, &cents, &odds])
-            .await?;
+        let (cents, odds) =
+            (self.random.random_range(100..20_000_i64), self.random.random_range(105..1_000_i64));
+        let row =
+            self.client.query_one(&self.statements.place, &[&user, &event, &cents, &odds]).await?;
         Ok(row.get(0))
     }
 
@@ -316,17 +294,11 @@ impl Worker {
             return Ok(0);
         };
         match decision {
-            Decision::CashOut => {
-                self.client
-                    .execute(&self.statements.cash_out, &[&bet])
-                    .await
-            }
+            Decision::CashOut => self.client.execute(&self.statements.cash_out, &[&bet]).await,
             Decision::Cancel => self.client.execute(&self.statements.cancel, &[&bet]).await,
             Decision::Settle => {
                 let won = self.random.random_bool(0.3);
-                self.client
-                    .execute(&self.statements.settle, &[&bet, &won])
-                    .await
+                self.client.execute(&self.statements.settle, &[&bet, &won]).await
             }
         }
     }
@@ -409,9 +381,7 @@ impl Worker {
         let sql = "INSERT INTO users (name, email, country)
                    VALUES ('New Player', gen_random_uuid() || '@example.com', 'GB') RETURNING id";
         let row = self.client.query_one(sql, &[]).await?;
-        self.shared
-            .last_user
-            .fetch_max(row.get(0), Ordering::Relaxed);
+        self.shared.last_user.fetch_max(row.get(0), Ordering::Relaxed);
         Ok(1)
     }
 
@@ -419,9 +389,7 @@ impl Worker {
         let sql = "INSERT INTO events (name, category, starts_at)
                    VALUES ('Late fixture', 'football', now() + interval '1 day') RETURNING id";
         let row = self.client.query_one(sql, &[]).await?;
-        self.shared
-            .last_event
-            .fetch_max(row.get(0), Ordering::Relaxed);
+        self.shared.last_event.fetch_max(row.get(0), Ordering::Relaxed);
         Ok(1)
     }
 
@@ -473,7 +441,5 @@ fn pick(random: &mut StdRng) -> Action {
 /// Between 1 and `last`; most of the time among the first.
 fn skewed(random: &mut StdRng, last: i64) -> i64 {
     let last = last.max(1);
-    random
-        .random_range(1..=last)
-        .min(random.random_range(1..=last))
+    random.random_range(1..=last).min(random.random_range(1..=last))
 }

@@ -233,12 +233,7 @@ impl Board {
         let mut inner = self.lock();
         for (index, view) in inner.views.iter_mut().enumerate() {
             view.reason = stopped.get(index).cloned().flatten();
-            view.state = if view.reason.is_some() {
-                "stopped"
-            } else {
-                "live"
-            }
-            .to_owned();
+            view.state = if view.reason.is_some() { "stopped" } else { "live" }.to_owned();
             view.dead_letters = dead.get(index).copied().unwrap_or(0);
         }
     }
@@ -255,11 +250,7 @@ impl Board {
             _ => now,
         };
         let seconds = now.duration_since(since).as_secs_f64();
-        let rate = if seconds > 0.0 {
-            as_f64(rows) / seconds
-        } else {
-            0.0
-        };
+        let rate = if seconds > 0.0 { as_f64(rows) / seconds } else { 0.0 };
         let left = rows_estimated.saturating_sub(rows);
         let status = SnapshotStatus {
             step: step.to_owned(),
@@ -310,20 +301,13 @@ impl Board {
         let now = Instant::now();
         inner.samples.push_back((now, total));
         while inner.samples.len() > 2
-            && inner
-                .samples
-                .get(1)
-                .is_some_and(|(at, _)| now.duration_since(*at) >= RATE_WINDOW)
+            && inner.samples.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= RATE_WINDOW)
         {
             inner.samples.pop_front();
         }
         let rate = inner.samples.front().map_or(0.0, |(at, changes)| {
             let seconds = now.duration_since(*at).as_secs_f64();
-            if seconds > 0.0 {
-                as_f64(total - changes) / seconds
-            } else {
-                0.0
-            }
+            if seconds > 0.0 { as_f64(total - changes) / seconds } else { 0.0 }
         });
         Status {
             pipeline: inner.pipeline.clone(),
@@ -354,19 +338,14 @@ impl Board {
                 .collect(),
             views: inner.views.clone(),
             snapshot: inner.snapshot.as_ref().map(|(status, _)| status.clone()),
-            local: LocalStatus {
-                disk_bytes: inner.disk_bytes,
-            },
+            local: LocalStatus { disk_bytes: inner.disk_bytes },
             process: process(self.started),
             changes_total: total,
         }
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "rates are shown with few digits"
-)]
+#[expect(clippy::cast_precision_loss, reason = "rates are shown with few digits")]
 fn as_f64(count: u64) -> f64 {
     count as f64
 }
@@ -385,11 +364,7 @@ fn rfc3339(micros: i64) -> String {
 fn process(started: Instant) -> ProcessStatus {
     let kilobytes = |status: &str, field: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-        line.trim()
-            .trim_end_matches(" kB")
-            .parse::<u64>()
-            .ok()
-            .map(|kb| kb * 1024)
+        line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kb| kb * 1024)
     };
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     // Fields 14 and 15 of proc(5) stat, counted after the command's closing parenthesis, in ticks
@@ -398,12 +373,7 @@ fn process(started: Instant) -> ProcessStatus {
     let ticks: f64 = stat
         .rsplit_once(')')
         .map(|(_, fields)| {
-            fields
-                .split_whitespace()
-                .skip(11)
-                .take(2)
-                .filter_map(|t| t.parse::<f64>().ok())
-                .sum()
+            fields.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<f64>().ok()).sum()
         })
         .unwrap_or(0.0);
     ProcessStatus {

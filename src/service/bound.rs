@@ -23,10 +23,7 @@ pub struct Bound {
 pub fn table_names(pipeline: &Pipeline, schema: &str) -> Vec<(String, String)> {
     let mut names: Vec<(String, String)> = Vec::new();
     for table in pipeline.views.iter().flat_map(|view| view.parsed.tables()) {
-        let name = (
-            table.schema.clone().unwrap_or_else(|| schema.to_owned()),
-            table.name.clone(),
-        );
+        let name = (table.schema.clone().unwrap_or_else(|| schema.to_owned()), table.name.clone());
         if !names.contains(&name) {
             names.push(name);
         }
@@ -67,34 +64,20 @@ pub fn bind(pipeline: &Pipeline, schema: &str, catalog: &Catalog) -> Result<Boun
                     let Some(next) = numbers.get_mut(target.store) else {
                         continue;
                     };
-                    targets.push(Target {
-                        view: index,
-                        store: target.store,
-                        number: *next,
-                        kind,
-                    });
+                    targets.push(Target { view: index, store: target.store, number: *next, kind });
                     *next += 1;
                 }
-                Err(list) => problems.extend(
-                    list.into_iter()
-                        .map(|text| Diagnostic::new(target.place, text, "")),
-                ),
+                Err(list) => problems
+                    .extend(list.into_iter().map(|text| Diagnostic::new(target.place, text, ""))),
             }
         }
     }
     let layout = Layout::new(&views, catalog);
     match layout {
-        Ok(layout) if problems.is_empty() => Ok(Bound {
-            views,
-            layout,
-            targets,
-        }),
+        Ok(layout) if problems.is_empty() => Ok(Bound { views, layout, targets }),
         Ok(_) => Err(pipeline.problems(problems)),
         Err(error) => {
-            let place = pipeline
-                .views
-                .iter()
-                .find(|view| view.name.as_str() == error.view);
+            let place = pipeline.views.iter().find(|view| view.name.as_str() == error.view);
             let place = place.map(|view| view.place).unwrap_or_default();
             problems.push(Diagnostic::new(
                 place,
@@ -115,11 +98,7 @@ pub fn published(layout: &Layout) -> Vec<PublishedTable> {
         .map(|table| PublishedTable {
             schema: table.schema.clone(),
             name: table.name.clone(),
-            columns: table
-                .columns
-                .iter()
-                .map(|column| column.name.clone())
-                .collect(),
+            columns: table.columns.iter().map(|column| column.name.clone()).collect(),
         })
         .collect()
 }
@@ -146,7 +125,7 @@ pub fn stores(
                     database: connection.database.clone().unwrap_or_default(),
                     identity: identity.clone(),
                 };
-                AnyStore::ClickHouse(clickhouse::ClickHouse::new(config, own.collect()))
+                AnyStore::ClickHouse(Box::new(clickhouse::ClickHouse::new(config, own.collect())))
             }
             Some(StoreKind::Redis) | None => {
                 let own = own.filter_map(|target| match &target.kind {
@@ -158,7 +137,7 @@ pub fn stores(
                     identity: identity.clone(),
                     accept_eviction: false,
                 };
-                AnyStore::Redis(redis::Redis::new(config, own.collect()))
+                AnyStore::Redis(Box::new(redis::Redis::new(config, own.collect())))
             }
         });
     }

@@ -47,14 +47,19 @@ pub enum Input {
     },
 }
 
+/// Where one store's records go.
+pub struct Outlet {
+    pub feed: Arc<Feed>,
+    /// How long the store itself may lose what it acknowledged.
+    pub window: Duration,
+}
+
 pub struct EngineLoop {
     pub engine: Engine,
     pub store: LocalStore,
     pub progress: Progress,
     pub catalog: Catalog,
-    pub feeds: Vec<Arc<Feed>>,
-    /// By store: how long the store itself may lose what it acknowledged.
-    pub windows: Vec<Duration>,
+    pub outlets: Vec<Outlet>,
     pub board: Arc<Board>,
     pub faults: Faults,
     relations: Relations,
@@ -78,8 +83,7 @@ impl EngineLoop {
         store: LocalStore,
         progress: Progress,
         catalog: Catalog,
-        feeds: Vec<Arc<Feed>>,
-        windows: Vec<Duration>,
+        outlets: Vec<Outlet>,
         board: Arc<Board>,
         faults: Faults,
     ) -> Self {
@@ -88,8 +92,7 @@ impl EngineLoop {
             store,
             progress,
             catalog,
-            feeds,
-            windows,
+            outlets,
             board,
             faults,
             relations: Relations::default(),
@@ -115,15 +118,14 @@ impl EngineLoop {
         self.store.discard();
         self.progress = self.store.progress()?;
         self.engine.abort();
-        self.engine
-            .restore(&self.store, self.progress.stopped.clone())?;
+        self.engine.restore(&self.store, self.progress.stopped.clone())?;
         self.pending.clear();
         self.pending_bytes = 0;
         self.in_transaction = false;
         self.uncommitted = false;
         self.idle_position = false;
-        for (feed, end) in self.feeds.iter().zip(&self.progress.outbox_end) {
-            feed.rewind(*end);
+        for (outlet, end) in self.outlets.iter().zip(&self.progress.outbox_end) {
+            outlet.feed.rewind(*end);
         }
         Ok(())
     }
@@ -186,38 +188,25 @@ impl EngineLoop {
         if self.store.pending_bytes() + self.pending_bytes >= COMMIT_BYTES {
             return Some(Duration::ZERO);
         }
-        let every = if self.uncommitted {
-            COMMIT_EVERY
-        } else {
-            IDLE_COMMIT_EVERY
-        };
+        let every = if self.uncommitted { COMMIT_EVERY } else { IDLE_COMMIT_EVERY };
         Some(every.saturating_sub(self.last_commit.elapsed()))
     }
 
     fn event(&mut self, event: Event) -> Result<(), PipelineError> {
         match event {
-            Event::Begin {
-                commit_lsn,
-                committed_at,
-                ..
-            } => {
+            Event::Begin { commit_lsn, committed_at, .. } => {
                 self.in_transaction = true;
                 self.skip_transaction = commit_lsn < self.progress.confirmed();
                 let partial = self.progress.partial().filter(|p| p.lsn == commit_lsn);
                 self.skip = partial.as_ref().map_or(0, |partial| partial.changes);
-                self.engine
-                    .begin(commit_lsn, committed_at, partial.as_ref());
+                self.engine.begin(commit_lsn, committed_at, partial.as_ref());
                 Ok(())
             }
             Event::Data(bytes) => {
                 let message = pgoutput::decode(&bytes)?;
                 self.message(&message)
             }
-            Event::Commit {
-                commit_lsn,
-                end_lsn,
-                committed_at,
-            } => {
+            Event::Commit { commit_lsn, end_lsn, committed_at } => {
                 self.in_transaction = false;
                 if self.skip_transaction {
                     return Ok(());
@@ -245,10 +234,8 @@ impl EngineLoop {
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), PipelineError> {
         if let Message::Relation(relation) = message {
-            self.relations
-                .relation(&mut self.engine, &self.catalog, relation);
-            self.board
-                .views(self.engine.stopped(), self.engine.dead_letters());
+            self.relations.relation(&mut self.engine, &self.catalog, relation);
+            self.board.views(self.engine.stopped(), self.engine.dead_letters());
             return Ok(());
         }
         if self.skip_transaction {
@@ -288,8 +275,7 @@ impl EngineLoop {
     fn spill_parts(&mut self) -> Result<(), PipelineError> {
         self.hand_over();
         if self.pending_bytes >= COMMIT_BYTES {
-            self.store
-                .write_ahead(self.pending.iter().map(|(store, r)| (*store, &**r)))?;
+            self.store.write_ahead(self.pending.iter().map(|(store, r)| (*store, &**r)))?;
             self.pending.clear();
             self.pending_bytes = 0;
         }
@@ -300,33 +286,15 @@ impl EngineLoop {
     fn hand_over(&mut self) {
         let lsn = self.progress.confirmed();
         // What the source had flushed when its clock stood there has all been seen.
-        let clock = self
-            .clock
-            .filter(|(flushed, _)| *flushed <= lsn)
-            .map_or(i64::MIN, |(_, at)| at);
-        let frontier = Frontier {
-            lsn,
-            at: self.progress.committed_at.max(clock),
-        };
-        let mut by_store: Vec<Vec<Arc<Record>>> = vec![Vec::new(); self.feeds.len()];
-        for Part {
-            store,
-            to,
-            committed_at,
-            ends,
-            ops,
-        } in self.engine.take_parts()
-        {
+        let clock =
+            self.clock.filter(|(flushed, _)| *flushed <= lsn).map_or(i64::MIN, |(_, at)| at);
+        let frontier = Frontier { lsn, at: self.progress.committed_at.max(clock) };
+        let mut by_store: Vec<Vec<Arc<Record>>> = vec![Vec::new(); self.outlets.len()];
+        for Part { store, to, committed_at, ends, ops } in self.engine.take_parts() {
             let Some(end) = self.progress.outbox_end.get_mut(store) else {
                 continue;
             };
-            let record = Arc::new(Record {
-                seq: *end,
-                to,
-                committed_at,
-                ends,
-                ops: ops.into(),
-            });
+            let record = Arc::new(Record { seq: *end, to, committed_at, ends, ops: ops.into() });
             *end += 1;
             self.pending_bytes += record.ops.len();
             self.pending.push((store, Arc::clone(&record)));
@@ -334,8 +302,8 @@ impl EngineLoop {
                 records.push(record);
             }
         }
-        for (feed, records) in self.feeds.iter().zip(by_store) {
-            feed.push(records, frontier);
+        for (outlet, records) in self.outlets.iter().zip(by_store) {
+            outlet.feed.push(records, frontier);
         }
     }
 
@@ -355,21 +323,14 @@ impl EngineLoop {
         }
         self.progress.stopped = self.engine.stopped().to_vec();
         // Where the outbox begins is durable before anything of it goes.
-        let prunable: Vec<_> = self
-            .feeds
-            .iter()
-            .zip(&self.windows)
-            .map(|(feed, w)| feed.prunable(*w))
-            .collect();
-        for (feed, pruned) in self.feeds.iter().zip(&mut self.progress.pruned) {
-            if let Some(position) = feed.pruned_to() {
+        let prunable: Vec<_> =
+            self.outlets.iter().map(|outlet| outlet.feed.prunable(outlet.window)).collect();
+        for (outlet, pruned) in self.outlets.iter().zip(&mut self.progress.pruned) {
+            if let Some(position) = outlet.feed.pruned_to() {
                 *pruned = position.to_string();
             }
         }
-        let records = self
-            .pending
-            .iter()
-            .map(|(store, record)| (*store, &**record));
+        let records = self.pending.iter().map(|(store, record)| (*store, &**record));
         self.store.commit(records, &self.progress)?;
         self.pending.clear();
         self.pending_bytes = 0;
@@ -377,8 +338,8 @@ impl EngineLoop {
         self.idle_position = false;
         self.last_commit = Instant::now();
         let outbox = self.store.outbox();
-        for (index, (feed, range)) in self.feeds.iter().zip(prunable).enumerate() {
-            feed.committed();
+        for (index, (outlet, range)) in self.outlets.iter().zip(prunable).enumerate() {
+            outlet.feed.committed();
             if let Some((from, to)) = range {
                 outbox.prune(index, from, to)?;
             }

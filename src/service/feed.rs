@@ -234,12 +234,8 @@ impl Feed {
             inner.durable
         };
         // Dropped from memory: in the outbox, at the latest after the next commit.
-        let mut records: Vec<_> = self
-            .outbox
-            .read(self.store, next, durable)?
-            .into_iter()
-            .map(Arc::new)
-            .collect();
+        let mut records: Vec<_> =
+            self.outbox.read(self.store, next, durable)?.into_iter().map(Arc::new).collect();
         let mut bytes = 0;
         let fits = records.iter().take_while(|record| {
             let room = bytes < bytes_max;

@@ -63,10 +63,7 @@ impl Relations {
         for (index, column) in captured.columns.iter().enumerate() {
             let found = relation.columns.iter().position(|c| c.name == column.name);
             let expected = source.and_then(|source| source.columns.get(column.catalog));
-            let problem = match (
-                found.and_then(|at| relation.columns.iter().nth(at)),
-                expected,
-            ) {
+            let problem = match (found.and_then(|at| relation.columns.iter().nth(at)), expected) {
                 (None, _) => Some(format!(
                     "column \"{}\" of table \"{}\" was dropped or renamed",
                     column.name,
@@ -100,14 +97,7 @@ impl Relations {
             broken |= all;
             stop_users(engine, table, (!all).then_some(column), &problem);
         }
-        self.by_oid.insert(
-            relation.oid,
-            Mapping {
-                table,
-                cells,
-                broken,
-            },
-        );
+        self.by_oid.insert(relation.oid, Mapping { table, cells, broken });
     }
 
     /// The row changes of a message, in order. Messages that are none give none.
@@ -132,17 +122,11 @@ impl Relations {
                 let Some(mapping) = self.mapping(*relation) else {
                     return Ok(());
                 };
-                let old = old
-                    .as_ref()
-                    .map(|old| old_row(layout, mapping, old))
-                    .transpose()?;
+                let old = old.as_ref().map(|old| old_row(layout, mapping, old)).transpose()?;
                 let mut new = cells(layout, mapping, new)?;
                 if let Some(old) = &old {
                     // A key column that is stored out of line comes with the old row only.
-                    let identity = layout
-                        .tables
-                        .get(mapping.table)
-                        .map(|t| t.identity.as_slice());
+                    let identity = layout.tables.get(mapping.table).map(|t| t.identity.as_slice());
                     for column in identity.unwrap_or(&[]) {
                         if let (Some(new), Some(old)) = (new.get_mut(*column), old.get(*column)) {
                             new.get_or_insert_with(|| old.clone());
@@ -185,13 +169,9 @@ fn stop_users(engine: &mut Engine, table: usize, column: Option<usize>, why: &st
     let layout = engine.layout();
     let mut views: Vec<usize> = Vec::new();
     for (index, view) in layout.views.iter().enumerate() {
-        let uses = view
-            .inputs
-            .iter()
-            .zip(&view.relevant)
-            .any(|(input, relevant)| {
-                input.table == table && column.is_none_or(|column| relevant.contains(&column))
-            });
+        let uses = view.inputs.iter().zip(&view.relevant).any(|(input, relevant)| {
+            input.table == table && column.is_none_or(|column| relevant.contains(&column))
+        });
         if uses {
             views.push(index);
         }
@@ -210,10 +190,7 @@ fn old_row(layout: &Layout, mapping: &Mapping, old: &Old<'_>) -> Result<Row, sup
 }
 
 fn row(layout: &Layout, mapping: &Mapping, tuple: &Tuple<'_>) -> Result<Row, super::PipelineError> {
-    Ok(cells(layout, mapping, tuple)?
-        .into_iter()
-        .map(|v| v.unwrap_or(Value::Null))
-        .collect())
+    Ok(cells(layout, mapping, tuple)?.into_iter().map(|v| v.unwrap_or(Value::Null)).collect())
 }
 
 /// The captured columns of a tuple; `None` is "unchanged", and a column that a stopped view would

@@ -29,10 +29,7 @@ pub fn publish(status: &Status) {
     gauge!(SOURCE_UP, "pipeline" => pipeline.clone()).set(up(status.source.connected));
     gauge!(LOCAL_BYTES, "pipeline" => pipeline.clone()).set(status.local.disk_bytes as f64);
     for store in &status.stores {
-        let labels = [
-            ("pipeline", pipeline.clone()),
-            ("store", store.name.clone()),
-        ];
+        let labels = [("pipeline", pipeline.clone()), ("store", store.name.clone())];
         gauge!(STORE_UP, &labels).set(up(store.state == StoreState::Live));
         gauge!(WAITING, &labels).set(store.waiting as f64);
         gauge!(BEHIND, &labels).set(store.behind_ms as f64 / 1000.0);

@@ -72,10 +72,7 @@ impl PipelineError {
 
     #[must_use]
     pub fn refused(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::Refused {
-            message: message.into(),
-            remedy: remedy.into(),
-        }
+        Self::Refused { message: message.into(), remedy: remedy.into() }
     }
 
     /// Whether the same may succeed later without anybody's help.

@@ -50,14 +50,7 @@ pub struct Patience {
 impl Patience {
     #[must_use]
     pub fn new(board: Arc<Board>, index: usize, name: &str, stop: watch::Receiver<bool>) -> Self {
-        Self {
-            board,
-            index,
-            name: name.to_owned(),
-            stop,
-            attempt: 0,
-            outage: None,
-        }
+        Self { board, index, name: name.to_owned(), stop, attempt: 0, outage: None }
     }
 
     /// Waits after a failure that may pass.
@@ -67,15 +60,10 @@ impl Patience {
     pub async fn after(&mut self, error: StoreError) -> Result<(), PipelineError> {
         let text = describe(&error);
         if matches!(error, StoreError::Stop { .. }) {
-            self.board
-                .store(self.index, StoreState::Stopped, Some(&text));
-            return Err(PipelineError::Store {
-                name: self.name.clone(),
-                error,
-            });
+            self.board.store(self.index, StoreState::Stopped, Some(&text));
+            return Err(PipelineError::Store { name: self.name.clone(), error });
         }
-        self.board
-            .store(self.index, StoreState::Retrying, Some(&text));
+        self.board.store(self.index, StoreState::Retrying, Some(&text));
         if self.outage.is_none() {
             self.outage = Some(Instant::now());
             tracing::warn!(store = self.name, error = text, "store fails, trying again");

@@ -3,7 +3,7 @@
 use super::PipelineError;
 use super::board::{Board, Phase};
 use super::bound::{self, Bound};
-use super::engine_loop::EngineLoop;
+use super::engine_loop::{EngineLoop, Outlet};
 use super::feed::{Feed, Frontier};
 use super::patience::{Patience, backoff, describe};
 use super::snapshot::{Filled, Snapshot};
@@ -107,11 +107,7 @@ impl Runner {
         let catalog = catalog::load(&session, &tables).await?;
         let slot = slot::info(&session, &self.pipeline.slot_name()).await?;
         session.close().await;
-        Ok(Found {
-            info,
-            slot,
-            catalog,
-        })
+        Ok(Found { info, slot, catalog })
     }
 
     fn bind(&self, catalog: &Catalog) -> Result<Bound, PipelineError> {
@@ -119,32 +115,19 @@ impl Runner {
     }
 
     fn stores(&self, bound: &Bound, identity: &Identity) -> Result<Vec<AnyStore>, PipelineError> {
-        let system = identity
-            .system_identifier
-            .parse()
-            .map_err(|_not_a_number| {
-                PipelineError::refused("the stored system identifier is damaged", "walview rebuild")
-            })?;
+        let system = identity.system_identifier.parse().map_err(|_not_a_number| {
+            PipelineError::refused("the stored system identifier is damaged", "walview rebuild")
+        })?;
         let identity = StoreIdentity {
             pipeline: identity.pipeline.clone(),
             system,
             slot: identity.slot.clone(),
         };
-        Ok(bound::stores(
-            &self.pipeline,
-            &self.connections,
-            &bound.targets,
-            &identity,
-        ))
+        Ok(bound::stores(&self.pipeline, &self.connections, &bound.targets, &identity))
     }
 
     fn engine(&self, bound: Bound, epoch: u16) -> Engine {
-        Engine::new(
-            bound.layout,
-            bound.targets,
-            self.pipeline.stores.len(),
-            epoch,
-        )
+        Engine::new(bound.layout, bound.targets, self.pipeline.stores.len(), epoch)
     }
 
     async fn ensure_publication(&self, bound: &Bound) -> Result<(), PipelineError> {
@@ -171,15 +154,7 @@ impl Runner {
         let stores = self.stores(&bound, &identity)?;
         let mut engine = self.engine(bound, identity.epoch);
         engine.restore(&local, progress.stopped.clone())?;
-        Ok(Ready {
-            identity,
-            filled: Filled {
-                engine,
-                store: local,
-                stores,
-            },
-            progress,
-        })
+        Ok(Ready { identity, filled: Filled { engine, store: local, stores }, progress })
     }
 
     /// State, slot, server and file must belong together: a gap is never guessed over.
@@ -224,10 +199,7 @@ impl Runner {
         }
         match &found.slot {
             None => Err(PipelineError::refused(
-                format!(
-                    "slot \"{}\" is gone: changes since then are lost",
-                    identity.slot
-                ),
+                format!("slot \"{}\" is gone: changes since then are lost", identity.slot),
                 "fill everything anew with: walview rebuild",
             )),
             // A holder is waited for when the stream starts.
@@ -248,9 +220,7 @@ impl Runner {
     ) -> Result<Ready, PipelineError> {
         let slot_name = self.pipeline.slot_name();
         let bound = self.bind(&found.catalog)?;
-        let epoch = stored
-            .as_ref()
-            .map_or(1, |stored| stored.epoch.saturating_add(1));
+        let epoch = stored.as_ref().map_or(1, |stored| stored.epoch.saturating_add(1));
         // Only a slot that our own unfinished snapshot made, or that we are told to replace.
         let ours = rebuild || stored.is_some_and(|stored| stored.slot == slot_name);
         if let Some(slot) = &found.slot {
@@ -285,12 +255,7 @@ impl Runner {
             database_oid: found.info.database_oid,
             slot: slot_name.clone(),
             epoch,
-            stores: self
-                .pipeline
-                .stores
-                .iter()
-                .map(|store| store.name.to_string())
-                .collect(),
+            stores: self.pipeline.stores.iter().map(|store| store.name.to_string()).collect(),
             live: false,
         };
         local.reset(&identity)?;
@@ -309,11 +274,7 @@ impl Runner {
             store_names: identity.stores.clone(),
             stop: self.stop.clone(),
         };
-        let filled = Filled {
-            engine,
-            store: local,
-            stores,
-        };
+        let filled = Filled { engine, store: local, stores };
         let mut filled = snapshot.run(exported, filled, taken_at).await?;
         let before = Lsn(consistent_point.0.saturating_sub(1));
         let progress = Progress {
@@ -329,20 +290,12 @@ impl Runner {
         identity.live = true;
         filled.store.write_identity(&identity)?;
         tracing::info!(views, "snapshot is complete");
-        Ok(Ready {
-            identity,
-            filled,
-            progress,
-        })
+        Ok(Ready { identity, filled, progress })
     }
 
     async fn reset_stores(&self, stores: &mut [AnyStore]) -> Result<(), PipelineError> {
         for (index, store) in stores.iter_mut().enumerate() {
-            let name = self
-                .pipeline
-                .stores
-                .get(index)
-                .map_or("", |store| store.name.as_str());
+            let name = self.pipeline.stores.get(index).map_or("", |store| store.name.as_str());
             let mut patience =
                 Patience::new(Arc::clone(&self.board), index, name, self.stop.clone());
             loop {
@@ -365,10 +318,7 @@ impl Runner {
         let named = |blockers: &[slot::Blocker]| {
             for blocker in blockers.iter().take(1) {
                 let text = blocker.to_string();
-                tracing::warn!(
-                    blocker = text,
-                    "the slot waits for an open transaction to end"
-                );
+                tracing::warn!(blocker = text, "the slot waits for an open transaction to end");
             }
         };
         let mut stop = self.stop.clone();
@@ -384,36 +334,16 @@ impl Runner {
 
     /// Streams until told to stop; sessions that end are replaced.
     async fn stream(&self, ready: Ready) -> Result<(), PipelineError> {
-        let Ready {
-            identity,
-            filled,
-            progress,
-        } = ready;
-        let Filled {
-            engine,
-            store,
-            stores,
-        } = filled;
+        let Ready { identity, filled, progress } = ready;
+        let Filled { engine, store, stores } = filled;
         let faults: Faults = Arc::new(Mutex::new(Vec::new()));
-        let frontier = Frontier {
-            lsn: progress.confirmed(),
-            at: progress.committed_at,
-        };
+        let frontier = Frontier { lsn: progress.confirmed(), at: progress.committed_at };
         let mut feeds = Vec::new();
         for index in 0..stores.len() {
             let end = progress.outbox_end.get(index).copied().unwrap_or(0);
             let first = store.outbox().first(index, end)?;
-            let pruned = progress
-                .pruned
-                .get(index)
-                .and_then(|text| text.parse().ok());
-            feeds.push(Arc::new(Feed::new(
-                index,
-                store.outbox(),
-                (first, pruned),
-                end,
-                frontier,
-            )));
+            let pruned = progress.pruned.get(index).and_then(|text| text.parse().ok());
+            feeds.push(Arc::new(Feed::new(index, store.outbox(), (first, pruned), end, frontier)));
         }
         let (drain, draining) = watch::channel(false);
         let mut writers: JoinSet<(usize, Result<(), PipelineError>)> = JoinSet::new();
@@ -424,22 +354,26 @@ impl Runner {
                 writers.spawn(async move { (index, writer.run(draining).await) });
             }
         }
-        let windows = self.pipeline.stores.iter().map(|store| match store.kind {
-            StoreKind::Redis => REDIS_WINDOW,
-            StoreKind::ClickHouse => Duration::ZERO,
-        });
-        self.board.local(
-            progress.confirmed(),
-            engine.stopped(),
-            engine.dead_letters(),
-        );
+        let outlets = self
+            .pipeline
+            .stores
+            .iter()
+            .zip(feeds)
+            .map(|(store, feed)| Outlet {
+                feed,
+                window: match store.kind {
+                    StoreKind::Redis => REDIS_WINDOW,
+                    StoreKind::ClickHouse => Duration::ZERO,
+                },
+            })
+            .collect();
+        self.board.local(progress.confirmed(), engine.stopped(), engine.dead_letters());
         let engine = EngineLoop::new(
             engine,
             store,
             progress,
             identity.catalog.clone(),
-            feeds,
-            windows.collect(),
+            outlets,
             Arc::clone(&self.board),
             faults,
         );
@@ -465,14 +399,10 @@ impl Runner {
     ) -> Option<Writer<AnyStore>> {
         let spec = self.pipeline.stores.get(index)?;
         let pace = match spec.kind {
-            StoreKind::Redis => Pace {
-                durable_only: false,
-                flush_every: Duration::ZERO,
-            },
-            StoreKind::ClickHouse => Pace {
-                durable_only: true,
-                flush_every: CLICKHOUSE_FLUSH_EVERY,
-            },
+            StoreKind::Redis => Pace { durable_only: false, flush_every: Duration::ZERO },
+            StoreKind::ClickHouse => {
+                Pace { durable_only: true, flush_every: CLICKHOUSE_FLUSH_EVERY }
+            }
         };
         // Which view each of the store's targets shows.
         let views: Vec<(u16, usize)> = engine
@@ -491,16 +421,8 @@ impl Runner {
                     continue;
                 };
                 let why = format!("{}; {}", fault.message, fault.remedy);
-                faults
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push((*view, why));
-                stopped.extend(
-                    views
-                        .iter()
-                        .filter(|(_, v)| v == view)
-                        .map(|(number, _)| *number),
-                );
+                faults.lock().unwrap_or_else(PoisonError::into_inner).push((*view, why));
+                stopped.extend(views.iter().filter(|(_, v)| v == view).map(|(number, _)| *number));
             }
             stopped.clone()
         });

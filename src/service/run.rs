@@ -25,29 +25,13 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// `walview run`.
 pub async fn run(args: &RunArgs, environment: &Environment, output: Output) -> Exit {
-    serve(
-        &args.files,
-        &args.state.state,
-        args.http,
-        false,
-        environment,
-        output,
-    )
-    .await
+    serve(&args.files, &args.state.state, args.http, false, environment, output).await
 }
 
 /// `walview rebuild`: as `run`, from nothing.
 pub async fn rebuild(args: &RebuildArgs, environment: &Environment, output: Output) -> Exit {
     let files = std::slice::from_ref(&args.file);
-    serve(
-        files,
-        &args.state.state,
-        args.http,
-        true,
-        environment,
-        output,
-    )
-    .await
+    serve(files, &args.state.state, args.http, true, environment, output).await
 }
 
 async fn serve(
@@ -88,11 +72,7 @@ fn prepare(
             Err(found) => problems.push(found),
         }
     }
-    if problems.is_empty() {
-        Ok(runners)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(runners) } else { Err(problems) }
 }
 
 fn runner(
@@ -102,29 +82,15 @@ fn runner(
 ) -> Result<Runner, Problems> {
     let connections = pipeline.connect(environment)?;
     let source = source_config(&pipeline, &connections)?;
-    let views: Vec<String> = pipeline
-        .views
-        .iter()
-        .map(|view| view.name.to_string())
-        .collect();
+    let views: Vec<String> = pipeline.views.iter().map(|view| view.name.to_string()).collect();
     let stores: Vec<(String, String)> = pipeline
         .stores
         .iter()
         .map(|store| (store.name.to_string(), store.kind.as_str().to_owned()))
         .collect();
-    let board = Arc::new(Board::new(
-        pipeline.name.as_str(),
-        &pipeline.slot_name(),
-        &views,
-        &stores,
-    ));
-    Ok(Runner {
-        pipeline,
-        connections,
-        source,
-        board,
-        stop: stop.clone(),
-    })
+    let board =
+        Arc::new(Board::new(pipeline.name.as_str(), &pipeline.slot_name(), &views, &stores));
+    Ok(Runner { pipeline, connections, source, board, stop: stop.clone() })
 }
 
 /// What `source:` means, for every command that connects.
@@ -139,11 +105,7 @@ pub fn source_config(
     let mut config =
         SourceConfig::from_url(source.url.expose(), source.password.clone()).map_err(|error| {
             let message = format!("source.url: {}", error.message);
-            pipeline.problems(vec![Diagnostic::new(
-                Place::default(),
-                message,
-                error.remedy,
-            )])
+            pipeline.problems(vec![Diagnostic::new(Place::default(), message, error.remedy)])
         })?;
     config.schema.clone_from(&source.schema);
     config.pipeline = pipeline.name.to_string();
@@ -164,28 +126,17 @@ async fn serve_all(
     let prometheus = PrometheusBuilder::new()
         .install_recorder()
         .map_err(|error| format!("cannot set up metrics: {error}"))?;
-    let boards: Vec<Arc<Board>> = runners
-        .iter()
-        .map(|runner| Arc::clone(&runner.board))
-        .collect();
+    let boards: Vec<Arc<Board>> = runners.iter().map(|runner| Arc::clone(&runner.board)).collect();
     output.progress(format!("status on http://{bound}/"));
     let mut service = JoinSet::new();
-    service.spawn(http::serve(
-        listener,
-        boards.clone(),
-        prometheus,
-        stopping.clone(),
-    ));
+    service.spawn(http::serve(listener, boards.clone(), prometheus, stopping.clone()));
     service.spawn(progress(boards, output, stopping));
 
     let mut pipelines = JoinSet::new();
     for runner in runners {
         let name = runner.pipeline.name.to_string();
         let folder = state.join(&name);
-        let instance = Instance {
-            pid: std::process::id(),
-            http: bound,
-        };
+        let instance = Instance { pid: std::process::id(), http: bound };
         let board = Arc::clone(&runner.board);
         pipelines.spawn(async move {
             let ran = run_one(runner, &folder, &instance, rebuild).await;
@@ -241,7 +192,8 @@ async fn run_one(
     tokio::fs::create_dir_all(folder).await.map_err(write)?;
     let text = serde_json::to_string(instance).map_err(|e| write(std::io::Error::other(e)))?;
     tokio::fs::write(&file, text).await.map_err(write)?;
-    let ran = runner.run(&folder.join("store"), rebuild).await;
+    // The future is large; it lives on the heap once, not in every caller.
+    let ran = Box::pin(runner.run(&folder.join("store"), rebuild)).await;
     // Gone or not, the next start writes it anew.
     tokio::fs::remove_file(&file).await.ok();
     match ran {
@@ -259,10 +211,7 @@ fn report(name: &str, ran: Result<(), PipelineError>, output: Output) -> bool {
             false
         }
         Err(error) => {
-            output.fault(&format!(
-                "pipeline \"{name}\" stopped: {}",
-                describe(&error)
-            ));
+            output.fault(&format!("pipeline \"{name}\" stopped: {}", describe(&error)));
             false
         }
     }

@@ -85,10 +85,7 @@ impl Runner {
             .system_identifier
             .parse()
             .ok()
-            .map(|system_identifier| Lineage {
-                system_identifier,
-                timeline: identity.timeline,
-            });
+            .map(|system_identifier| Lineage { system_identifier, timeline: identity.timeline });
         let from = engine.progress.confirmed();
         // The publication has the slot's name.
         let slot = &identity.slot;

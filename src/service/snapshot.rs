@@ -87,11 +87,7 @@ impl Snapshot {
         exported: &ExportedSnapshot,
         filled: Filled,
     ) -> Result<Filled, PipelineError> {
-        let Filled {
-            mut engine,
-            mut store,
-            stores,
-        } = filled;
+        let Filled { mut engine, mut store, stores } = filled;
         let layout = engine.shared_layout();
         let (chunks, mut received) = mpsc::channel::<(usize, CopyChunk)>(CHUNKS_MAX);
         let (source, catalog) = (self.source.clone(), self.catalog.clone());
@@ -102,11 +98,8 @@ impl Snapshot {
                 let Some(table) = catalog.by_oid(captured.oid) else {
                     continue;
                 };
-                let columns: Vec<usize> = captured
-                    .columns
-                    .iter()
-                    .map(|column| column.catalog)
-                    .collect();
+                let columns: Vec<usize> =
+                    captured.columns.iter().map(|column| column.catalog).collect();
                 let (tx, mut rx) = mpsc::channel::<CopyChunk>(1);
                 let forward = async {
                     while let Some(chunk) = rx.recv().await {
@@ -152,11 +145,7 @@ impl Snapshot {
             }
         }
         let (engine, store) = load.await.map_err(PipelineError::task)??;
-        Ok(Filled {
-            engine,
-            store,
-            stores,
-        })
+        Ok(Filled { engine, store, stores })
     }
 
     /// Computes every view from the state and loads the stores with it.
@@ -166,11 +155,7 @@ impl Snapshot {
         filled: Filled,
         taken_at: i64,
     ) -> Result<Filled, PipelineError> {
-        let Filled {
-            mut engine,
-            store: mut local,
-            stores,
-        } = filled;
+        let Filled { mut engine, store: mut local, stores } = filled;
         let mut loaders: JoinSet<Result<(usize, AnyStore), PipelineError>> = JoinSet::new();
         let mut feeds = Vec::new();
         for (index, mut store) in stores.into_iter().enumerate() {
@@ -195,9 +180,7 @@ impl Snapshot {
             let mut pages = 0_u64;
             let send = |engine: &mut Engine| {
                 engine.take_parts().into_iter().all(|part| {
-                    feeds
-                        .get(part.store)
-                        .is_none_or(|feed| feed.blocking_send(part).is_ok())
+                    feeds.get(part.store).is_none_or(|feed| feed.blocking_send(part).is_ok())
                 })
             };
             'views: for view in 0..views {
@@ -232,11 +215,7 @@ impl Snapshot {
         stores.sort_by_key(|(index, _)| *index);
         let (engine, store) = emit.await.map_err(PipelineError::task)??;
         let stores = stores.into_iter().map(|(_, store)| store).collect();
-        Ok(Filled {
-            engine,
-            store,
-            stores,
-        })
+        Ok(Filled { engine, store, stores })
     }
 
     fn patience(&self, index: usize, name: &str) -> Patience {

@@ -68,12 +68,8 @@ impl<S: Store> Writer<S> {
     /// # Errors
     /// The store cannot be written without somebody's help, or the outbox cannot be read.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), PipelineError> {
-        let mut patience = Patience::new(
-            Arc::clone(&self.board),
-            self.index,
-            &self.name,
-            stop.clone(),
-        );
+        let mut patience =
+            Patience::new(Arc::clone(&self.board), self.index, &self.name, stop.clone());
         loop {
             let ended = match self.open().await {
                 Ok((at, next)) => {
@@ -102,32 +98,22 @@ impl<S: Store> Writer<S> {
                 cause: None,
             });
         };
-        let next = self
-            .next_after(mark.position)
-            .map_err(|error| StoreError::Stop {
-                message: format!("store \"{}\": {error}", self.name),
-                remedy: "fill it again with: walview rebuild".to_owned(),
-                cause: None,
-            })?;
+        let next = self.next_after(mark.position).map_err(|error| StoreError::Stop {
+            message: format!("store \"{}\": {error}", self.name),
+            remedy: "fill it again with: walview rebuild".to_owned(),
+            cause: None,
+        })?;
         Ok((mark.position, next))
     }
 
     /// The first record that lies behind `position`.
     fn next_after(&self, position: Position) -> Result<u64, String> {
         let mut next = self.feed.first();
-        if self
-            .feed
-            .pruned_to()
-            .is_some_and(|pruned| position < pruned)
-        {
+        if self.feed.pruned_to().is_some_and(|pruned| position < pruned) {
             return Err("its mark went back further than the outbox reaches".to_owned());
         }
         loop {
-            match self
-                .feed
-                .take(next, false, BATCH_BYTES)
-                .map_err(|error| error.to_string())?
-            {
+            match self.feed.take(next, false, BATCH_BYTES).map_err(|error| error.to_string())? {
                 Taken::Nothing(_) => return Ok(next),
                 Taken::Records(records) if records.is_empty() => return Ok(next),
                 Taken::Records(records) => {
@@ -158,9 +144,7 @@ impl<S: Store> Writer<S> {
             }
             let from = held.last().map_or(next, |record| record.seq + 1);
             let room = ATOMIC_BYTES_MAX.saturating_sub(bytes(&held));
-            let taken = self
-                .feed
-                .take(from, self.pace.durable_only, BATCH_BYTES.min(room))?;
+            let taken = self.feed.take(from, self.pace.durable_only, BATCH_BYTES.min(room))?;
             let idle = match taken {
                 // After a replay the feed holds again what the store has already.
                 Taken::Records(mut records) => {
@@ -191,8 +175,7 @@ impl<S: Store> Writer<S> {
                 continue;
             }
             if let (Some(Some(frontier)), true) = (idle, held.is_empty()) {
-                self.board
-                    .store_at(self.index, frontier.lsn, frontier.at, 0);
+                self.board.store_at(self.index, frontier.lsn, frontier.at, 0);
                 if last_fresh.is_none_or(|last| last.elapsed() >= FRESH_EVERY) {
                     last_fresh = Some(Instant::now());
                     if let Err(error) = self.fresh(frontier).await {
@@ -224,14 +207,8 @@ impl<S: Store> Writer<S> {
         let Some(last) = records.last().cloned() else {
             return Ok(None);
         };
-        self.board
-            .store_waits(self.index, self.feed.waiting(last.seq));
-        let batch = Batch {
-            from,
-            to: last.to,
-            committed_at: last.committed_at,
-            records,
-        };
+        self.board.store_waits(self.index, self.feed.waiting(last.seq));
+        let batch = Batch { from, to: last.to, committed_at: last.committed_at, records };
         match self.store.apply(&batch).await {
             Ok(()) => {}
             Err(StoreError::StopView(faults)) => {
@@ -244,12 +221,7 @@ impl<S: Store> Writer<S> {
         }
         let next = last.seq + 1;
         self.feed.applied(next, last.to);
-        self.board.store_at(
-            self.index,
-            last.to.lsn,
-            last.committed_at,
-            self.feed.waiting(next),
-        );
+        self.board.store_at(self.index, last.to.lsn, last.committed_at, self.feed.waiting(next));
         Ok(Some((last.to, next)))
     }
 
@@ -265,16 +237,9 @@ fn bytes(records: &[Arc<Record>]) -> usize {
 /// How many of the held records make a batch: whole transactions up to `BATCH_BYTES`; else, where
 /// a transaction is larger than may be held, what is there of it.
 fn ready(held: &[Arc<Record>]) -> usize {
-    let whole = held
-        .iter()
-        .rposition(|record| record.ends)
-        .map_or(0, |at| at + 1);
+    let whole = held.iter().rposition(|record| record.ends).map_or(0, |at| at + 1);
     if whole > 0 {
         return whole;
     }
-    if bytes(held) >= ATOMIC_BYTES_MAX {
-        held.len()
-    } else {
-        0
-    }
+    if bytes(held) >= ATOMIC_BYTES_MAX { held.len() } else { 0 }
 }

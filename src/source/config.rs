@@ -56,10 +56,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            remedy: remedy.into(),
-        }
+        Self { message: message.into(), remedy: remedy.into() }
     }
 }
 
@@ -93,9 +90,7 @@ impl SourceConfig {
         let database = parts
             .take("dbname")
             .ok_or_else(|| ConfigError::new("the source URL names no database", EXAMPLE))?;
-        let port = parts
-            .take("port")
-            .map_or(Ok(5432), |port| parse_port(&port))?;
+        let port = parts.take("port").map_or(Ok(5432), |port| parse_port(&port))?;
         let password = match (parts.take("password").map(Secret::new), password) {
             (Some(_), Some(_)) => {
                 return Err(ConfigError::new(
@@ -165,14 +160,10 @@ fn tls_mode(
     sslmode: Option<String>,
     sslrootcert: Option<String>,
 ) -> Result<TlsMode, ConfigError> {
-    let root_cert = sslrootcert
-        .filter(|path| path != "system")
-        .map(PathBuf::from);
+    let root_cert = sslrootcert.filter(|path| path != "system").map(PathBuf::from);
     let local = host.starts_with('/')
         || host == "localhost"
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     match sslmode.as_deref() {
         None if local && root_cert.is_none() => Ok(TlsMode::Disable),
         None | Some("verify-full") if !host.starts_with('/') => {
@@ -210,18 +201,15 @@ fn parse_port(text: &str) -> Result<u16, ConfigError> {
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, ConfigError> {
-    text.parse::<u16>()
-        .ok()
-        .filter(|seconds| *seconds > 0)
-        .map_or_else(
-            || {
-                Err(ConfigError::new(
-                    format!("connect_timeout=\"{text}\" is not a number of seconds"),
-                    "write a whole number from 1 to 65535",
-                ))
-            },
-            |seconds| Ok(Duration::from_secs(seconds.into())),
-        )
+    text.parse::<u16>().ok().filter(|seconds| *seconds > 0).map_or_else(
+        || {
+            Err(ConfigError::new(
+                format!("connect_timeout=\"{text}\" is not a number of seconds"),
+                "write a whole number from 1 to 65535",
+            ))
+        },
+        |seconds| Ok(Duration::from_secs(seconds.into())),
+    )
 }
 
 /// The pieces of a URL by libpq's parameter names, decoded.
@@ -242,9 +230,7 @@ impl UrlParts {
         let (credentials, address) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (user, password) = credentials
             .split_once(':')
-            .map_or((credentials, None), |(user, password)| {
-                (user, Some(password))
-            });
+            .map_or((credentials, None), |(user, password)| (user, Some(password)));
         let (host, port) = split_address(address)?;
         parts.add("user", user)?;
         parts.add("password", password.unwrap_or(""))?;
@@ -329,12 +315,8 @@ fn percent_decode(text: &str) -> Result<String, ConfigError> {
             decoded.push(byte);
             continue;
         }
-        let mut digit = || {
-            bytes
-                .next()
-                .and_then(|digit| char::from(digit).to_digit(16))
-                .ok_or_else(bad)
-        };
+        let mut digit =
+            || bytes.next().and_then(|digit| char::from(digit).to_digit(16)).ok_or_else(bad);
         let value = digit()? * 16 + digit()?;
         decoded.push(u8::try_from(value).ok().ok_or_else(bad)?);
     }
@@ -361,10 +343,7 @@ mod tests {
             parse("postgresql://app%40x:p%3Aw@d@db.example.com:6000/my%20db?connect_timeout=3");
         assert_eq!(config.user, "app@x");
         assert_eq!(config.password, Some(Secret::new("p:w@d")));
-        assert_eq!(
-            (config.host.as_str(), config.port),
-            ("db.example.com", 6000)
-        );
+        assert_eq!((config.host.as_str(), config.port), ("db.example.com", 6000));
         assert_eq!(config.database, "my db");
         assert_eq!(config.connect_timeout, Duration::from_secs(3));
         assert_eq!(config.schema, "public");
@@ -376,20 +355,14 @@ mod tests {
         config.pipeline = "betting".to_owned();
         assert!(!format!("{config:?}").contains("marker"));
         assert_eq!(config.application_name(), "walview:betting");
-        for url in [
-            "postgres://u:marker@h:x/d",
-            "postgres://u:marker@h",
-            "mysql://u:marker@h/d",
-        ] {
+        for url in ["postgres://u:marker@h:x/d", "postgres://u:marker@h", "mysql://u:marker@h/d"] {
             assert!(!refusal(url).contains("marker"), "{url}");
         }
     }
 
     #[test]
     fn tls_is_verified_unless_the_wire_stays_here() {
-        let full = |path: Option<&str>| TlsMode::VerifyFull {
-            root_cert: path.map(PathBuf::from),
-        };
+        let full = |path: Option<&str>| TlsMode::VerifyFull { root_cert: path.map(PathBuf::from) };
         for (url, tls) in [
             ("postgres://u@127.0.0.1/d", TlsMode::Disable),
             ("postgres://u@[::1]:5433/d", TlsMode::Disable),
@@ -397,19 +370,11 @@ mod tests {
             ("postgres://u@/d?host=/var/run/postgresql", TlsMode::Disable),
             ("postgres://u@db/d?sslmode=disable", TlsMode::Disable),
             ("postgres://u@db/d", full(None)),
-            (
-                "postgres://u@10.0.0.1/d?sslmode=verify-full&sslrootcert=system",
-                full(None),
-            ),
-            (
-                "postgres://u@localhost/d?sslrootcert=/ca.pem",
-                full(Some("/ca.pem")),
-            ),
+            ("postgres://u@10.0.0.1/d?sslmode=verify-full&sslrootcert=system", full(None)),
+            ("postgres://u@localhost/d?sslrootcert=/ca.pem", full(Some("/ca.pem"))),
             (
                 "postgres://u@db/d?sslmode=verify-ca&sslrootcert=/ca.pem",
-                TlsMode::VerifyCa {
-                    root_cert: Some("/ca.pem".into()),
-                },
+                TlsMode::VerifyCa { root_cert: Some("/ca.pem".into()) },
             ),
         ] {
             assert_eq!(parse(url).tls, tls, "{url}");
@@ -419,48 +384,21 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_with_a_way_out() {
         for (url, wanted) in [
-            (
-                "postgres://u@h/d?sslmode=prefer",
-                "sslmode=prefer falls back to plain text",
-            ),
-            (
-                "postgres://u@h/d?sslmode=allow",
-                "sslmode=allow falls back to plain text",
-            ),
-            (
-                "postgres://u@h/d?sslmode=require",
-                "sslmode=require encrypts but does not verify",
-            ),
-            (
-                "postgres://u@h/d?sslmode=on",
-                "write verify-full, verify-ca or disable",
-            ),
-            (
-                "postgres://u@h/d?options=-c",
-                "\"options\" is not supported; remove it; walview",
-            ),
-            (
-                "postgres://u@h/d?nonsense=1",
-                "known are sslmode, sslrootcert",
-            ),
-            (
-                "postgres://u@h/d?sslmode=disable&sslmode=disable",
-                "gives \"sslmode\" twice",
-            ),
-            (
-                "postgres://u@h:0/d",
-                "\"0\" in the source URL is not a port",
-            ),
+            ("postgres://u@h/d?sslmode=prefer", "sslmode=prefer falls back to plain text"),
+            ("postgres://u@h/d?sslmode=allow", "sslmode=allow falls back to plain text"),
+            ("postgres://u@h/d?sslmode=require", "sslmode=require encrypts but does not verify"),
+            ("postgres://u@h/d?sslmode=on", "write verify-full, verify-ca or disable"),
+            ("postgres://u@h/d?options=-c", "\"options\" is not supported; remove it; walview"),
+            ("postgres://u@h/d?nonsense=1", "known are sslmode, sslrootcert"),
+            ("postgres://u@h/d?sslmode=disable&sslmode=disable", "gives \"sslmode\" twice"),
+            ("postgres://u@h:0/d", "\"0\" in the source URL is not a port"),
             ("postgres://u@a,b/d", "lists several hosts"),
             ("postgres://u@/d", "names no host"),
             ("postgres://h/d", "names no user"),
             ("postgres://u@h", "names no database"),
             ("postgres://u%4@h/d", "two hexadecimal digits"),
             ("http://h", "does not start with postgres://"),
-            (
-                "postgres://u@/d?host=/tmp&sslmode=verify-full",
-                "TLS over a Unix socket",
-            ),
+            ("postgres://u@/d?host=/tmp&sslmode=verify-full", "TLS over a Unix socket"),
         ] {
             let message = refusal(url);
             assert!(message.contains(wanted), "{url}: {message}");

@@ -57,15 +57,11 @@ const PINNED: &[(&str, &str)] = &[
 ];
 
 fn options(config: &SourceConfig, more: &[(&str, Duration)]) -> String {
-    let pinned = PINNED
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let pinned = PINNED.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     // `pg_catalog` is looked at first without being named. Here because names in values depend on
     // it too (regclass), and because verify runs the views' own text.
     let schema = ("search_path".to_owned(), quote_name(&config.schema));
-    let more = more
-        .iter()
-        .map(|(name, time)| ((*name).to_owned(), time.as_millis().to_string()));
+    let more = more.iter().map(|(name, time)| ((*name).to_owned(), time.as_millis().to_string()));
     pinned
         .chain([schema])
         .chain(more)
@@ -137,10 +133,7 @@ where
             config,
             &[
                 ("lock_timeout", LOCK_TIMEOUT),
-                (
-                    "idle_in_transaction_session_timeout",
-                    IDLE_IN_TRANSACTION_TIMEOUT,
-                ),
+                ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
             ],
         ))
         .connect_timeout(config.connect_timeout)
@@ -247,9 +240,7 @@ fn tls_client(config: &SourceConfig) -> Result<Option<rustls::ClientConfig>, Sou
     };
     let roots = Arc::new(match root_cert {
         Some(path) => read_roots(config, path)?,
-        None => rustls::RootCertStore {
-            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-        },
+        None => rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
     });
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let failed = |error: &dyn std::error::Error| tls_failed(config, &error.to_string());
@@ -264,10 +255,7 @@ fn tls_client(config: &SourceConfig) -> Result<Option<rustls::ClientConfig>, Sou
         builder.with_webpki_verifier(verifier).with_no_client_auth()
     } else {
         let verifier = Arc::new(any_name::ChainOnly(verifier));
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth()
+        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
     };
     Ok(Some(client))
 }
@@ -275,11 +263,7 @@ fn tls_client(config: &SourceConfig) -> Result<Option<rustls::ClientConfig>, Sou
 fn read_roots(config: &SourceConfig, path: &Path) -> Result<rustls::RootCertStore, SourceError> {
     let bad = |cause: String| {
         SourceError::stop(
-            format!(
-                "cannot use sslrootcert \"{}\" for {}: {cause}",
-                path.display(),
-                config.host
-            ),
+            format!("cannot use sslrootcert \"{}\" for {}: {cause}", path.display(), config.host),
             "name a file of PEM certificates that walview may read",
         )
     };
@@ -337,8 +321,7 @@ mod any_name {
             certificate: &CertificateDer<'_>,
             signature: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            self.0
-                .verify_tls12_signature(message, certificate, signature)
+            self.0.verify_tls12_signature(message, certificate, signature)
         }
 
         fn verify_tls13_signature(
@@ -347,8 +330,7 @@ mod any_name {
             certificate: &CertificateDer<'_>,
             signature: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            self.0
-                .verify_tls13_signature(message, certificate, signature)
+            self.0.verify_tls13_signature(message, certificate, signature)
         }
 
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

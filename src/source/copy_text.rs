@@ -28,11 +28,7 @@ pub(super) enum CopyError {
 
 impl CopyReader {
     pub(super) fn new(types: Vec<Type>) -> Self {
-        Self {
-            types,
-            partial: Vec::new(),
-            unescaped: Vec::new(),
-        }
+        Self { types, partial: Vec::new(), unescaped: Vec::new() }
     }
 
     /// Takes the next piece and appends the rows that it completes.
@@ -59,11 +55,7 @@ impl CopyReader {
 
     /// The stream is over.
     pub(super) fn finish(&self) -> Result<(), CopyError> {
-        if self.partial.is_empty() {
-            Ok(())
-        } else {
-            Err(CopyError::CutOff)
-        }
+        if self.partial.is_empty() { Ok(()) } else { Err(CopyError::CutOff) }
     }
 
     fn row(&mut self, line: &[u8]) -> Result<Row, CopyError> {
@@ -101,9 +93,7 @@ fn value(
     } else {
         bytes
     };
-    let text = std::str::from_utf8(plain)
-        .ok()
-        .ok_or(CopyError::NotUtf8 { field })?;
+    let text = std::str::from_utf8(plain).ok().ok_or(CopyError::NotUtf8 { field })?;
     Value::from_server(ty, text).map_err(|error| CopyError::Value { field, error })
 }
 
@@ -132,11 +122,7 @@ fn unescape(bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        reason = "a test fails by panicking"
-    )]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
     use super::*;
 
@@ -168,33 +154,16 @@ mod tests {
     fn what_copy_never_writes_is_refused() {
         let read = |types: Vec<Type>, bytes: &[u8]| {
             let mut reader = CopyReader::new(types);
-            reader
-                .feed(bytes, &mut Vec::new())
-                .and_then(|()| reader.finish())
+            reader.feed(bytes, &mut Vec::new()).and_then(|()| reader.finish())
         };
         let two = || vec![Type::Text, Type::Text];
         assert_eq!(read(two(), b"a\n"), Err(CopyError::FieldCount { found: 1 }));
-        assert_eq!(
-            read(two(), b"a\tb\tc\n"),
-            Err(CopyError::FieldCount { found: 3 })
-        );
-        assert_eq!(
-            read(two(), b"a\tb\\x41\n"),
-            Err(CopyError::Escape { field: 1 })
-        );
-        assert_eq!(
-            read(two(), b"a\tb\\\n"),
-            Err(CopyError::Escape { field: 1 })
-        );
-        assert_eq!(
-            read(two(), b"\xFF\tb\n"),
-            Err(CopyError::NotUtf8 { field: 0 })
-        );
+        assert_eq!(read(two(), b"a\tb\tc\n"), Err(CopyError::FieldCount { found: 3 }));
+        assert_eq!(read(two(), b"a\tb\\x41\n"), Err(CopyError::Escape { field: 1 }));
+        assert_eq!(read(two(), b"a\tb\\\n"), Err(CopyError::Escape { field: 1 }));
+        assert_eq!(read(two(), b"\xFF\tb\n"), Err(CopyError::NotUtf8 { field: 0 }));
         assert_eq!(read(two(), b"a\tb"), Err(CopyError::CutOff));
-        assert!(matches!(
-            read(vec![Type::Int4], b"x\n"),
-            Err(CopyError::Value { field: 0, .. })
-        ));
+        assert!(matches!(read(vec![Type::Int4], b"x\n"), Err(CopyError::Value { field: 0, .. })));
         assert_eq!(read(vec![], b"\n\n"), Ok(()));
         let all: Vec<u8> = (0..=255).collect();
         for start in 0..all.len() {

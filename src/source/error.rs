@@ -65,9 +65,7 @@ impl fmt::Display for SourceError {
 
 impl Error for SourceError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source
-            .as_deref()
-            .map(|source| source as &(dyn Error + 'static))
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 }
 
@@ -83,10 +81,7 @@ impl SourceError {
     }
 
     pub(super) fn retry(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            action: Action::Retry,
-            ..Self::stop(message, remedy)
-        }
+        Self { action: Action::Retry, ..Self::stop(message, remedy) }
     }
 
     pub(super) fn kind(self, kind: Kind) -> Self {
@@ -94,10 +89,7 @@ impl SourceError {
     }
 
     pub(super) fn because(self, source: impl Error + Send + Sync + 'static) -> Self {
-        Self {
-            source: Some(Box::new(source)),
-            ..self
-        }
+        Self { source: Some(Box::new(source)), ..self }
     }
 
     #[must_use]
@@ -110,11 +102,7 @@ impl SourceError {
         if let Some(db) = error.as_db_error() {
             return refused(config, db.code().code(), db.message()).because(error);
         }
-        let (cause, io, tls) = (
-            deepest(&error),
-            find::<std::io::Error>(&error),
-            tls_cause(&error),
-        );
+        let (cause, io, tls) = (deepest(&error), find::<std::io::Error>(&error), tls_cause(&error));
         if tls.is_some() || error.to_string().contains("TLS") {
             return tls_failed(config, tls.as_deref().unwrap_or(&cause)).because(error);
         }
@@ -140,11 +128,7 @@ impl SourceError {
         let code = db.code().code();
         let message = format!("cannot {what}: {} (SQLSTATE {code})", db.message());
         let remedy = db.hint().unwrap_or("").to_owned();
-        Self {
-            action: action(code),
-            ..Self::stop(message, remedy)
-        }
-        .because(error)
+        Self { action: action(code), ..Self::stop(message, remedy) }.because(error)
     }
 
     /// A replication session failed while `what` was done: `start streaming from slot "x"`.
@@ -157,21 +141,14 @@ impl SourceError {
             PgWireError::Io(io) => unreachable(config, Some(io.kind()), &deepest(io.as_ref())),
             PgWireError::Tls(cause) => tls_failed(config, cause),
             PgWireError::Auth(cause) if cause.contains("method code: 5") => Self::stop(
-                format!(
-                    "{} asks for an MD5 password, which is not supported",
-                    server(config)
-                ),
+                format!("{} asks for an MD5 password, which is not supported", server(config)),
                 "store it as SCRAM: SET password_encryption = 'scram-sha-256', then ALTER ROLE … \
                  PASSWORD again",
             ),
-            PgWireError::Auth(cause) => Self::stop(
-                format!("cannot log in at {} to {what}: {cause}", server(config)),
-                "",
-            ),
-            PgWireError::MessageTooLarge {
-                payload_bytes,
-                limit_bytes,
-            } => Self::stop(
+            PgWireError::Auth(cause) => {
+                Self::stop(format!("cannot log in at {} to {what}: {cause}", server(config)), "")
+            }
+            PgWireError::MessageTooLarge { payload_bytes, limit_bytes } => Self::stop(
                 format!(
                     "one row change of {payload_bytes} bytes is larger than the limit of \
                      {limit_bytes} bytes"
@@ -220,10 +197,7 @@ fn refused(config: &SourceConfig, code: &str, message: &str) -> SourceError {
         "42501" if message.contains("start walsender") || message.contains("WAL sender") => {
             SourceError::stop(
                 format!("role \"{user}\" may not replicate: {said}"),
-                format!(
-                    "as a superuser run: ALTER ROLE {} REPLICATION",
-                    quote_name(user)
-                ),
+                format!("as a superuser run: ALTER ROLE {} REPLICATION", quote_name(user)),
             )
         }
         "42704" | "42602" | "22023" if message.contains("parameter") => SourceError::stop(
@@ -239,11 +213,7 @@ fn refused(config: &SourceConfig, code: &str, message: &str) -> SourceError {
             action: action(code),
             ..SourceError::stop(format!("cannot connect to {server}: {said}"), "")
         }
-        .kind(if code.starts_with("57P") {
-            Kind::Unreachable
-        } else {
-            Kind::Other
-        }),
+        .kind(if code.starts_with("57P") { Kind::Unreachable } else { Kind::Other }),
     }
 }
 
@@ -284,11 +254,7 @@ fn replication_refused(
             action: action(code),
             ..SourceError::stop(format!("cannot {what}: {said}"), "")
         }
-        .kind(if code.starts_with("57P") {
-            Kind::Unreachable
-        } else {
-            Kind::Other
-        }),
+        .kind(if code.starts_with("57P") { Kind::Unreachable } else { Kind::Other }),
     }
 }
 
@@ -306,10 +272,7 @@ pub(super) fn wal_level(config: &SourceConfig, level: Option<&str>) -> SourceErr
 
 fn pooler(config: &SourceConfig, said: &str) -> SourceError {
     let remedy = if config.host.contains("-pooler") {
-        format!(
-            "write \"{}\" in source.url",
-            config.host.replacen("-pooler", "", 1)
-        )
+        format!("write \"{}\" in source.url", config.host.replacen("-pooler", "", 1))
     } else {
         "give PostgreSQL's own host and port in source.url".to_owned()
     };
@@ -342,10 +305,9 @@ fn unreachable(
             format!("cannot find host \"{}\": {cause}", config.host),
             "check the host in source.url",
         ),
-        Some(Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe) => (
-            format!("{} ended the connection: {cause}", server(config)),
-            "",
-        ),
+        Some(Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe) => {
+            (format!("{} ended the connection: {cause}", server(config)), "")
+        }
         _ => (
             format!("cannot reach {}: {cause}", server(config)),
             "check host and port in source.url, and firewalls in between",
@@ -368,11 +330,7 @@ pub(super) fn timed_out(config: &SourceConfig, what: &str) -> SourceError {
 
 fn no_password(config: &SourceConfig) -> SourceError {
     SourceError::stop(
-        format!(
-            "{} asks for a password of user \"{}\"",
-            server(config),
-            config.user
-        ),
+        format!("{} asks for a password of user \"{}\"", server(config), config.user),
         "write it in source.url or name a password_file",
     )
 }
@@ -398,30 +356,19 @@ pub(super) fn tls_failed(config: &SourceConfig, cause: &str) -> SourceError {
     } else {
         "check sslmode and sslrootcert in source.url"
     };
-    SourceError::stop(
-        format!("TLS with {} failed: {cause}", server(config)),
-        remedy,
-    )
+    SourceError::stop(format!("TLS with {} failed: {cause}", server(config)), remedy)
 }
 
 /// From SQLSTATE to action. Class 53 and 57: the server is short of something or restarts. 55P03:
 /// a lock was not had in time. 58: its disk. 40: a conflict. 08: the connection.
 fn action(code: &str) -> Action {
-    let passing = ["08", "40", "53", "57", "58"]
-        .iter()
-        .any(|class| code.starts_with(class));
-    if passing || code == "55P03" || code == "55006" {
-        Action::Retry
-    } else {
-        Action::Stop
-    }
+    let passing = ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class));
+    if passing || code == "55P03" || code == "55006" { Action::Retry } else { Action::Stop }
 }
 
 /// pgwire-replication gives `message (SQLSTATE 12345)`.
 pub(super) fn split_sqlstate(text: &str) -> (&str, &str) {
-    text.strip_suffix(')')
-        .and_then(|text| text.rsplit_once(" (SQLSTATE "))
-        .unwrap_or((text, ""))
+    text.strip_suffix(')').and_then(|text| text.rsplit_once(" (SQLSTATE ")).unwrap_or((text, ""))
 }
 
 /// The text of the innermost cause, which is the one that says something.
@@ -450,9 +397,7 @@ fn tls_cause(error: &(dyn Error + 'static)) -> Option<String> {
         return Some(tls.to_string());
     }
     let inner = find::<std::io::Error>(error)?.get_ref()?;
-    inner
-        .downcast_ref::<rustls::Error>()
-        .map(ToString::to_string)
+    inner.downcast_ref::<rustls::Error>().map(ToString::to_string)
 }
 
 /// An identifier in SQL, always quoted.

@@ -74,10 +74,7 @@ pub async fn ensure(
     let altered = client.batch_execute(&batch).await;
     if let Err(error) = altered {
         drop_failed_transaction(client).await;
-        return Err(SourceError::query(
-            &format!("alter publication \"{name}\""),
-            error,
-        ));
+        return Err(SourceError::query(&format!("alter publication \"{name}\""), error));
     }
     Ok(Ensured::Altered)
 }
@@ -134,10 +131,8 @@ impl Wanted {
         let Some(columns) = &self.columns else {
             return self.quoted.clone();
         };
-        let listed = self
-            .all
-            .iter()
-            .filter(|column| columns.contains(*column) || more.contains(*column));
+        let listed =
+            self.all.iter().filter(|column| columns.contains(*column) || more.contains(*column));
         let listed: Vec<_> = listed.map(|column| quote_name(column)).collect();
         format!("{} ({})", self.quoted, listed.join(", "))
     }
@@ -182,10 +177,7 @@ async fn wanted(
     let mut all = Vec::with_capacity(tables.len());
     for table in tables {
         let (schema, name) = (&table.schema, &table.name);
-        let row = client
-            .query_opt(WANTED, &[schema, name])
-            .await
-            .map_err(failed)?;
+        let row = client.query_opt(WANTED, &[schema, name]).await.map_err(failed)?;
         let row = row.ok_or_else(|| {
             SourceError::stop(
                 format!("table \"{schema}.{name}\" does not exist"),
@@ -214,13 +206,7 @@ fn read_wanted(
     let key: Vec<String> = row.try_get(6)?;
     let columns = (version >= VERSION_LISTS && !full).then(|| {
         let sendable = |name: &&String| version >= VERSION_GENERATED || !generated.contains(name);
-        table
-            .columns
-            .iter()
-            .chain(&key)
-            .filter(sendable)
-            .cloned()
-            .collect()
+        table.columns.iter().chain(&key).filter(sendable).cloned().collect()
     });
     Ok(Wanted {
         oid: row.try_get(0)?,
@@ -285,10 +271,8 @@ async fn create(
         )
         .await
         .map_err(failed)?;
-    let (may_create, role): (bool, String) = (
-        row.try_get(0).map_err(failed)?,
-        row.try_get(1).map_err(failed)?,
-    );
+    let (may_create, role): (bool, String) =
+        (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
     let database: String = row.try_get(2).map_err(failed)?;
     let foreign = tables.iter().find(|table| !table.owned);
     if !may_create || foreign.is_some() {
@@ -363,18 +347,10 @@ impl Existing {
             FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
             WHERE p.pubname = $1";
         let failed = |error| SourceError::query(&format!("read publication \"{name}\""), error);
-        let Some(row) = client
-            .query_opt(PUBLICATION, &[&name])
-            .await
-            .map_err(failed)?
-        else {
+        let Some(row) = client.query_opt(PUBLICATION, &[&name]).await.map_err(failed)? else {
             return Ok(None);
         };
-        let listed = if version >= VERSION_LISTS {
-            TABLES
-        } else {
-            TABLES_14
-        };
+        let listed = if version >= VERSION_LISTS { TABLES } else { TABLES_14 };
         let rows = client.query(listed, &[&name]).await.map_err(failed)?;
         let read = || -> Result<Self, tokio_postgres::Error> {
             let tables = rows.iter().map(|row| {

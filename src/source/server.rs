@@ -61,11 +61,7 @@ pub async fn info(client: &Client) -> Result<Info, SourceError> {
     let version = version(client).await?;
     if version < VERSION_MIN {
         return Err(SourceError::stop(
-            format!(
-                "PostgreSQL {}.{} is not supported",
-                version / 10_000,
-                version % 10_000
-            ),
+            format!("PostgreSQL {}.{} is not supported", version / 10_000, version % 10_000),
             "walview needs PostgreSQL 14 or newer",
         ));
     }
@@ -79,9 +75,7 @@ pub async fn info(client: &Client) -> Result<Info, SourceError> {
                 .parse()
                 .ok()
                 .ok_or_else(|| unreadable("system identifier"))?,
-            timeline: u32::try_from(number(1)?)
-                .ok()
-                .ok_or_else(|| unreadable("timeline"))?,
+            timeline: u32::try_from(number(1)?).ok().ok_or_else(|| unreadable("timeline"))?,
         },
         version: row.try_get(2).map_err(failed)?,
         database: text(3)?,
@@ -90,25 +84,17 @@ pub async fn info(client: &Client) -> Result<Info, SourceError> {
         wal_level: text(6)?,
         in_recovery: row.try_get(7).map_err(failed)?,
         // In megabytes; -1 is without limit.
-        max_slot_wal_keep_size: u64::try_from(number(8)?)
-            .ok()
-            .map(|megabytes| megabytes << 20),
+        max_slot_wal_keep_size: u64::try_from(number(8)?).ok().map(|megabytes| megabytes << 20),
         lsn: text(9)?.parse().ok().ok_or_else(|| unreadable("LSN"))?,
         role: text(10)?,
-        may_replicate: row
-            .try_get::<_, Option<bool>>(11)
-            .map_err(failed)?
-            .unwrap_or(false),
+        may_replicate: row.try_get::<_, Option<bool>>(11).map_err(failed)?.unwrap_or(false),
     })
 }
 
 /// `server_version_num`.
 pub(super) async fn version(client: &Client) -> Result<i32, SourceError> {
     let failed = |error| SourceError::query("read the server's version", error);
-    let row = client
-        .query_one("SHOW server_version_num", &[])
-        .await
-        .map_err(failed)?;
+    let row = client.query_one("SHOW server_version_num", &[]).await.map_err(failed)?;
     let version: String = row.try_get(0).map_err(failed)?;
     Ok(version.parse().unwrap_or(0))
 }
@@ -159,10 +145,7 @@ impl Info {
             ));
         }
         if !self.may_replicate {
-            tracing::debug!(
-                role = self.role,
-                "role has no REPLICATION attribute of its own"
-            );
+            tracing::debug!(role = self.role, "role has no REPLICATION attribute of its own");
         }
         Ok(())
     }
@@ -174,15 +157,9 @@ impl Lineage {
     ) -> Result<Self, SourceError> {
         let system_identifier = identity.system_id.parse().ok();
         let system_identifier = system_identifier.ok_or_else(|| {
-            SourceError::stop(
-                "IDENTIFY_SYSTEM gave an odd system identifier".to_owned(),
-                "",
-            )
+            SourceError::stop("IDENTIFY_SYSTEM gave an odd system identifier".to_owned(), "")
         })?;
-        Ok(Self {
-            system_identifier,
-            timeline: identity.timeline,
-        })
+        Ok(Self { system_identifier, timeline: identity.timeline })
     }
 
     /// # Errors
@@ -207,11 +184,8 @@ impl Lineage {
                 expected.system_identifier
             )
         };
-        Err(SourceError::stop(
-            message,
-            "check source.url; if it is right, run: walview rebuild",
-        )
-        .kind(Kind::LineageChanged))
+        Err(SourceError::stop(message, "check source.url; if it is right, run: walview rebuild")
+            .kind(Kind::LineageChanged))
     }
 }
 

@@ -112,9 +112,7 @@ impl std::fmt::Display for Blocker {
 /// The name has a character that a slot's name cannot have, or a wrong length.
 pub fn check_name(name: &str) -> Result<(), SourceError> {
     let fits = (1..=63).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
     if fits {
         return Ok(());
     }
@@ -144,9 +142,7 @@ pub async fn info(client: &Client, name: &str) -> Result<Option<SlotInfo>, Sourc
 
 fn read_info(row: &Row) -> Result<SlotInfo, tokio_postgres::Error> {
     let lsn = |at: usize| -> Result<Option<Lsn>, tokio_postgres::Error> {
-        Ok(row
-            .try_get::<_, Option<String>>(at)?
-            .and_then(|text| text.parse().ok()))
+        Ok(row.try_get::<_, Option<String>>(at)?.and_then(|text| text.parse().ok()))
     };
     let pid: Option<i32> = row.try_get(5)?;
     let (application, address) = (row.try_get(6)?, row.try_get(7)?);
@@ -158,11 +154,7 @@ fn read_info(row: &Row) -> Result<SlotInfo, tokio_postgres::Error> {
         slot_type: row.try_get(2)?,
         database: row.try_get(3)?,
         temporary: row.try_get(4)?,
-        holder: pid.map(|pid| Holder {
-            pid,
-            application,
-            client: address,
-        }),
+        holder: pid.map(|pid| Holder { pid, application, client: address }),
         restart_lsn,
         confirmed_flush_lsn: lsn(9)?,
         wal_status: match status.as_deref() {
@@ -187,11 +179,7 @@ impl SlotInfo {
         let name = &self.name;
         let plugin = self.plugin.as_deref().unwrap_or("");
         if self.slot_type != "logical" || plugin != PLUGIN {
-            let what = if plugin.is_empty() {
-                self.slot_type.as_str()
-            } else {
-                plugin
-            };
+            let what = if plugin.is_empty() { self.slot_type.as_str() } else { plugin };
             return Err(SourceError::stop(
                 format!("slot \"{name}\" is for {what}, not for {PLUGIN}: it is not walview's"),
                 "choose another slot name",
@@ -238,10 +226,7 @@ impl SlotInfo {
     /// The error that names the session which holds the slot.
     #[must_use]
     pub fn held(&self, holder: &Holder) -> SourceError {
-        let application = holder
-            .application
-            .as_deref()
-            .unwrap_or("unknown application");
+        let application = holder.application.as_deref().unwrap_or("unknown application");
         let client = holder.client.as_deref().unwrap_or("a local socket");
         SourceError::retry(
             format!(
@@ -309,20 +294,12 @@ pub async fn create_exporting(
     if let Some(existing) = info(&sql, name).await? {
         return Err(exists(&existing));
     }
-    let target = Replication {
-        slot: name,
-        publication: "",
-        start: pgwire_replication::Lsn::ZERO,
-    };
+    let target = Replication { slot: name, publication: "", start: pgwire_replication::Lsn::ZERO };
     let (mut client, identity) = replication(config, replication_config(config, &target)?).await?;
     let pid = backend_pid(&mut client).await.map_err(failed)?;
     let version = version(&sql).await?;
     // From 15 on options are in parentheses; before, they are words.
-    let options = if version >= 150_000 {
-        "(SNAPSHOT 'export')"
-    } else {
-        "EXPORT_SNAPSHOT"
-    };
+    let options = if version >= 150_000 { "(SNAPSHOT 'export')" } else { "EXPORT_SNAPSHOT" };
     let command = format!("CREATE_REPLICATION_SLOT {name} LOGICAL {PLUGIN} {options}");
     let rows = {
         let create = client.simple_query(&command);
@@ -348,10 +325,7 @@ pub async fn create_exporting(
     };
     sql.close().await;
     let text = |at: usize| {
-        let cell = rows
-            .first()
-            .and_then(|row| row.get(at))
-            .and_then(Option::as_ref);
+        let cell = rows.first().and_then(|row| row.get(at)).and_then(Option::as_ref);
         cell.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     };
     let (Some(consistent_point), Some(snapshot_name)) =
@@ -360,12 +334,7 @@ pub async fn create_exporting(
         return Err(SourceError::stop(format!("cannot {what}: odd answer"), ""));
     };
     let lineage = Lineage::from_identity(&identity)?;
-    Ok(ExportedSnapshot {
-        consistent_point,
-        snapshot_name,
-        lineage,
-        session: client,
-    })
+    Ok(ExportedSnapshot { consistent_point, snapshot_name, lineage, session: client })
 }
 
 fn exists(slot: &SlotInfo) -> SourceError {
@@ -389,20 +358,12 @@ fn exists(slot: &SlotInfo) -> SourceError {
 /// otherwise a creation that waits would go on for a client that was killed, and leave its slot.
 pub(super) async fn backend_pid(client: &mut ReplicationClient) -> pgwire_replication::Result<i32> {
     // Not every operating system can do it; there an orphan is found at the next start.
-    if let Err(error) = client
-        .simple_query("SET client_connection_check_interval = '2s'")
-        .await
-    {
+    if let Err(error) = client.simple_query("SET client_connection_check_interval = '2s'").await {
         tracing::debug!(%error, "the server cannot watch the connection");
     }
     let rows = client.simple_query("SELECT pg_backend_pid()").await?;
-    let cell = rows
-        .first()
-        .and_then(|row| row.first())
-        .and_then(Option::as_ref);
-    let pid = cell
-        .and_then(|bytes| std::str::from_utf8(bytes).ok())
-        .and_then(|s| s.parse().ok());
+    let cell = rows.first().and_then(|row| row.first()).and_then(Option::as_ref);
+    let pid = cell.and_then(|bytes| std::str::from_utf8(bytes).ok()).and_then(|s| s.parse().ok());
     pid.ok_or_else(|| pgwire_replication::PgWireError::Protocol("no backend pid".into()))
 }
 
@@ -421,10 +382,7 @@ async fn blockers(sql: &Session, pid: i32) -> Result<Vec<Blocker>, SourceError> 
         FROM pg_prepared_xacts p
         ORDER BY 6 DESC, 5 DESC NULLS LAST LIMIT $2";
     let failed = |error| SourceError::query("name what slot creation waits for", error);
-    let rows = sql
-        .query(BLOCKERS, &[&pid, &BLOCKERS_MAX])
-        .await
-        .map_err(failed)?;
+    let rows = sql.query(BLOCKERS, &[&pid, &BLOCKERS_MAX]).await.map_err(failed)?;
     let read = |row: &Row| -> Result<Blocker, tokio_postgres::Error> {
         let age: Option<f64> = row.try_get(4)?;
         Ok(Blocker {
@@ -436,10 +394,7 @@ async fn blockers(sql: &Session, pid: i32) -> Result<Vec<Blocker>, SourceError> 
             now: row.try_get(5)?,
         })
     };
-    rows.iter()
-        .map(read)
-        .collect::<Result<_, _>>()
-        .map_err(failed)
+    rows.iter().map(read).collect::<Result<_, _>>().map_err(failed)
 }
 
 /// Ends a creation that waits. Closing its socket would not: the server would finish the slot for
@@ -447,16 +402,10 @@ async fn blockers(sql: &Session, pid: i32) -> Result<Vec<Blocker>, SourceError> 
 /// just became whole is why it is dropped too.
 async fn abandon(sql: &Session, name: &str, pid: i32) -> Result<(), SourceError> {
     let failed = |error| SourceError::query(&format!("abandon slot \"{name}\""), error);
-    sql.query("SELECT pg_terminate_backend($1)", &[&pid])
-        .await
-        .map_err(failed)?;
+    sql.query("SELECT pg_terminate_backend($1)", &[&pid]).await.map_err(failed)?;
     let gone = "SELECT FROM pg_stat_activity WHERE pid = $1";
     let deadline = tokio::time::Instant::now() + RELEASE_TIMEOUT;
-    while sql
-        .query_opt(gone, &[&pid])
-        .await
-        .map_err(failed)?
-        .is_some()
+    while sql.query_opt(gone, &[&pid]).await.map_err(failed)?.is_some()
         && tokio::time::Instant::now() < deadline
     {
         tokio::time::sleep(RELEASE_INTERVAL).await;

@@ -69,10 +69,7 @@ pub async fn copy_table(
     let mut types = Vec::with_capacity(columns.len());
     for index in columns {
         let Some(column) = table.columns.get(*index) else {
-            return Err(SourceError::stop(
-                format!("table {label} has no column {index}"),
-                "",
-            ));
+            return Err(SourceError::stop(format!("table {label} has no column {index}"), ""));
         };
         names.push(column.name.clone());
         types.push(column.ty.clone());
@@ -125,19 +122,10 @@ async fn begin(config: &SourceConfig, snapshot_name: &str) -> Result<Session, So
     match session.batch_execute(&batch).await {
         Ok(()) => Ok(session),
         Err(error) => {
-            let gone = error
-                .code()
-                .is_some_and(|code| matches!(code.code(), "22023" | "42704"));
+            let gone = error.code().is_some_and(|code| matches!(code.code(), "22023" | "42704"));
             let error = SourceError::query("take up the exported snapshot", error);
             // The session that exported it has ended; only a new snapshot helps.
-            Err(if gone {
-                SourceError {
-                    action: super::Action::Retry,
-                    ..error
-                }
-            } else {
-                error
-            })
+            Err(if gone { SourceError { action: super::Action::Retry, ..error } } else { error })
         }
     }
 }
@@ -163,9 +151,7 @@ pub async fn query_rows(
     let mut reader = CopyReader::new(types);
     let mut rows = Vec::new();
     while let Some(piece) = stream.next().await {
-        reader
-            .feed(&piece.map_err(failed)?, &mut rows)
-            .map_err(unreadable)?;
+        reader.feed(&piece.map_err(failed)?, &mut rows).map_err(unreadable)?;
         rows.drain(..).for_each(&mut each);
     }
     reader.finish().map_err(unreadable)
@@ -205,9 +191,7 @@ impl Size {
     /// upper end: blocks added since hold nothing that the snapshot sees, but that is the server's
     /// to decide.
     fn bounds(&self, ranges: usize) -> Vec<String> {
-        let ranges = i64::try_from(ranges.max(1))
-            .unwrap_or(1)
-            .min(self.blocks.max(1));
+        let ranges = i64::try_from(ranges.max(1)).unwrap_or(1).min(self.blocks.max(1));
         let edge = |at: i64| format!("'({},0)'::tid", self.blocks * at / ranges);
         (0..ranges)
             .map(|at| match (at == 0, at + 1 == ranges) {
@@ -242,11 +226,8 @@ impl Copy {
         let names: Vec<_> = self.names.iter().map(|name| quote_name(name)).collect();
         // A partitioned table holds its rows in its partitions; any other holds its own only.
         let only = if self.partitioned { "" } else { "ONLY " };
-        let statement = format!(
-            "COPY (SELECT {} FROM {only}{}{bound}) TO STDOUT",
-            names.join(", "),
-            self.from
-        );
+        let statement =
+            format!("COPY (SELECT {} FROM {only}{}{bound}) TO STDOUT", names.join(", "), self.from);
         let what = format!("copy table {}", self.label);
         let failed = |error| self.failed(&what, error);
         let stream = session.copy_out(statement.as_str()).await.map_err(failed)?;
@@ -257,9 +238,7 @@ impl Copy {
         let mut copied = Copied::default();
         while let Some(piece) = stream.next().await {
             let piece = piece.map_err(failed)?;
-            reader
-                .feed(&piece, &mut rows)
-                .map_err(|error| self.unreadable(&error))?;
+            reader.feed(&piece, &mut rows).map_err(|error| self.unreadable(&error))?;
             bytes += piece.len();
             if bytes >= CHUNK_BYTES {
                 self.hand_on(&mut rows, &mut bytes, &mut copied).await?;
@@ -304,10 +283,7 @@ impl Copy {
             return error;
         }
         let (table, role) = (&self.from, quote_name(&self.config.user));
-        SourceError {
-            remedy: format!("run: GRANT SELECT ON {table} TO {role}"),
-            ..error
-        }
+        SourceError { remedy: format!("run: GRANT SELECT ON {table} TO {role}"), ..error }
     }
 
     fn unreadable(&self, error: &CopyError) -> SourceError {
@@ -315,10 +291,8 @@ impl Copy {
         let label = &self.label;
         match error {
             CopyError::Value { field, error } => {
-                let message = format!(
-                    "a value in column \"{}\" of table {label}: {error}",
-                    column(field)
-                );
+                let message =
+                    format!("a value in column \"{}\" of table {label}: {error}", column(field));
                 // A label that was added since the catalog was read is known after the next read.
                 if matches!(self.types.get(*field), Some(Type::Enum { .. })) {
                     SourceError::retry(message, "")
@@ -327,10 +301,7 @@ impl Copy {
                 }
             }
             CopyError::NotUtf8 { field } => SourceError::stop(
-                format!(
-                    "a value in column \"{}\" of table {label} is not UTF-8",
-                    column(field)
-                ),
+                format!("a value in column \"{}\" of table {label} is not UTF-8", column(field)),
                 "walview needs a database whose encoding is UTF8",
             ),
             CopyError::Escape { .. } | CopyError::FieldCount { .. } => SourceError::stop(

@@ -91,13 +91,11 @@ impl Progress {
 
     #[must_use]
     pub fn partial(&self) -> Option<Partial> {
-        self.partial
-            .clone()
-            .map(|(lsn, changes, ordinals)| Partial {
-                lsn: Lsn(lsn),
-                changes,
-                ordinals,
-            })
+        self.partial.clone().map(|(lsn, changes, ordinals)| Partial {
+            lsn: Lsn(lsn),
+            changes,
+            ordinals,
+        })
     }
 
     pub fn set_partial(&mut self, partial: Option<Partial>) {
@@ -122,13 +120,14 @@ impl LocalStore {
     /// The folder cannot be used, or another process uses it.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let fail = |source: fjall::Error| StateError {
-            message: match source {
-                fjall::Error::Locked => format!(
+            message: if matches!(source, fjall::Error::Locked) {
+                format!(
                     "\"{}\" is in use by another walview; stop that one, or name another folder \
                      with --state",
                     path.display()
-                ),
-                _ => format!("cannot open \"{}\"", path.display()),
+                )
+            } else {
+                format!("cannot open \"{}\"", path.display())
             },
             source: Some(Box::new(source)),
         };
@@ -139,10 +138,8 @@ impl LocalStore {
             .open()
             .map_err(fail)?;
         let keyspace = |name: &str| {
-            db.keyspace(name, || {
-                KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
-            })
-            .map_err(fail)
+            db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES))
+                .map_err(fail)
         };
         let spaces = Space::ALL
             .into_iter()
@@ -160,33 +157,23 @@ impl LocalStore {
 
     fn fail(&self, what: &str) -> impl Fn(fjall::Error) -> StateError {
         let message = format!("{what} \"{}\"", self.path.display());
-        move |source| StateError {
-            message: message.clone(),
-            source: Some(Box::new(source)),
-        }
+        move |source| StateError { message: message.clone(), source: Some(Box::new(source)) }
     }
 
     fn space(&self, space: Space) -> Result<&Keyspace, StateError> {
-        self.spaces
-            .iter()
-            .find(|(known, _)| *known == space)
-            .map(|(_, keyspace)| keyspace)
-            .ok_or(StateError {
-                message: format!("no key space \"{}\"", space.name()),
-                source: None,
-            })
+        self.spaces.iter().find(|(known, _)| *known == space).map(|(_, keyspace)| keyspace).ok_or(
+            StateError { message: format!("no key space \"{}\"", space.name()), source: None },
+        )
     }
 
     fn read_meta<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>, StateError> {
         let Some(bytes) = self.meta.get(key).map_err(self.fail("cannot read"))? else {
             return Ok(None);
         };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|source| StateError {
-                message: format!("\"{key}\" in \"{}\" cannot be decoded", self.path.display()),
-                source: Some(Box::new(source)),
-            })
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| StateError {
+            message: format!("\"{key}\" in \"{}\" cannot be decoded", self.path.display()),
+            source: Some(Box::new(source)),
+        })
     }
 
     /// Whose state this is; `None` in a new store.
@@ -223,21 +210,10 @@ impl LocalStore {
     pub fn reset(&mut self, identity: &Identity) -> Result<(), StateError> {
         self.overlay = Overlay::default();
         // The identity goes first and comes back last: a crash in between leaves a new store.
-        self.meta
-            .remove("identity")
-            .map_err(self.fail("cannot write"))?;
-        self.db
-            .persist(PersistMode::SyncAll)
-            .map_err(self.fail("cannot write"))?;
-        self.meta
-            .remove("progress")
-            .map_err(self.fail("cannot write"))?;
-        for keyspace in self
-            .spaces
-            .iter()
-            .map(|(_, keyspace)| keyspace)
-            .chain([&self.outbox])
-        {
+        self.meta.remove("identity").map_err(self.fail("cannot write"))?;
+        self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))?;
+        self.meta.remove("progress").map_err(self.fail("cannot write"))?;
+        for keyspace in self.spaces.iter().map(|(_, keyspace)| keyspace).chain([&self.outbox]) {
             keyspace.clear().map_err(self.fail("cannot clear"))?;
         }
         self.write_identity(identity)
@@ -247,12 +223,8 @@ impl LocalStore {
     /// The store cannot be written.
     pub fn write_identity(&mut self, identity: &Identity) -> Result<(), StateError> {
         let bytes = to_json(identity)?;
-        self.meta
-            .insert("identity", bytes)
-            .map_err(self.fail("cannot write"))?;
-        self.db
-            .persist(PersistMode::SyncAll)
-            .map_err(self.fail("cannot write"))
+        self.meta.insert("identity", bytes).map_err(self.fail("cannot write"))?;
+        self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))
     }
 
     /// Forgets the overlay: what was written since the last commit.
@@ -285,9 +257,7 @@ impl LocalStore {
         records: impl Iterator<Item = (usize, &'a Record)>,
         progress: &Progress,
     ) -> Result<(), StateError> {
-        let mut batch = self
-            .overlay_batch()?
-            .durability(Some(PersistMode::SyncData));
+        let mut batch = self.overlay_batch()?.durability(Some(PersistMode::SyncData));
         for (store, record) in records {
             let mut bytes = Vec::new();
             record.encode(&mut bytes);
@@ -331,10 +301,7 @@ impl LocalStore {
     /// A handle for reading and pruning the outbox from other threads.
     #[must_use]
     pub fn outbox(&self) -> Outbox {
-        Outbox {
-            outbox: self.outbox.clone(),
-            db: self.db.clone(),
-        }
+        Outbox { outbox: self.outbox.clone(), db: self.db.clone() }
     }
 
     /// Bytes on disk.
@@ -378,10 +345,7 @@ impl Outbox {
             source: Some(source),
         };
         let (mut records, mut bytes) = (Vec::new(), 0);
-        for entry in self
-            .outbox
-            .range(outbox_key(store, from)..outbox_key(store, end))
-        {
+        for entry in self.outbox.range(outbox_key(store, from)..outbox_key(store, end)) {
             let (_, value) = entry.into_inner().map_err(|error| fail(Box::new(error)))?;
             bytes += value.len();
             records.push(Record::decode(&value).map_err(|error| fail(Box::new(error)))?);
@@ -405,10 +369,7 @@ impl Outbox {
             message: "cannot read the outbox".to_owned(),
             source: Some(Box::new(source)),
         })?;
-        let seq = key
-            .get(2..)
-            .and_then(|seq| seq.try_into().ok())
-            .map_or(0, u64::from_be_bytes);
+        let seq = key.get(2..).and_then(|seq| seq.try_into().ok()).map_or(0, u64::from_be_bytes);
         Ok(seq)
     }
 
@@ -433,10 +394,7 @@ impl State for LocalStore {
         if let Some(written) = self.overlay.get(space, key) {
             return Ok(written.map(<[u8]>::to_vec));
         }
-        let value = self
-            .space(space)?
-            .get(key)
-            .map_err(self.fail("cannot read"))?;
+        let value = self.space(space)?.get(key).map_err(self.fail("cannot read"))?;
         Ok(value.map(|value| value.to_vec()))
     }
 

@@ -16,10 +16,7 @@ pub(super) struct Overlay {
 
 impl Overlay {
     pub(super) fn get(&self, space: Space, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.spaces
-            .get(space as usize)?
-            .get(key)
-            .map(Option::as_deref)
+        self.spaces.get(space as usize)?.get(key).map(Option::as_deref)
     }
 
     pub(super) fn put(&mut self, space: Space, key: &[u8], value: Option<&[u8]>) {
@@ -46,9 +43,7 @@ impl Overlay {
     ) -> impl Iterator<Item = (Space, btree_map::IntoIter<Vec<u8>, Option<Vec<u8>>>)> + use<> {
         self.bytes = 0;
         let spaces = std::mem::take(&mut self.spaces);
-        Space::ALL
-            .into_iter()
-            .zip(spaces.map(IntoIterator::into_iter))
+        Space::ALL.into_iter().zip(spaces.map(IntoIterator::into_iter))
     }
 
     /// Merges what is stored (in key order) with what is held, the latter winning.

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use walview_core::position::{Lsn, Position};
 
 pub enum AnyStore {
-    Redis(Redis),
-    ClickHouse(ClickHouse),
+    Redis(Box<Redis>),
+    ClickHouse(Box<ClickHouse>),
 }
 
 impl Store for AnyStore {

@@ -14,6 +14,8 @@
 //!   data and mark are stored. When it fails with [`StoreError::Retry`], nothing is known: the
 //!   caller waits and calls it again with **the same batch**, and a batch that had arrived after
 //!   all is recognised by the mark, or is harmless by its versions.
+//! - A batch whose `to` is the mark already may be given again, as after a crash between the store's
+//!   reply and the caller's own commit: its faults are found again.
 //! - A batch that was stuck in the network and lands after later writes changes nothing.
 //! - [`StoreError::StopView`]: some targets could not take their part. All other targets have
 //!   theirs **and the mark is at `to`**. The caller marks these views stopped, tells the store by
@@ -53,7 +55,8 @@ pub trait Store: Send {
     /// Makes what is missing and removes everything that the targets own, and the mark.
     fn reset(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Writes a chunk of a snapshot: encoded operations of the store's kind.
+    /// Writes a chunk of a snapshot: encoded operations of the store's kind, without stream entries
+    /// (a snapshot has rows, not events).
     fn load(&mut self, ops: &[u8]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Ends loading.
@@ -103,11 +106,7 @@ pub struct Identity {
 impl Identity {
     #[must_use]
     pub fn mark(&self, position: Position) -> Mark {
-        Mark {
-            position,
-            system: self.system,
-            slot: self.slot.clone(),
-        }
+        Mark { position, system: self.system, slot: self.slot.clone() }
     }
 }
 
@@ -125,11 +124,7 @@ const MARK_FORM: &str = "walview1";
 /// `walview1 1:16/B374D848:3 7312345678901234567 walview_betting`
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{MARK_FORM} {} {} {}",
-            self.position, self.system, self.slot
-        )
+        write!(f, "{MARK_FORM} {} {} {}", self.position, self.system, self.slot)
     }
 }
 
@@ -216,18 +211,11 @@ pub enum StoreError {
 
 impl StoreError {
     pub(crate) fn stop(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::Stop {
-            message: message.into(),
-            remedy: remedy.into(),
-            cause: None,
-        }
+        Self::Stop { message: message.into(), remedy: remedy.into(), cause: None }
     }
 
     pub(crate) fn retry(message: impl Into<String>) -> Self {
-        Self::Retry {
-            message: message.into(),
-            cause: None,
-        }
+        Self::Retry { message: message.into(), cause: None }
     }
 }
 
@@ -236,43 +224,25 @@ fn found_text(found: Option<&Mark>) -> String {
 }
 
 fn faults_text(faults: &[Fault]) -> String {
-    let texts: Vec<String> = faults
-        .iter()
-        .map(|fault| format!("{}; {}", fault.message, fault.remedy))
-        .collect();
+    let texts: Vec<String> =
+        faults.iter().map(|fault| format!("{}; {}", fault.message, fault.remedy)).collect();
     texts.join("; ")
 }
 
 #[cfg(test)]
 mod tests {
-    #![expect(
-        clippy::unwrap_used,
-        reason = "a text that does not parse fails the test"
-    )]
+    #![expect(clippy::unwrap_used, reason = "a text that does not parse fails the test")]
 
     use super::*;
 
     #[test]
     fn marks_round_trip_and_refuse_others() {
-        let position = Position {
-            epoch: 1,
-            lsn: Lsn(0x16_B374_D848),
-            ordinal: 3,
-        };
-        let mark = Mark {
-            position,
-            system: u64::MAX,
-            slot: "walview_betting".to_owned(),
-        };
+        let position = Position { epoch: 1, lsn: Lsn(0x16_B374_D848), ordinal: 3 };
+        let mark = Mark { position, system: u64::MAX, slot: "walview_betting".to_owned() };
         for text in [MarkText::At(mark), MarkText::Loading(7)] {
             assert_eq!(text.to_string().parse::<MarkText>().unwrap(), text);
         }
-        for text in [
-            "",
-            "walview2 1:0/0:1 1 s",
-            "walview1 1:0/0:1 1 s x",
-            "walview1 loading x",
-        ] {
+        for text in ["", "walview2 1:0/0:1 1 s", "walview1 1:0/0:1 1 s x", "walview1 loading x"] {
             assert!(text.parse::<MarkText>().is_err(), "{text}");
         }
     }

@@ -107,20 +107,12 @@ fn render(report: &Report) -> String {
             line.push_str(&format!(", {} kept changing", target.unsettled));
         }
         if target.parked > 0 {
-            line.push_str(&format!(
-                ", {} rows that the store cannot hold left out",
-                target.parked
-            ));
+            line.push_str(&format!(", {} rows that the store cannot hold left out", target.parked));
         }
         lines.push(line);
         lines.extend(target.keys.iter().map(|key| format!("    {key}")));
     }
-    lines.extend(
-        report
-            .not_compared
-            .iter()
-            .map(|text| format!("not compared: {text}")),
-    );
+    lines.extend(report.not_compared.iter().map(|text| format!("not compared: {text}")));
     lines.push(format!(
         "{}: {}, {} rows compared, {} differences",
         report.pipeline, report.result, report.rows_compared, report.differences
@@ -142,24 +134,14 @@ async fn verify(
     environment: &Environment,
     state: &Path,
 ) -> Result<Report, PipelineError> {
-    let connections = pipeline
-        .connect(environment)
-        .map_err(PipelineError::Problems)?;
+    let connections = pipeline.connect(environment).map_err(PipelineError::Problems)?;
     let source = source_config(pipeline, &connections).map_err(PipelineError::Problems)?;
     let session = connect(&source).await?;
     let tables = bound::table_names(pipeline, &source.schema);
     let catalog = catalog::load(&session, &tables).await?;
     session.close().await;
     let bound = bound::bind(pipeline, &source.schema, &catalog).map_err(PipelineError::Problems)?;
-    Verifier {
-        pipeline,
-        connections,
-        source,
-        bound,
-        state,
-    }
-    .run()
-    .await
+    Verifier { pipeline, connections, source, bound, state }.run().await
 }
 
 /// One target over the rounds.
@@ -204,10 +186,7 @@ impl Verifier<'_> {
                     self.round(progress).await?;
                 }
             }
-            if targets
-                .iter()
-                .all(|p| p.open.as_ref().is_some_and(Differences::is_empty))
-            {
+            if targets.iter().all(|p| p.open.as_ref().is_some_and(Differences::is_empty)) {
                 break;
             }
         }
@@ -243,17 +222,12 @@ impl Verifier<'_> {
         session: &Session,
         target: &Target,
     ) -> Result<sides::Expected, PipelineError> {
-        let (Some(view), Some(spec)) = (
-            self.bound.views.get(target.view),
-            self.pipeline.views.get(target.view),
-        ) else {
+        let (Some(view), Some(spec)) =
+            (self.bound.views.get(target.view), self.pipeline.views.get(target.view))
+        else {
             return Ok(sides::Expected::default());
         };
-        let types = view
-            .columns
-            .iter()
-            .map(|column| column.ty.clone())
-            .collect();
+        let types = view.columns.iter().map(|column| column.ty.clone()).collect();
         let mut expected = sides::Expected::default();
         let what = format!("run view \"{}\" on PostgreSQL", view.name);
         crate::source::snapshot::query_rows(session, &what, &spec.sql.text, types, |row| {
@@ -301,19 +275,12 @@ impl Verifier<'_> {
             let status = status::ask(self.state, self.pipeline.name.as_str())
                 .await
                 .map_err(|why| PipelineError::refused(why, "verify needs a pipeline that runs"))?;
-            let at = status
-                .stores
-                .get(store)
-                .and_then(|store| store.lsn.parse::<Lsn>().ok());
+            let at = status.stores.get(store).and_then(|store| store.lsn.parse::<Lsn>().ok());
             if at.is_some_and(|at| at >= lsn) {
                 return Ok(());
             }
             if since.elapsed() >= CATCH_UP_MAX {
-                let name = self
-                    .pipeline
-                    .stores
-                    .get(store)
-                    .map_or("", |store| store.name.as_str());
+                let name = self.pipeline.stores.get(store).map_or("", |store| store.name.as_str());
                 return Err(PipelineError::refused(
                     format!("store \"{name}\" did not reach {lsn} within {CATCH_UP_MAX:?}"),
                     "look at: walview status",
@@ -324,10 +291,7 @@ impl Verifier<'_> {
     }
 
     fn view_name(&self, target: &Target) -> String {
-        self.bound
-            .views
-            .get(target.view)
-            .map_or_else(String::new, |view| view.name.clone())
+        self.bound.views.get(target.view).map_or_else(String::new, |view| view.name.clone())
     }
 
     fn report(&self, targets: Vec<Progress<'_>>, not_compared: Vec<String>) -> Report {

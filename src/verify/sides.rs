@@ -70,11 +70,7 @@ impl Expected {
         match kind {
             TargetKind::Redis(target) => match target.expected(row) {
                 Ok(Some(action)) => {
-                    put(
-                        &mut self.contents,
-                        redis_key(&action),
-                        Content::Redis(action),
-                    );
+                    put(&mut self.contents, redis_key(&action), Content::Redis(action));
                 }
                 Ok(None) => {}
                 Err(_) => self.parked += 1,
@@ -98,11 +94,7 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn redis(&mut self, action: Action) {
-        put(
-            &mut self.contents,
-            redis_key(&action),
-            Content::Redis(action),
-        );
+        put(&mut self.contents, redis_key(&action), Content::Redis(action));
     }
 
     pub(super) fn clickhouse(
@@ -136,19 +128,12 @@ fn clickhouse_key(target: &clickhouse::Target, view: &View, texts: &[Option<Stri
             .find(|(shown, _)| *shown == name)
             .map(|(name, text)| format!("{name}={}", text.unwrap_or("NULL")))
     };
-    let names = view
-        .key
-        .iter()
-        .filter_map(|column| view.columns.get(*column));
+    let names = view.key.iter().filter_map(|column| view.columns.get(*column));
     let parts: Option<Vec<String>> = names.map(|column| part(&column.name)).collect();
     match parts {
         Some(parts) if !parts.is_empty() => parts.join(" "),
         Some(_) => "the only row".to_owned(),
-        None => shown
-            .iter()
-            .filter_map(|(name, _)| part(name))
-            .collect::<Vec<_>>()
-            .join(" "),
+        None => shown.iter().filter_map(|(name, _)| part(name)).collect::<Vec<_>>().join(" "),
     }
 }
 
@@ -207,11 +192,7 @@ pub(super) fn compare(kind: &TargetKind, expected: Expected, held: Held) -> Diff
     for (key, wanted) in expected.contents {
         let found = held.remove(&key);
         if !same(Some(&wanted), found.as_ref()) {
-            let difference = Difference {
-                key: key.clone(),
-                expected: Some(wanted),
-                held: found,
-            };
+            let difference = Difference { key: key.clone(), expected: Some(wanted), held: found };
             differences.insert(key, difference);
         }
     }
@@ -221,14 +202,7 @@ pub(super) fn compare(kind: &TargetKind, expected: Expected, held: Held) -> Diff
             _ => false,
         };
         if !remains {
-            differences.insert(
-                key.clone(),
-                Difference {
-                    key,
-                    expected: None,
-                    held: Some(found),
-                },
-            );
+            differences.insert(key.clone(), Difference { key, expected: None, held: Some(found) });
         }
     }
     Differences(differences)

@@ -62,20 +62,9 @@ impl Engine {
             return Ok(());
         }
         let letter = [dead_letter_prefix(view, None).as_slice(), fact_key].concat();
-        let at = Position {
-            epoch: self.output.epoch,
-            lsn: self.output.lsn,
-            ordinal: 0,
-        };
+        let at = Position { epoch: self.output.epoch, lsn: self.output.lsn, ordinal: 0 };
         if let Contribution::Failed(error) = new {
-            park(
-                state,
-                &mut self.output.dead,
-                view,
-                &letter,
-                &error.to_string(),
-                at,
-            )
+            park(state, &mut self.output.dead, view, &letter, &error.to_string(), at)
         } else {
             unpark(state, &mut self.output.dead, view, &letter)
         }
@@ -96,38 +85,14 @@ impl Engine {
             if old == new {
                 return Ok(());
             }
-            let same_key = layout
-                .key
-                .iter()
-                .all(|column| old.get(*column) == new.get(*column));
+            let same_key = layout.key.iter().all(|column| old.get(*column) == new.get(*column));
             if !same_key {
                 // A row with another key is another row: one goes, one comes.
-                self.emit(
-                    state,
-                    view,
-                    &Change {
-                        old: Some(old),
-                        new: None,
-                    },
-                )?;
-                return self.emit(
-                    state,
-                    view,
-                    &Change {
-                        old: None,
-                        new: Some(new),
-                    },
-                );
+                self.emit(state, view, &Change { old: Some(old), new: None })?;
+                return self.emit(state, view, &Change { old: None, new: Some(new) });
             }
         }
-        self.emit(
-            state,
-            view,
-            &Change {
-                old: old.map(Vec::as_slice),
-                new: new.map(Vec::as_slice),
-            },
-        )
+        self.emit(state, view, &Change { old: old.map(Vec::as_slice), new: new.map(Vec::as_slice) })
     }
 
     fn emit(
@@ -136,12 +101,8 @@ impl Engine {
         view: usize,
         change: &Change<'_>,
     ) -> Result<(), EngineError> {
-        let key = self
-            .layout
-            .views
-            .get(view)
-            .map_or(&[][..], |view| &view.key);
-        Ok(self.output.emit(state, view, key, change)?)
+        let key = self.layout.views.get(view).map_or(&[][..], |view| &view.key);
+        self.output.emit(state, view, key, change)
     }
 
     fn apply_member(
@@ -198,16 +159,12 @@ impl Engine {
         let stored = match state.get(Space::Groups, &key)? {
             None => None,
             Some(bytes) => {
-                let row = value::row::decode_row(&bytes).map_err(|error| StateError {
-                    source: Some(Box::new(error)),
-                    ..corrupt()
-                })?;
+                let row = value::row::decode_row(&bytes)
+                    .map_err(|error| StateError { source: Some(Box::new(error)), ..corrupt() })?;
                 Some(Group::from_row(row, plan.by.len(), plan.aggregates).ok_or_else(corrupt)?)
             }
         };
-        let before = stored
-            .as_ref()
-            .map(|group| group.output(plan.aggregates, plan.output));
+        let before = stored.as_ref().map(|group| group.output(plan.aggregates, plan.output));
         let group = stored.unwrap_or_else(|| Group::new(by, plan.aggregates));
         let before = match before {
             None => None,
@@ -218,12 +175,7 @@ impl Engine {
             }
         };
         let index = self.touched.len();
-        self.touched.push(Touched {
-            view,
-            key: key.clone(),
-            before,
-            group,
-        });
+        self.touched.push(Touched { view, key: key.clone(), before, group });
         self.touched_by_key.insert(key, index);
         Ok(Some(index))
     }
@@ -285,11 +237,7 @@ impl Engine {
     }
 
     fn stop_group(&mut self, view: usize, error: &EvalError) {
-        let name = self
-            .layout
-            .views
-            .get(view)
-            .map_or("", |view| view.name.as_str());
+        let name = self.layout.views.get(view).map_or("", |view| view.name.as_str());
         let why = format!(
             "a group of the view cannot be computed: {error}; PostgreSQL fails on it too; \
              correct the rows or the SQL of \"{name}\", then: walview rebuild"
@@ -308,24 +256,13 @@ struct GroupPlan<'a> {
 
 fn group_plan(layout: &Layout, view: usize) -> Option<GroupPlan<'_>> {
     match &layout.views.get(view)?.kind {
-        ViewKind::Groups {
-            by,
-            by_key,
-            aggregates,
-            output,
-        } => Some(GroupPlan {
-            by,
-            by_key: *by_key,
-            aggregates,
-            output,
-        }),
+        ViewKind::Groups { by, by_key, aggregates, output } => {
+            Some(GroupPlan { by, by_key: *by_key, aggregates, output })
+        }
         ViewKind::Rows { .. } => None,
     }
 }
 
 fn group_prefix(view: usize) -> Vec<u8> {
-    u16::try_from(view)
-        .unwrap_or(u16::MAX)
-        .to_be_bytes()
-        .to_vec()
+    u16::try_from(view).unwrap_or(u16::MAX).to_be_bytes().to_vec()
 }

@@ -10,7 +10,7 @@
 
 use crate::expr::{ColumnRef, Env, EvalError, Expr};
 use crate::plan::{Aggregate, AggregateFunc};
-use crate::value::{Numeric, Row, Type, Value};
+use crate::value::{Numeric, Row, SqlState, Type, Value};
 use std::collections::BTreeMap;
 
 /// A group's accumulators.
@@ -55,11 +55,13 @@ impl Sum {
     }
 
     fn add(&mut self, value: &Value, sign: i64) -> Result<(), EvalError> {
-        let number = match value {
-            Value::Int(int) => Numeric::from(*int),
-            Value::Numeric(number) => number.clone(),
-            // NULLs are skipped; the binder admits no other type.
-            _ => return Ok(()),
+        // NULLs are skipped before; the binder admits no other type.
+        let number = if let Value::Int(int) = value {
+            Numeric::from(*int)
+        } else if let Value::Numeric(number) = value {
+            number.clone()
+        } else {
+            return Err(EvalError::new(SqlState::Internal, "sum over a type that has none"));
         };
         self.count += sign;
         let Some(scale) = number.scale() else {
@@ -77,11 +79,7 @@ impl Sum {
         if *of_scale == 0 {
             self.scales.remove(&scale);
         }
-        if sign < 0 {
-            self.total.sub_assign(&number)
-        } else {
-            self.total.add_assign(&number)
-        }
+        if sign < 0 { self.total.sub_assign(&number) } else { self.total.add_assign(&number) }
     }
 
     /// The sum as PostgreSQL's numeric shows it. Only called where `count` is not zero.
@@ -110,11 +108,7 @@ impl Group {
                 AggregateFunc::Sum | AggregateFunc::Avg => Accumulator::Sum(Sum::new()),
             })
             .collect();
-        Self {
-            members: 0,
-            by,
-            accumulators,
-        }
+        Self { members: 0, by, accumulators }
     }
 
     /// Takes a member in (`sign` 1) or out (-1).
@@ -155,10 +149,7 @@ impl Group {
             .zip(aggregates)
             .map(|(accumulator, aggregate)| finish(accumulator, aggregate))
             .collect::<Result<Vec<_>, _>>()?;
-        let env = GroupEnv {
-            by: &self.by,
-            aggregates: &values,
-        };
+        let env = GroupEnv { by: &self.by, aggregates: &values };
         output.iter().map(|expr| expr.eval(&env)).collect()
     }
 
@@ -172,9 +163,7 @@ impl Group {
                     row.push(Value::Int(sum.count));
                     row.push(Value::Numeric(sum.total.clone()));
                     row.extend([sum.nan, sum.infinity, sum.negative_infinity].map(Value::Int));
-                    row.push(Value::Int(
-                        i64::try_from(sum.scales.len()).unwrap_or(i64::MAX),
-                    ));
+                    row.push(Value::Int(i64::try_from(sum.scales.len()).unwrap_or(i64::MAX)));
                     for (scale, count) in &sum.scales {
                         row.extend([Value::Int(*scale), Value::Int(*count)]);
                     }
@@ -205,31 +194,16 @@ impl Group {
                     for _ in 0..int(values.next())? {
                         scales.insert(int(values.next())?, int(values.next())?);
                     }
-                    Accumulator::Sum(Sum {
-                        count,
-                        total,
-                        scales,
-                        nan,
-                        infinity,
-                        negative_infinity,
-                    })
+                    Accumulator::Sum(Sum { count, total, scales, nan, infinity, negative_infinity })
                 }
             });
         }
-        values.next().is_none().then_some(Self {
-            members,
-            by,
-            accumulators,
-        })
+        values.next().is_none().then_some(Self { members, by, accumulators })
     }
 }
 
 fn int(value: Option<Value>) -> Option<i64> {
-    if let Some(Value::Int(int)) = value {
-        Some(int)
-    } else {
-        None
-    }
+    if let Some(Value::Int(int)) = value { Some(int) } else { None }
 }
 
 fn finish(accumulator: &Accumulator, aggregate: &Aggregate) -> Result<Value, EvalError> {
@@ -259,11 +233,7 @@ static NULL: Value = Value::Null;
 
 impl Env for GroupEnv<'_> {
     fn column(&self, column: ColumnRef) -> &Value {
-        let input = if column.input == 0 {
-            self.by
-        } else {
-            self.aggregates
-        };
+        let input = if column.input == 0 { self.by } else { self.aggregates };
         input.get(column.column).unwrap_or(&NULL)
     }
 }

@@ -106,22 +106,14 @@ impl Layout {
     /// # Errors
     /// A table has no usable replica identity, or a join's key comes from several tables.
     pub fn new(views: &[View], catalog: &Catalog) -> Result<Self, LayoutError> {
-        let mut builder = Builder {
-            catalog,
-            tables: Vec::new(),
-            edges: Vec::new(),
-        };
+        let mut builder = Builder { catalog, tables: Vec::new(), edges: Vec::new() };
         builder.collect_tables(views)?;
         let views = views
             .iter()
             .enumerate()
             .map(|(index, view)| builder.view(index, view))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self {
-            tables: builder.tables,
-            edges: builder.edges,
-            views,
-        })
+        Ok(Self { tables: builder.tables, edges: builder.edges, views })
     }
 
     #[must_use]
@@ -175,10 +167,7 @@ impl Builder<'_> {
             for_each_row_expr(view, &mut |expr| expr.columns(&mut visit));
             for (index, input) in view.inputs.iter().enumerate() {
                 for (column, _) in input.join.iter().flat_map(|join| &join.on) {
-                    visit(ColumnRef {
-                        input: index,
-                        column: *column,
-                    });
+                    visit(ColumnRef { input: index, column: *column });
                 }
             }
         }
@@ -189,10 +178,7 @@ impl Builder<'_> {
                 remedy: remedy.to_owned(),
             };
             let table = self.catalog.by_oid(oid).ok_or_else(|| {
-                fail(
-                    format!("table with oid {oid} is not in the catalog"),
-                    "restart walview",
-                )
+                fail(format!("table with oid {oid} is not in the catalog"), "restart walview")
             })?;
             let identity = identity_columns(table).ok_or_else(|| {
                 fail(
@@ -210,10 +196,7 @@ impl Builder<'_> {
                 oid,
                 schema: table.schema.clone(),
                 name: table.name.clone(),
-                identity: identity
-                    .iter()
-                    .filter_map(|column| place(*column))
-                    .collect(),
+                identity: identity.iter().filter_map(|column| place(*column)).collect(),
                 columns: columns
                     .iter()
                     .filter_map(|catalog| {
@@ -237,11 +220,7 @@ impl Builder<'_> {
         let tables: Vec<usize> = view
             .inputs
             .iter()
-            .map(|input| {
-                self.tables
-                    .iter()
-                    .position(|table| table.oid == input.table)
-            })
+            .map(|input| self.tables.iter().position(|table| table.oid == input.table))
             .collect::<Option<_>>()
             .ok_or_else(|| LayoutError {
                 view: view.name.clone(),
@@ -294,15 +273,10 @@ impl Builder<'_> {
             inputs.push(InputLayout { table, join });
         }
         let kind = match &view.kind {
-            ViewKind::Rows { output } => ViewKind::Rows {
-                output: output.iter().map(narrow).collect(),
-            },
-            ViewKind::Groups {
-                by,
-                by_key,
-                aggregates,
-                output,
-            } => ViewKind::Groups {
+            ViewKind::Rows { output } => {
+                ViewKind::Rows { output: output.iter().map(narrow).collect() }
+            }
+            ViewKind::Groups { by, by_key, aggregates, output } => ViewKind::Groups {
                 by: by.iter().map(narrow).collect(),
                 by_key: *by_key,
                 aggregates: aggregates
@@ -359,10 +333,7 @@ impl Builder<'_> {
             });
         };
         for (_, expr) in &mut on {
-            expr.map_columns(&mut |column| ColumnRef {
-                input: 0,
-                column: column.column,
-            });
+            expr.map_columns(&mut |column| ColumnRef { input: 0, column: column.column });
         }
         let columns: BTreeSet<usize> = on.iter().map(|(column, _)| *column).collect();
         let same = |key: &[usize]| key.iter().copied().collect::<BTreeSet<_>>() == columns;
@@ -377,26 +348,13 @@ impl Builder<'_> {
         let on = layout
             .access_columns(access)
             .iter()
-            .filter_map(|column| {
-                on.iter()
-                    .find(|(c, _)| c == column)
-                    .map(|(_, expr)| expr.clone())
-            })
+            .filter_map(|column| on.iter().find(|(c, _)| c == column).map(|(_, expr)| expr.clone()))
             .collect();
-        let edge = Edge {
-            child,
-            parent,
-            access,
-            on,
-        };
-        let index = self
-            .edges
-            .iter()
-            .position(|known| *known == edge)
-            .unwrap_or_else(|| {
-                self.edges.push(edge);
-                self.edges.len() - 1
-            });
+        let edge = Edge { child, parent, access, on };
+        let index = self.edges.iter().position(|known| *known == edge).unwrap_or_else(|| {
+            self.edges.push(edge);
+            self.edges.len() - 1
+        });
         if let Some(layout) = self.tables.get_mut(child)
             && !layout.child_edges.contains(&index)
         {
@@ -442,10 +400,7 @@ impl Builder<'_> {
                 }
             }
         }
-        relevant
-            .into_iter()
-            .map(|columns| columns.into_iter().collect())
-            .collect()
+        relevant.into_iter().map(|columns| columns.into_iter().collect()).collect()
     }
 }
 

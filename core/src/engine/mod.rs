@@ -93,6 +93,9 @@ pub struct Engine {
     changes: u64,
 }
 
+/// What `walk` calls for each fact: the engine and state back, and the fact's key.
+type Visit<'a, S> = dyn FnMut(&mut Engine, &mut S, &[u8]) -> Result<(), EngineError> + 'a;
+
 /// A changed row, before and after, with its keys.
 struct Changed<'a> {
     overlay: Overlay<'a>,
@@ -210,11 +213,7 @@ impl Engine {
     pub fn begin(&mut self, lsn: Lsn, committed_at: i64, resume: Option<&Partial>) {
         let resume = resume.filter(|partial| partial.lsn == lsn);
         self.changes = resume.map_or(0, |partial| partial.changes);
-        self.output.begin(
-            lsn,
-            committed_at,
-            resume.map_or(&[], |p| p.ordinals.as_slice()),
-        );
+        self.output.begin(lsn, committed_at, resume.map_or(&[], |p| p.ordinals.as_slice()));
     }
 
     /// Applies one change of the table with this index.
@@ -229,9 +228,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         self.changes += 1;
         let Some(layout) = self.layout.tables.get(table) else {
-            return Err(EngineError::Inconsistent(format!(
-                "there is no table {table}"
-            )));
+            return Err(EngineError::Inconsistent(format!("there is no table {table}")));
         };
         let unfit =
             |what: &str| EngineError::Inconsistent(format!("{what} in \"{}\"", layout.qualified()));
@@ -250,10 +247,7 @@ impl Engine {
             RowChange::Update { old, new } => {
                 let named: Row = match &old {
                     Some(old) => old.clone(),
-                    None => new
-                        .iter()
-                        .map(|v| v.clone().unwrap_or(Value::Null))
-                        .collect(),
+                    None => new.iter().map(|v| v.clone().unwrap_or(Value::Null)).collect(),
                 };
                 let old_key = identity(&named)?;
                 let before = rows::get(state, layout, &old_key)?
@@ -319,9 +313,7 @@ impl Engine {
         row: &Row,
     ) -> Result<(), EngineError> {
         let Some(layout) = self.layout.tables.get(table) else {
-            return Err(EngineError::Inconsistent(format!(
-                "there is no table {table}"
-            )));
+            return Err(EngineError::Inconsistent(format!("there is no table {table}")));
         };
         let key = rows::key_of(layout, row, &layout.identity).ok_or_else(|| {
             EngineError::Inconsistent(format!(
@@ -337,8 +329,7 @@ impl Engine {
     /// every streamed one.
     pub fn begin_snapshot(&mut self, lsn: Lsn, taken_at: i64) {
         self.output.snapshot = true;
-        self.output
-            .begin(Lsn(lsn.0.saturating_sub(1)), taken_at, &[]);
+        self.output.begin(Lsn(lsn.0.saturating_sub(1)), taken_at, &[]);
     }
 
     /// Emits one page of a view's result from the loaded rows; returns where to go on, `None` at
@@ -422,12 +413,8 @@ impl Engine {
         };
         let mut at = 0;
         while let Some(&(view, _)) = uses.get(at) {
-            let inputs: Vec<usize> = uses
-                .iter()
-                .skip(at)
-                .take_while(|(v, _)| *v == view)
-                .map(|(_, i)| *i)
-                .collect();
+            let inputs: Vec<usize> =
+                uses.iter().skip(at).take_while(|(v, _)| *v == view).map(|(_, i)| *i).collect();
             at += inputs.len();
             if self.is_relevant(view, &inputs, changed.overlay) {
                 self.correct(state, view, &inputs, &changed)?;
@@ -478,15 +465,9 @@ impl Engine {
             }
             let earlier = inputs.get(..role).unwrap_or(&[]);
             for parent in self.changed_keys(view, input, overlay) {
-                self.walk(
-                    state,
-                    view,
-                    input,
-                    &parent,
-                    &mut |engine, state, fact_key| {
-                        engine.correct_fact(state, view, earlier, changed, fact_key)
-                    },
-                )?;
+                self.walk(state, view, input, &parent, &mut |engine, state, fact_key| {
+                    engine.correct_fact(state, view, earlier, changed, fact_key)
+                })?;
             }
         }
         Ok(())
@@ -514,7 +495,7 @@ impl Engine {
         view: usize,
         input: usize,
         parent: &[u8],
-        visit: &mut dyn FnMut(&mut Self, &mut S, &[u8]) -> Result<(), EngineError>,
+        visit: &mut Visit<'_, S>,
     ) -> Result<(), EngineError> {
         let Some((edge, child_input)) = self
             .layout
@@ -552,14 +533,7 @@ impl Engine {
     }
 
     fn input_access(&self, view: usize, input: usize) -> Option<(&TableLayout, &[usize])> {
-        let join = self
-            .layout
-            .views
-            .get(view)?
-            .inputs
-            .get(input)?
-            .join
-            .as_ref()?;
+        let join = self.layout.views.get(view)?.inputs.get(input)?.join.as_ref()?;
         let edge = self.layout.edges.get(join.edge)?;
         let table = self.layout.tables.get(edge.parent)?;
         Some((table, table.access_columns(edge.access)))
@@ -593,9 +567,7 @@ impl Engine {
         };
         for input in earlier.iter().copied().filter(|input| *input > 0) {
             if let Some(key) = self.joined_key(state, view, input, &fact)?
-                && self
-                    .changed_keys(view, input, changed.overlay)
-                    .contains(&key)
+                && self.changed_keys(view, input, changed.overlay).contains(&key)
             {
                 return Ok(());
             }
@@ -632,11 +604,7 @@ impl Engine {
         let Some(key) = self.joined_key(state, view, join.child_input, fact)? else {
             return Ok(None);
         };
-        let child = self
-            .layout
-            .views
-            .get(view)
-            .and_then(|v| v.inputs.get(join.child_input));
+        let child = self.layout.views.get(view).and_then(|v| v.inputs.get(join.child_input));
         let access = child
             .and_then(|child| child.join.as_ref())
             .and_then(|join| self.layout.edges.get(join.edge))

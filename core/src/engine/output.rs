@@ -80,9 +80,7 @@ impl Output {
     pub(super) fn new(targets: Vec<Target>, stores: usize, views: usize, epoch: u16) -> Self {
         Self {
             targets,
-            stores: std::iter::repeat_with(StoreOutput::default)
-                .take(stores)
-                .collect(),
+            stores: std::iter::repeat_with(StoreOutput::default).take(stores).collect(),
             parts: Vec::new(),
             epoch,
             lsn: Lsn(0),
@@ -124,11 +122,7 @@ impl Output {
                 continue;
             };
             store.ordinal += 1;
-            let at = Position {
-                epoch: self.epoch,
-                lsn: self.lsn,
-                ordinal: store.ordinal,
-            };
+            let at = Position { epoch: self.epoch, lsn: self.lsn, ordinal: store.ordinal };
             let rendered = store.render(target, change, at, self.commit);
             match rendered {
                 // The operations that take the old row away are rendered all the same.
@@ -167,11 +161,7 @@ impl Output {
     pub(super) fn cut(&mut self) {
         for (index, store) in self.stores.iter_mut().enumerate() {
             if !store.ops.is_empty() {
-                let at = Position {
-                    epoch: self.epoch,
-                    lsn: self.lsn,
-                    ordinal: store.ordinal,
-                };
+                let at = Position { epoch: self.epoch, lsn: self.lsn, ordinal: store.ordinal };
                 self.parts.push(store.cut(index, at, self.commit, false));
             }
         }
@@ -223,13 +213,7 @@ impl StoreOutput {
 
     fn cut(&mut self, store: usize, to: Position, commit: Commit, ends: bool) -> Part {
         let ops = std::mem::take(&mut self.ops);
-        Part {
-            store,
-            to,
-            committed_at: commit.committed_at,
-            ends,
-            ops,
-        }
+        Part { store, to, committed_at: commit.committed_at, ends, ops }
     }
 }
 
@@ -268,10 +252,7 @@ pub(super) fn park(
         *dead += 1;
     }
     let mut bytes = Vec::new();
-    let row = vec![
-        Value::Text(message.into()),
-        Value::Text(at.to_string().into()),
-    ];
+    let row = vec![Value::Text(message.into()), Value::Text(at.to_string().into())];
     value::row::encode_row(&row, &mut bytes);
     state.put(Space::DeadLetters, letter, &bytes);
     Ok(())

@@ -28,10 +28,7 @@ pub(super) enum Contribution {
     Row(Row),
     /// A member of a group: the grouping values, and each aggregate's argument (`None` where its
     /// FILTER leaves the row out).
-    Member {
-        by: Vec<Value>,
-        arguments: Vec<Option<Value>>,
-    },
+    Member { by: Vec<Value>, arguments: Vec<Option<Value>> },
     /// An expression failed: the row counts as absent and is parked.
     Failed(EvalError),
 }
@@ -78,10 +75,7 @@ pub(super) fn resolve<'a>(
     state: &impl State,
     overlay: Option<Overlay<'_>>,
 ) -> Result<Resolved<'a>, StateError> {
-    let mut joined = Joined {
-        fact,
-        dimensions: Vec::with_capacity(view.inputs.len()),
-    };
+    let mut joined = Joined { fact, dimensions: Vec::with_capacity(view.inputs.len()) };
     for input in &view.inputs {
         let Some(join) = &input.join else { continue };
         let (Some(edge), Some(table)) =
@@ -89,10 +83,7 @@ pub(super) fn resolve<'a>(
         else {
             continue;
         };
-        let key = match joined
-            .row(join.child_input)
-            .map(|child| rows::parent_key(edge, child))
-        {
+        let key = match joined.row(join.child_input).map(|child| rows::parent_key(edge, child)) {
             None => None,
             Some(Ok(key)) => key,
             Some(Err(error)) => return Ok(Resolved::Failed(error)),
@@ -161,16 +152,10 @@ fn evaluate(view: &ViewLayout, joined: &Joined<'_>) -> Result<Contribution, Eval
     }
     match &view.kind {
         ViewKind::Rows { output } => Ok(Contribution::Row(
-            output
-                .iter()
-                .map(|expr| expr.eval(joined))
-                .collect::<Result<_, _>>()?,
+            output.iter().map(|expr| expr.eval(joined)).collect::<Result<_, _>>()?,
         )),
         ViewKind::Groups { by, aggregates, .. } => {
-            let by = by
-                .iter()
-                .map(|expr| expr.eval(joined))
-                .collect::<Result<_, _>>()?;
+            let by = by.iter().map(|expr| expr.eval(joined)).collect::<Result<_, _>>()?;
             let arguments = aggregates
                 .iter()
                 .map(|aggregate| {

@@ -111,16 +111,10 @@ pub(super) fn replace(
 ) {
     let old_pointers = old.map_or_else(Vec::new, |(key, row)| pointers(layout, table, key, row));
     let new_pointers = new.map_or_else(Vec::new, |(key, row)| pointers(layout, table, key, row));
-    for pointer in old_pointers
-        .iter()
-        .filter(|pointer| !new_pointers.contains(pointer))
-    {
+    for pointer in old_pointers.iter().filter(|pointer| !new_pointers.contains(pointer)) {
         state.delete(pointer.space, &pointer.key);
     }
-    for pointer in new_pointers
-        .iter()
-        .filter(|pointer| !old_pointers.contains(pointer))
-    {
+    for pointer in new_pointers.iter().filter(|pointer| !old_pointers.contains(pointer)) {
         state.put(pointer.space, &pointer.key, &pointer.value);
     }
     if let Some((identity, _)) = old
@@ -148,11 +142,7 @@ fn pointers(layout: &Layout, table: &TableLayout, identity: &[u8], row: &Row) ->
     for (index, columns) in table.lookups.iter().enumerate() {
         if let Some(key) = key_of(table, row, columns) {
             let key = lookup_key(table, index, &key);
-            pointers.push(Pointer {
-                space: Space::Lookups,
-                key,
-                value: identity.to_vec(),
-            });
+            pointers.push(Pointer { space: Space::Lookups, key, value: identity.to_vec() });
         }
     }
     for index in &table.child_edges {
@@ -163,11 +153,7 @@ fn pointers(layout: &Layout, table: &TableLayout, identity: &[u8], row: &Row) ->
         if let Ok(Some(key)) = parent_key(edge, row) {
             let mut key = reverse_prefix(*index, &key);
             key.extend_from_slice(identity);
-            pointers.push(Pointer {
-                space: Space::Reverse,
-                key,
-                value: Vec::new(),
-            });
+            pointers.push(Pointer { space: Space::Reverse, key, value: Vec::new() });
         }
     }
     pointers
@@ -183,10 +169,7 @@ pub(super) fn children(
     let prefix = reverse_prefix(edge, parent_key);
     let after = after.map(|identity| [&prefix, identity].concat());
     let page = state.scan(Space::Reverse, &prefix, after.as_deref(), SCAN_PAGE_KEYS)?;
-    Ok(page
-        .into_iter()
-        .map(|(key, _)| key.get(prefix.len()..).unwrap_or(&[]).to_vec())
-        .collect())
+    Ok(page.into_iter().map(|(key, _)| key.get(prefix.len()..).unwrap_or(&[]).to_vec()).collect())
 }
 
 /// Rows of `table` with their identities, a page after `after`.
@@ -200,10 +183,7 @@ pub(super) fn page(
     let page = state.scan(Space::Rows, &prefix, after.as_deref(), SCAN_PAGE_KEYS)?;
     page.into_iter()
         .map(|(key, bytes)| {
-            Ok((
-                key.get(prefix.len()..).unwrap_or(&[]).to_vec(),
-                decode(table, &bytes)?,
-            ))
+            Ok((key.get(prefix.len()..).unwrap_or(&[]).to_vec(), decode(table, &bytes)?))
         })
         .collect()
 }

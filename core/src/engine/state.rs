@@ -23,13 +23,8 @@ pub enum Space {
 }
 
 impl Space {
-    pub const ALL: [Self; 5] = [
-        Self::Rows,
-        Self::Lookups,
-        Self::Reverse,
-        Self::Groups,
-        Self::DeadLetters,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Rows, Self::Lookups, Self::Reverse, Self::Groups, Self::DeadLetters];
 
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -57,9 +57,9 @@ impl Expr {
                 _ => Ok(NULL),
             },
             ExprKind::IsNull(inner) => Ok(boolean(inner.eval_ref(env)?.is_null())),
-            ExprKind::IsBool(inner, wanted) => Ok(boolean(
-                matches!(*inner.eval_ref(env)?, Value::Bool(value) if value == *wanted),
-            )),
+            ExprKind::IsBool(inner, wanted) => {
+                Ok(boolean(matches!(*inner.eval_ref(env)?, Value::Bool(value) if value == *wanted)))
+            }
             ExprKind::NotDistinct(left, right) => {
                 let (a, b) = (left.eval_ref(env)?, right.eval_ref(env)?);
                 let same = match (a.is_null(), b.is_null()) {
@@ -68,10 +68,7 @@ impl Expr {
                 };
                 Ok(boolean(same))
             }
-            ExprKind::Case {
-                branches,
-                otherwise,
-            } => {
+            ExprKind::Case { branches, otherwise } => {
                 for (condition, result) in branches {
                     if condition.is_true(env)? {
                         return result.eval_ref(env);
@@ -147,10 +144,7 @@ fn boolean(value: bool) -> Cow<'static, Value> {
 
 /// The binder promised that this cannot be.
 pub(super) fn unexpected(what: impl std::fmt::Debug) -> EvalError {
-    EvalError::new(
-        SqlState::Internal,
-        format!("{what:?} is not defined for these types"),
-    )
+    EvalError::new(SqlState::Internal, format!("{what:?} is not defined for these types"))
 }
 
 /// `AND` (`decisive` false) and `OR` (true), left to right, stopping at what decides.

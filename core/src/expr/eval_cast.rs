@@ -42,11 +42,9 @@ pub(super) fn cast(value: &Value, from: &Type, to: &Type) -> Result<Value, EvalE
         Type::TimestampTz => eval_time::to_timestamp(value, true),
         Type::Time => eval_time::to_time(value),
         Type::Interval => match value {
-            Value::Time(micros) => Ok(Value::Interval(Interval {
-                months: 0,
-                days: 0,
-                micros: *micros,
-            })),
+            Value::Time(micros) => {
+                Ok(Value::Interval(Interval { months: 0, days: 0, micros: *micros }))
+            }
             _ => from_text(value, from, to),
         },
         Type::Json if *from == Type::Jsonb => Ok(value.clone()),
@@ -60,10 +58,7 @@ pub(super) fn cast(value: &Value, from: &Type, to: &Type) -> Result<Value, EvalE
 }
 
 fn refused(to: &Type) -> EvalError {
-    ValueError::new(
-        SqlState::Internal,
-        format!("no cast to {to:?} from this type"),
-    )
+    ValueError::new(SqlState::Internal, format!("no cast to {to:?} from this type"))
 }
 
 fn is_text(ty: &Type) -> bool {
@@ -77,11 +72,8 @@ fn from_text(value: &Value, from: &Type, to: &Type) -> Result<Value, EvalError> 
         (Value::Text(text), Type::Jsonb) if *from == Type::Json => Value::parse(to, text),
         (Value::Text(text), _) if is_text(from) => {
             // A char(n) goes through text, which has no padding.
-            let text = if matches!(from, Type::Char(_)) {
-                text.trim_end_matches(' ')
-            } else {
-                text
-            };
+            let text =
+                if matches!(from, Type::Char(_)) { text.trim_end_matches(' ') } else { text };
             Value::parse(to, text)
         }
         _ => Err(refused(to)),
@@ -128,11 +120,7 @@ fn jsonb_scalar<'a>(
         Some(b't' | b'f') => "boolean",
         _ => "numeric",
     };
-    let wanted = if to == "boolean" {
-        "boolean"
-    } else {
-        "numeric"
-    };
+    let wanted = if to == "boolean" { "boolean" } else { "numeric" };
     if kind == wanted {
         return Ok(Some(text));
     }
@@ -174,17 +162,11 @@ fn rounded(float: f64) -> Option<i64> {
     if !(-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&whole) {
         return None;
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "whole and within i64, checked above"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "whole and within i64, checked above")]
     Some(whole as i64)
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "PostgreSQL's cast rounds to nearest too"
-)]
+#[expect(clippy::cast_precision_loss, reason = "PostgreSQL's cast rounds to nearest too")]
 fn to_float8(value: &Value, from: &Type) -> Result<Value, EvalError> {
     if let Some(text) = jsonb_scalar(value, from, "double precision")? {
         return Ok(Value::Float8(text.parse::<Numeric>()?.to_f64()?));
@@ -197,14 +179,8 @@ fn to_float8(value: &Value, from: &Type) -> Result<Value, EvalError> {
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "PostgreSQL's cast rounds to nearest too"
-)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "overflow and underflow are checked"
-)]
+#[expect(clippy::cast_precision_loss, reason = "PostgreSQL's cast rounds to nearest too")]
+#[expect(clippy::cast_possible_truncation, reason = "overflow and underflow are checked")]
 fn to_float4(value: &Value, from: &Type) -> Result<Value, EvalError> {
     if let Some(text) = jsonb_scalar(value, from, "real")? {
         return Ok(Value::Float4(text.parse::<Numeric>()?.to_f32()?));

@@ -10,10 +10,7 @@ use super::eval::{EvalError, unexpected};
 use crate::value::{Numeric, SqlState, Type, Value, ValueError, int_range};
 
 pub(super) fn out_of_range(what: &str) -> EvalError {
-    ValueError::new(
-        SqlState::NumericValueOutOfRange,
-        format!("{what} out of range"),
-    )
+    ValueError::new(SqlState::NumericValueOutOfRange, format!("{what} out of range"))
 }
 
 fn division_by_zero() -> EvalError {
@@ -97,17 +94,11 @@ fn numerics(func: Func, x: &Numeric, y: &Numeric) -> Result<Numeric, EvalError> 
 }
 
 pub(super) fn float_overflow() -> EvalError {
-    ValueError::new(
-        SqlState::NumericValueOutOfRange,
-        "value out of range: overflow",
-    )
+    ValueError::new(SqlState::NumericValueOutOfRange, "value out of range: overflow")
 }
 
 pub(super) fn float_underflow() -> EvalError {
-    ValueError::new(
-        SqlState::NumericValueOutOfRange,
-        "value out of range: underflow",
-    )
+    ValueError::new(SqlState::NumericValueOutOfRange, "value out of range: underflow")
 }
 
 /// What `float8_pl` and its kin check, for both widths: an infinity or a zero that the arguments do
@@ -138,11 +129,7 @@ impl Checks {
             Func::Div => zero && !self.x_zero && !self.y_infinite,
             _ => false,
         };
-        if underflow {
-            Err(float_underflow())
-        } else {
-            Ok(())
-        }
+        if underflow { Err(float_underflow()) } else { Ok(()) }
     }
 }
 

@@ -35,10 +35,7 @@ pub(super) fn unary(func: Func, x: &Value, ty: &Type) -> Result<Value, EvalError
 }
 
 fn count(length: usize) -> Result<Value, EvalError> {
-    i64::try_from(length)
-        .map(Value::Int)
-        .ok()
-        .ok_or_else(|| unexpected(Func::Length))
+    i64::try_from(length).map(Value::Int).ok().ok_or_else(|| unexpected(Func::Length))
 }
 
 fn hex(bytes: &[u8]) -> Value {
@@ -73,11 +70,7 @@ pub(super) fn binary(func: Func, x: &Value, y: &Value, ty: &Type) -> Result<Valu
         }
         (Func::Right, Value::Text(x), Value::Int(n)) => {
             // right(x, 2) begins where left(x, -2) ends, and the other way round.
-            let at = if *n == 0 {
-                x.len()
-            } else {
-                edge(x, n.saturating_neg())
-            };
+            let at = if *n == 0 { x.len() } else { edge(x, n.saturating_neg()) };
             Ok(text(x.get(at..).unwrap_or_default()))
         }
         (Func::Substring, Value::Text(x), Value::Int(from)) => substring(x, *from, None),
@@ -88,11 +81,7 @@ pub(super) fn binary(func: Func, x: &Value, y: &Value, ty: &Type) -> Result<Valu
         (Func::JsonPathText, Value::Text(x), Value::Text(path)) => {
             let path = parse_path(path)?;
             // A NULL in the path leads nowhere.
-            let Some(path) = path
-                .iter()
-                .map(Option::as_deref)
-                .collect::<Option<Vec<_>>>()
-            else {
+            let Some(path) = path.iter().map(Option::as_deref).collect::<Option<Vec<_>>>() else {
                 return Ok(Value::Null);
             };
             let steps: Vec<Step<'_>> = path.into_iter().map(Step::Either).collect();
@@ -110,14 +99,9 @@ fn text(text: &str) -> Value {
 fn edge(text: &str, n: i64) -> usize {
     let skip = usize::try_from(n.unsigned_abs()).unwrap_or(usize::MAX);
     if n >= 0 {
-        text.char_indices()
-            .nth(skip)
-            .map_or(text.len(), |(at, _)| at)
+        text.char_indices().nth(skip).map_or(text.len(), |(at, _)| at)
     } else {
-        text.char_indices()
-            .rev()
-            .nth(skip - 1)
-            .map_or(0, |(at, _)| at)
+        text.char_indices().rev().nth(skip - 1).map_or(0, |(at, _)| at)
     }
 }
 
@@ -129,16 +113,11 @@ pub(super) fn substring(x: &str, from: i64, length: Option<i64>) -> Result<Value
             "negative substring length not allowed",
         ));
     }
-    let rest = x
-        .get(edge(x, from.saturating_sub(1).max(0))..)
-        .unwrap_or_default();
+    let rest = x.get(edge(x, from.saturating_sub(1).max(0))..).unwrap_or_default();
     let Some(length) = length else {
         return Ok(text(rest));
     };
-    let shown = from
-        .saturating_add(length)
-        .saturating_sub(from.max(1))
-        .max(0);
+    let shown = from.saturating_add(length).saturating_sub(from.max(1)).max(0);
     Ok(text(rest.get(..edge(rest, shown)).unwrap_or_default()))
 }
 
@@ -161,10 +140,7 @@ pub(super) fn split_part(x: &str, by: &str, n: i64) -> Result<Value, EvalError> 
     // Fields are found from the front, also where they are counted from the end: with the
     // separator "aa", "aaa" is '' and 'a'.
     let fields: Vec<&str> = x.split(by).collect();
-    let field = fields
-        .len()
-        .checked_sub(skip + 1)
-        .and_then(|at| fields.get(at));
+    let field = fields.len().checked_sub(skip + 1).and_then(|at| fields.get(at));
     Ok(text(field.copied().unwrap_or_default()))
 }
 
@@ -230,12 +206,7 @@ fn dangles_behind(pattern: &[u8], text: &[u8]) -> bool {
 
 /// The bytes behind the first character.
 fn skip_char(bytes: &[u8]) -> &[u8] {
-    let length = bytes
-        .iter()
-        .skip(1)
-        .take_while(|&&byte| byte & 0xc0 == 0x80)
-        .count()
-        + 1;
+    let length = bytes.iter().skip(1).take_while(|&&byte| byte & 0xc0 == 0x80).count() + 1;
     bytes.get(length..).unwrap_or_default()
 }
 
@@ -259,12 +230,8 @@ fn json_text(part: Option<&str>) -> Result<Value, EvalError> {
 
 /// A text[] in PostgreSQL's text, of one dimension: `{a,"b c",NULL}`.
 fn parse_path(path: &str) -> Result<Vec<Option<String>>, EvalError> {
-    let malformed = || {
-        ValueError::new(
-            SqlState::InvalidTextRepresentation,
-            "malformed array literal",
-        )
-    };
+    let malformed =
+        || ValueError::new(SqlState::InvalidTextRepresentation, "malformed array literal");
     let inner = path
         .trim()
         .strip_prefix('{')

@@ -66,17 +66,15 @@ pub(super) fn arithmetic(func: Func, x: &Value, y: &Value) -> Result<Value, Eval
             }
             Ok(Value::Int(i64::from(*x) - i64::from(*y)))
         }
-        (Func::Sub, Value::Time(x), Value::Time(y)) => Ok(Value::Interval(Interval {
-            months: 0,
-            days: 0,
-            micros: x - y,
-        })),
-        (Func::Add, Value::Time(x), Value::Interval(y)) => Ok(Value::Time(
-            (i128::from(*x) + i128::from(y.micros)).rem_day(),
-        )),
-        (Func::Sub, Value::Time(x), Value::Interval(y)) => Ok(Value::Time(
-            (i128::from(*x) - i128::from(y.micros)).rem_day(),
-        )),
+        (Func::Sub, Value::Time(x), Value::Time(y)) => {
+            Ok(Value::Interval(Interval { months: 0, days: 0, micros: x - y }))
+        }
+        (Func::Add, Value::Time(x), Value::Interval(y)) => {
+            Ok(Value::Time((i128::from(*x) + i128::from(y.micros)).rem_day()))
+        }
+        (Func::Sub, Value::Time(x), Value::Interval(y)) => {
+            Ok(Value::Time((i128::from(*x) - i128::from(y.micros)).rem_day()))
+        }
         (Func::Add, Value::Interval(x), Value::Interval(y)) => interval_sum(
             x.months.checked_add(y.months),
             x.days.checked_add(y.days),
@@ -108,27 +106,17 @@ fn interval_sum(
     micros: Option<i64>,
 ) -> Result<Value, EvalError> {
     match (months, days, micros) {
-        (Some(months), Some(days), Some(micros)) => Ok(Value::Interval(Interval {
-            months,
-            days,
-            micros,
-        })),
+        (Some(months), Some(days), Some(micros)) => {
+            Ok(Value::Interval(Interval { months, days, micros }))
+        }
         _ => Err(interval_out_of_range()),
     }
 }
 
 /// The operator `-interval`.
 pub(super) fn negate(x: &Interval) -> Result<Interval, EvalError> {
-    match (
-        x.months.checked_neg(),
-        x.days.checked_neg(),
-        x.micros.checked_neg(),
-    ) {
-        (Some(months), Some(days), Some(micros)) => Ok(Interval {
-            months,
-            days,
-            micros,
-        }),
+    match (x.months.checked_neg(), x.days.checked_neg(), x.micros.checked_neg()) {
+        (Some(months), Some(days), Some(micros)) => Ok(Interval { months, days, micros }),
         _ => Err(interval_out_of_range()),
     }
 }
@@ -151,9 +139,7 @@ fn is_infinite_date(days: i32) -> bool {
 }
 
 fn valid(micros: Option<i64>) -> Result<i64, EvalError> {
-    micros
-        .filter(|&micros| is_valid_timestamp(micros))
-        .ok_or_else(timestamp_out_of_range)
+    micros.filter(|&micros| is_valid_timestamp(micros)).ok_or_else(timestamp_out_of_range)
 }
 
 fn time_of_day(micros: i64) -> i64 {
@@ -170,17 +156,10 @@ fn shift(micros: i64, by: &Interval) -> Result<i64, EvalError> {
     if by.months != 0 {
         let civil = Civil::from_micros(micros);
         let months = i64::from(civil.year) * 12 + i64::from(civil.month) - 1 + i64::from(by.months);
-        let year = i32::try_from(months.div_euclid(12))
-            .ok()
-            .ok_or_else(timestamp_out_of_range)?;
+        let year = i32::try_from(months.div_euclid(12)).ok().ok_or_else(timestamp_out_of_range)?;
         let month = u32::try_from(months.rem_euclid(12) + 1).unwrap_or(1);
         let day = civil.day.min(days_in_month(year, month));
-        let moved = Civil {
-            year,
-            month,
-            day,
-            ..civil
-        };
+        let moved = Civil { year, month, day, ..civil };
         micros = valid(moved.to_micros())?;
     }
     if by.days != 0 {
@@ -196,14 +175,8 @@ fn difference(x: i64, y: i64) -> Result<Value, EvalError> {
         return Err(overflow("cannot subtract infinite timestamps"));
     }
     let micros = x.checked_sub(y).ok_or_else(interval_out_of_range)?;
-    let days = i32::try_from(micros / DAY_MICROS)
-        .ok()
-        .ok_or_else(interval_out_of_range)?;
-    Ok(Value::Interval(Interval {
-        months: 0,
-        days,
-        micros: micros % DAY_MICROS,
-    }))
+    let days = i32::try_from(micros / DAY_MICROS).ok().ok_or_else(interval_out_of_range)?;
+    Ok(Value::Interval(Interval { months: 0, days, micros: micros % DAY_MICROS }))
 }
 
 fn add_days(days: i32, by: Option<i64>) -> Result<Value, EvalError> {
@@ -254,11 +227,7 @@ pub(super) fn to_timestamp(value: &Value, with_zone: bool) -> Result<Value, Eval
         Value::Timestamp(micros) | Value::TimestampTz(micros) => *micros,
         _ => return Err(unexpected("cast to timestamp")),
     };
-    Ok(if with_zone {
-        Value::TimestampTz(micros)
-    } else {
-        Value::Timestamp(micros)
-    })
+    Ok(if with_zone { Value::TimestampTz(micros) } else { Value::Timestamp(micros) })
 }
 
 pub(super) fn to_time(value: &Value) -> Result<Value, EvalError> {
@@ -380,14 +349,9 @@ fn unit_micros(field: Field) -> Option<i64> {
 
 /// Years of the units that are made of years.
 fn unit_years(field: Field) -> Option<i32> {
-    [
-        (Field::Year, 1),
-        (Field::Decade, 10),
-        (Field::Century, 100),
-        (Field::Millennium, 1_000),
-    ]
-    .into_iter()
-    .find_map(|(unit, years)| (unit == field).then_some(years))
+    [(Field::Year, 1), (Field::Decade, 10), (Field::Century, 100), (Field::Millennium, 1_000)]
+        .into_iter()
+        .find_map(|(unit, years)| (unit == field).then_some(years))
 }
 
 fn trunc_timestamp(field: Field, micros: i64, type_name: &str) -> Result<i64, EvalError> {
@@ -399,17 +363,7 @@ fn trunc_timestamp(field: Field, micros: i64, type_name: &str) -> Result<i64, Ev
     }
     let midnight = micros - time_of_day(micros);
     let civil = Civil::from_micros(midnight);
-    let first = |year: i32, month: u32| {
-        valid(
-            Civil {
-                year,
-                month,
-                day: 1,
-                ..civil
-            }
-            .to_micros(),
-        )
-    };
+    let first = |year: i32, month: u32| valid(Civil { year, month, day: 1, ..civil }.to_micros());
     if let Some(years) = unit_years(field) {
         // Decades begin with a year that ends in 0, centuries and millennia with one that ends in 1.
         let begin = i32::from(years > 10);
@@ -432,17 +386,11 @@ fn days_of(micros: i64) -> i64 {
 
 fn trunc_interval(field: Field, x: &Interval) -> Result<Interval, EvalError> {
     if let Some(unit) = unit_micros(field) {
-        return Ok(Interval {
-            micros: x.micros - x.micros % unit.min(DAY_MICROS),
-            ..*x
-        }
-        .without_time(field));
+        return Ok(Interval { micros: x.micros - x.micros % unit.min(DAY_MICROS), ..*x }
+            .without_time(field));
     }
-    let whole_months = |months: i32| Interval {
-        months: x.months - x.months % months,
-        days: 0,
-        micros: 0,
-    };
+    let whole_months =
+        |months: i32| Interval { months: x.months - x.months % months, days: 0, micros: 0 };
     if let Some(years) = unit_years(field) {
         return Ok(whole_months(years * 12));
     }
@@ -455,11 +403,7 @@ fn trunc_interval(field: Field, x: &Interval) -> Result<Interval, EvalError> {
 
 impl Interval {
     fn without_time(self, field: Field) -> Self {
-        if field == Field::Day {
-            Self { micros: 0, ..self }
-        } else {
-            self
-        }
+        if field == Field::Day { Self { micros: 0, ..self } } else { self }
     }
 }
 

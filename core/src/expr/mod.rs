@@ -156,10 +156,7 @@ impl Expr {
                 left.for_each(visit);
                 right.for_each(visit);
             }
-            ExprKind::Case {
-                branches,
-                otherwise,
-            } => {
+            ExprKind::Case { branches, otherwise } => {
                 for (condition, result) in branches {
                     condition.for_each(visit);
                     result.for_each(visit);
@@ -186,10 +183,7 @@ impl Expr {
                 visit(left);
                 visit(right);
             }
-            ExprKind::Case {
-                branches,
-                otherwise,
-            } => {
+            ExprKind::Case { branches, otherwise } => {
                 for (condition, result) in branches {
                     visit(condition);
                     visit(result);

@@ -174,11 +174,7 @@ pub struct Truncate<'a> {
 
 impl<'a> Truncate<'a> {
     pub fn relations(&self) -> impl Iterator<Item = u32> + use<'a> {
-        self.oids
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|oid| u32::from_be_bytes(*oid))
+        self.oids.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid))
     }
 }
 
@@ -235,27 +231,18 @@ pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
         b'I' => {
             let relation = reader.u32("relation")?;
             reader.expect(b'N', "tuple kind")?;
-            Message::Insert {
-                relation,
-                new: Tuple::read(&mut reader)?,
-            }
+            Message::Insert { relation, new: Tuple::read(&mut reader)? }
         }
         b'U' => update(&mut reader)?,
         b'D' => {
             let relation = reader.u32("relation")?;
             let kind = reader.u8("tuple kind")?;
-            Message::Delete {
-                relation,
-                old: Old::read(kind, &mut reader)?,
-            }
+            Message::Delete { relation, old: Old::read(kind, &mut reader)? }
         }
         b'T' => truncate(&mut reader)?,
         b'M' => logical(&mut reader)?,
         byte => {
-            return Err(DecodeError::Unknown {
-                what: "message",
-                byte,
-            });
+            return Err(DecodeError::Unknown { what: "message", byte });
         }
     };
     match reader.remaining() {
@@ -269,10 +256,7 @@ impl<'a> Old<'a> {
         match kind {
             b'K' => Ok(Self::Key(Tuple::read(reader)?)),
             b'O' => Ok(Self::Full(Tuple::read(reader)?)),
-            byte => Err(DecodeError::Unknown {
-                what: "tuple kind",
-                byte,
-            }),
+            byte => Err(DecodeError::Unknown { what: "tuple kind", byte }),
         }
     }
 }
@@ -287,11 +271,7 @@ fn update<'a>(reader: &mut Reader<'a>) -> Result<Message<'a>, DecodeError> {
         reader.expect(b'N', "tuple kind")?;
         Some(old)
     };
-    Ok(Message::Update {
-        relation,
-        old,
-        new: Tuple::read(reader)?,
-    })
+    Ok(Message::Update { relation, old, new: Tuple::read(reader)? })
 }
 
 fn truncate<'a>(reader: &mut Reader<'a>) -> Result<Message<'a>, DecodeError> {
@@ -310,10 +290,5 @@ fn logical<'a>(reader: &mut Reader<'a>) -> Result<Message<'a>, DecodeError> {
     let lsn = reader.lsn("message LSN")?;
     let prefix = reader.name("message prefix")?;
     let content = reader.sized("message content")?;
-    Ok(Message::Logical {
-        transactional,
-        lsn,
-        prefix,
-        content,
-    })
+    Ok(Message::Logical { transactional, lsn, prefix, content })
 }

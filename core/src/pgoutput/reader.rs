@@ -17,19 +17,13 @@ impl<'a> Reader<'a> {
     }
 
     fn chunk<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], DecodeError> {
-        let (chunk, rest) = self
-            .rest
-            .split_first_chunk()
-            .ok_or(DecodeError::Truncated(what))?;
+        let (chunk, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Truncated(what))?;
         self.rest = rest;
         Ok(*chunk)
     }
 
     fn take(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) = self
-            .rest
-            .split_at_checked(len)
-            .ok_or(DecodeError::Truncated(what))?;
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(DecodeError::Truncated(what))?;
         self.rest = rest;
         Ok(head)
     }
@@ -79,9 +73,7 @@ impl<'a> Reader<'a> {
         let name = self.take(end.ok_or(DecodeError::Truncated(what))?, what)?;
         self.u8(what)?;
         // `Utf8Error` names an offset; the object is what a reader can act on.
-        std::str::from_utf8(name)
-            .ok()
-            .ok_or(DecodeError::NotUtf8(what))
+        std::str::from_utf8(name).ok().ok_or(DecodeError::NotUtf8(what))
     }
 
     pub(super) fn schema(&mut self) -> Result<&'a str, DecodeError> {

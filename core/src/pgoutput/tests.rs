@@ -51,14 +51,7 @@ fn commit() -> Wire {
 
 fn relation() -> Wire {
     let head = Wire::tag(b'R').u32(9).name("").name("bets").u8(b'd').u16(2);
-    head.u8(1)
-        .name("id")
-        .u32(20)
-        .u32(u32::MAX)
-        .u8(0)
-        .name("note")
-        .u32(25)
-        .u32(u32::MAX)
+    head.u8(1).name("id").u32(20).u32(u32::MAX).u8(0).name("note").u32(25).u32(u32::MAX)
 }
 
 fn update() -> Wire {
@@ -71,23 +64,11 @@ fn truncate() -> Wire {
 }
 
 fn logical() -> Wire {
-    Wire::tag(b'M')
-        .u8(1)
-        .u64(0x10)
-        .name("app")
-        .u32(2)
-        .u8(0)
-        .u8(255)
+    Wire::tag(b'M').u8(1).u64(0x10).name("app").u32(2).u8(0).u8(255)
 }
 
 fn insert() -> Wire {
-    Wire::tag(b'I')
-        .u32(9)
-        .u8(b'N')
-        .u16(3)
-        .text("1")
-        .u8(b'n')
-        .text("")
+    Wire::tag(b'I').u32(9).u8(b'N').u16(3).text("1").u8(b'n').text("")
 }
 
 fn delete() -> Wire {
@@ -117,86 +98,45 @@ fn every_message() -> Vec<Vec<u8>> {
 fn boundaries_keep_commit_and_end_apart() {
     let lsn = Lsn(0x10);
     let wire = begin().0;
-    let wanted = Begin {
-        commit_lsn: lsn,
-        committed_at: 7,
-        xid: 42,
-    };
+    let wanted = Begin { commit_lsn: lsn, committed_at: 7, xid: 42 };
     assert_eq!(decode(&wire), Ok(Message::Begin(wanted)));
     let wire = commit().0;
-    let wanted = Commit {
-        commit_lsn: lsn,
-        end_lsn: Lsn(0x18),
-        committed_at: 7,
-    };
+    let wanted = Commit { commit_lsn: lsn, end_lsn: Lsn(0x18), committed_at: 7 };
     assert_eq!(decode(&wire), Ok(Message::Commit(wanted)));
 }
 
 #[test]
 fn a_relation_lists_its_columns() {
     let wire = relation().0;
-    let Ok(Message::Relation(relation)) = decode(&wire) else {
-        panic!("{:?}", decode(&wire))
-    };
-    assert_eq!(
-        (relation.oid, relation.schema, relation.name),
-        (9, "pg_catalog", "bets")
-    );
-    assert_eq!(
-        (relation.replica_identity, relation.columns.len()),
-        (b'd', 2)
-    );
+    let Ok(Message::Relation(relation)) = decode(&wire) else { panic!("{:?}", decode(&wire)) };
+    assert_eq!((relation.oid, relation.schema, relation.name), (9, "pg_catalog", "bets"));
+    assert_eq!((relation.replica_identity, relation.columns.len()), (b'd', 2));
     let columns: Vec<_> = relation.columns.iter().collect();
-    let id = RelationColumn {
-        key: true,
-        name: "id",
-        type_oid: 20,
-        type_modifier: -1,
-    };
-    let note = RelationColumn {
-        key: false,
-        name: "note",
-        type_oid: 25,
-        type_modifier: -1,
-    };
+    let id = RelationColumn { key: true, name: "id", type_oid: 20, type_modifier: -1 };
+    let note = RelationColumn { key: false, name: "note", type_oid: 25, type_modifier: -1 };
     assert_eq!(columns, [id, note]);
 }
 
 #[test]
 fn null_unchanged_and_empty_text_are_three_things() {
     let wire = insert().0;
-    let Ok(Message::Insert { relation: 9, new }) = decode(&wire) else {
-        panic!()
-    };
+    let Ok(Message::Insert { relation: 9, new }) = decode(&wire) else { panic!() };
     let cells: Vec<_> = new.cells().collect();
     assert_eq!(cells, [Cell::Text(b"1"), Cell::Null, Cell::Text(b"")]);
 
     let wire = update().0;
-    let Ok(Message::Update {
-        relation: 9,
-        old: Some(Old::Key(old)),
-        new,
-    }) = decode(&wire)
-    else {
+    let Ok(Message::Update { relation: 9, old: Some(Old::Key(old)), new }) = decode(&wire) else {
         panic!()
     };
-    assert_eq!(
-        old.cells().collect::<Vec<_>>(),
-        [Cell::Text(b"1"), Cell::Null]
-    );
-    assert_eq!(
-        new.cells().collect::<Vec<_>>(),
-        [Cell::Text(b"2"), Cell::Unchanged]
-    );
+    assert_eq!(old.cells().collect::<Vec<_>>(), [Cell::Text(b"1"), Cell::Null]);
+    assert_eq!(new.cells().collect::<Vec<_>>(), [Cell::Text(b"2"), Cell::Unchanged]);
     assert_eq!(format!("{new:?}"), "[Text(1 bytes), Unchanged]");
 }
 
 #[test]
 fn one_truncate_names_several_relations() {
     let wire = truncate().0;
-    let Ok(Message::Truncate(truncate)) = decode(&wire) else {
-        panic!()
-    };
+    let Ok(Message::Truncate(truncate)) = decode(&wire) else { panic!() };
     assert!(truncate.cascade && truncate.restart_identity);
     assert_eq!(truncate.relations().collect::<Vec<_>>(), [9, 10]);
 }
@@ -205,21 +145,13 @@ fn one_truncate_names_several_relations() {
 fn a_logical_message_may_hold_any_bytes() {
     let wire = logical().0;
     let (prefix, content): (_, &[u8]) = ("app", &[0, 255]);
-    let wanted = Message::Logical {
-        transactional: true,
-        lsn: Lsn(0x10),
-        prefix,
-        content,
-    };
+    let wanted = Message::Logical { transactional: true, lsn: Lsn(0x10), prefix, content };
     assert_eq!(decode(&wire), Ok(wanted));
 }
 
 #[test]
 fn what_is_no_message_is_refused() {
-    let unknown = DecodeError::Unknown {
-        what: "message",
-        byte: b'S',
-    };
+    let unknown = DecodeError::Unknown { what: "message", byte: b'S' };
     assert_eq!(decode(b"S"), Err(unknown));
     assert_eq!(decode(b""), Err(DecodeError::Truncated("tag")));
     let wire = begin().u8(0).0;
@@ -256,10 +188,7 @@ fn walk(bytes: &[u8]) {
                 count(old);
             }
         }
-        Ok(Message::Delete {
-            old: Old::Key(old) | Old::Full(old),
-            ..
-        }) => count(old),
+        Ok(Message::Delete { old: Old::Key(old) | Old::Full(old), .. }) => count(old),
         Ok(Message::Truncate(truncate)) => drop(truncate.relations().count()),
         _ => {}
     }

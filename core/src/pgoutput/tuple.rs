@@ -59,10 +59,7 @@ impl<'a> Tuple<'a> {
 
     #[must_use]
     pub const fn cells(&self) -> Cells<'a> {
-        Cells {
-            left: self.count,
-            reader: Reader::new(self.bytes),
-        }
+        Cells { left: self.count, reader: Reader::new(self.bytes) }
     }
 
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
@@ -89,10 +86,7 @@ impl<'a> Cell<'a> {
             b'u' => Ok(Self::Unchanged),
             b't' => Ok(Self::Text(reader.sized("cell")?)),
             b'b' => Ok(Self::Binary(reader.sized("cell")?)),
-            byte => Err(DecodeError::Unknown {
-                what: "cell kind",
-                byte,
-            }),
+            byte => Err(DecodeError::Unknown { what: "cell kind", byte }),
         }
     }
 }

@@ -36,12 +36,7 @@ fn write_view(view: &View, out: &mut String) -> fmt::Result {
     }
     let output = match &view.kind {
         ViewKind::Rows { output } => output,
-        ViewKind::Groups {
-            by,
-            by_key,
-            aggregates,
-            output,
-        } => {
+        ViewKind::Groups { by, by_key, aggregates, output } => {
             for (index, expr) in by.iter().enumerate() {
                 let what = if index < *by_key { "by" } else { "dependent" };
                 writeln!(out, "{what} {}", Shown(expr))?;
@@ -103,13 +98,7 @@ impl fmt::Display for Shown<'_> {
         let expr = self.0;
         match &expr.kind {
             ExprKind::Column(column) => {
-                write!(
-                    f,
-                    "${}.{}:{}",
-                    column.input,
-                    column.column,
-                    ShownType(&expr.ty)
-                )
+                write!(f, "${}.{}:{}", column.input, column.column, ShownType(&expr.ty))
             }
             ExprKind::Const(Value::Null) => write!(f, "null:{}", ShownType(&expr.ty)),
             ExprKind::Const(value) => {
@@ -132,13 +121,8 @@ impl fmt::Display for Shown<'_> {
                 list(f, "nullif", &expr.ty, [left.as_ref(), right.as_ref()])
             }
             ExprKind::Cast(inner) => list(f, "cast", &expr.ty, [inner.as_ref()]),
-            ExprKind::Case {
-                branches,
-                otherwise,
-            } => {
-                let parts = branches
-                    .iter()
-                    .flat_map(|(condition, result)| [condition, result]);
+            ExprKind::Case { branches, otherwise } => {
+                let parts = branches.iter().flat_map(|(condition, result)| [condition, result]);
                 list(f, "case", &expr.ty, parts.chain([otherwise.as_ref()]))
             }
         }

@@ -41,10 +41,7 @@ pub(super) enum Item {
     /// The name is the alias, or the column's own name.
     Expr { node: Node, name: Name },
     /// `*`, or `t.*`.
-    Star {
-        table: Option<Vec<Name>>,
-        place: Place,
-    },
+    Star { table: Option<Vec<Name>>, place: Place },
 }
 
 #[derive(Clone, Debug)]
@@ -249,11 +246,7 @@ impl Node {
             NodeKind::Binary(_, left, right)
             | NodeKind::Distinct { left, right, .. }
             | NodeKind::NullIf(left, right)
-            | NodeKind::Like {
-                node: left,
-                pattern: right,
-                ..
-            } => {
+            | NodeKind::Like { node: left, pattern: right, .. } => {
                 visit(left);
                 visit(right);
             }
@@ -261,18 +254,12 @@ impl Node {
                 visit(node);
                 list.iter().for_each(visit);
             }
-            NodeKind::Between {
-                node, low, high, ..
-            } => {
+            NodeKind::Between { node, low, high, .. } => {
                 visit(node);
                 visit(low);
                 visit(high);
             }
-            NodeKind::Case {
-                operand,
-                branches,
-                otherwise,
-            } => {
+            NodeKind::Case { operand, branches, otherwise } => {
                 operand.iter().for_each(|node| visit(node));
                 for (condition, result) in branches {
                     visit(condition);
@@ -286,9 +273,7 @@ impl Node {
             | NodeKind::Greatest(nodes)
             | NodeKind::Least(nodes)
             | NodeKind::Call(_, nodes) => nodes.iter().for_each(visit),
-            NodeKind::Aggregate {
-                argument, filter, ..
-            } => {
+            NodeKind::Aggregate { argument, filter, .. } => {
                 argument.iter().for_each(|node| visit(node));
                 filter.iter().for_each(|node| visit(node));
             }

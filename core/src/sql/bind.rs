@@ -95,11 +95,7 @@ impl<'a> Binder<'a> {
     fn view(&mut self, select: &Select, name: &str) -> Binding<View> {
         // Without its tables every name would be an error.
         let inputs = self.from(select)?;
-        let filter = select
-            .filter
-            .as_ref()
-            .map(|node| self.condition(node, "WHERE"))
-            .transpose();
+        let filter = select.filter.as_ref().map(|node| self.condition(node, "WHERE")).transpose();
         if let Ok(Some(filter)) = &filter {
             nonnull::implied(&filter.expr, &mut self.scope.not_null);
         }
@@ -135,10 +131,7 @@ impl<'a> Binder<'a> {
             return Err(Refused);
         }
         let table = fact?;
-        inputs.push(Input {
-            table: table.oid,
-            join: None,
-        });
+        inputs.push(Input { table: table.oid, join: None });
         let mut refused = false;
         for join in &select.joins {
             match self.join(join) {
@@ -148,42 +141,21 @@ impl<'a> Binder<'a> {
             }
         }
         // The names are known: the rest can be checked although a condition is refused.
-        if refused && inputs.is_empty() {
-            Err(Refused)
-        } else {
-            Ok(inputs)
-        }
+        if refused && inputs.is_empty() { Err(Refused) } else { Ok(inputs) }
     }
 
     fn find(&self, reference: &TableRef) -> Result<&'a Table, Diagnostic> {
-        let schema = reference
-            .schema
-            .as_ref()
-            .map_or(self.default_schema, |schema| &schema.text);
+        let schema = reference.schema.as_ref().map_or(self.default_schema, |schema| &schema.text);
         let name = &reference.name.text;
         if let Some(table) = self.catalog.table(schema, name) {
             return Ok(table);
         }
-        let place = reference
-            .schema
-            .as_ref()
-            .map_or(reference.name.place, |schema| schema.place);
-        let elsewhere = self
-            .catalog
-            .tables
-            .iter()
-            .find(|table| table.name == *name)
-            .map(|table| {
-                format!(
-                    "there is \"{}.{}\": write its schema",
-                    table.schema, table.name
-                )
+        let place = reference.schema.as_ref().map_or(reference.name.place, |schema| schema.place);
+        let elsewhere =
+            self.catalog.tables.iter().find(|table| table.name == *name).map(|table| {
+                format!("there is \"{}.{}\": write its schema", table.schema, table.name)
             });
-        let here = self
-            .catalog
-            .tables
-            .iter()
-            .filter(|table| table.schema == schema);
+        let here = self.catalog.tables.iter().filter(|table| table.schema == schema);
         let near = || words::did_you_mean(name, here.map(|table| table.name.as_str()));
         Err(Diagnostic::new(
             place,
@@ -197,45 +169,33 @@ impl<'a> Binder<'a> {
             Ok(table) => table,
             Err(diagnostic) => return self.fail(diagnostic),
         };
-        if let Err(diagnostic) = self.scope.add(table, reference, optional) {
-            self.diagnostics.push(diagnostic);
+        match self.scope.add(table, reference, optional) {
+            Ok(()) => Ok(table),
+            Err(diagnostic) => self.fail(diagnostic),
         }
-        Ok(table)
     }
 
     fn join(&mut self, join: &JoinRef) -> Result<Input, JoinError> {
         let optional = join.kind == JoinKind::Left;
-        let table = self
-            .table(&join.table, optional)
-            .map_err(|Refused| JoinError::NoTable)?;
+        let table = self.table(&join.table, optional).map_err(|Refused| JoinError::NoTable)?;
         let dimension = self.scope.inputs.len() - 1;
-        let condition = self
-            .on(join, table, dimension)
-            .map_err(|Refused| JoinError::Condition)?;
-        Ok(Input {
-            table: table.oid,
-            join: Some(condition),
-        })
+        let condition = self.on(join, table, dimension).map_err(|Refused| JoinError::Condition)?;
+        Ok(Input { table: table.oid, join: Some(condition) })
     }
 
     /// Finds the equalities that cover a key; what is left is a further condition.
     fn on(&mut self, join: &JoinRef, table: &'a Table, dimension: usize) -> Binding<Join> {
         let mut conditions = Vec::new();
         conjuncts(&join.on, &mut conditions);
-        let equalities: Vec<Option<(usize, &Node)>> = conditions
-            .iter()
-            .map(|node| self.equality(node, dimension))
-            .collect();
+        let equalities: Vec<Option<(usize, &Node)>> =
+            conditions.iter().map(|node| self.equality(node, dimension)).collect();
         let of_column = |column: usize| {
-            equalities
-                .iter()
-                .position(|equality| equality.is_some_and(|(own, _)| own == column))
+            equalities.iter().position(|equality| equality.is_some_and(|(own, _)| own == column))
         };
-        let key = table.unique_keys.iter().find(|key| {
-            key.columns
-                .iter()
-                .all(|column| of_column(*column).is_some())
-        });
+        let key = table
+            .unique_keys
+            .iter()
+            .find(|key| key.columns.iter().all(|column| of_column(*column).is_some()));
         let Some(key) = key else {
             // Names and types in ON may be wrong as well; that comes first.
             let before = self.diagnostics.len();
@@ -274,10 +234,7 @@ impl<'a> Binder<'a> {
         }
         if join.kind == JoinKind::Inner {
             for (column, expr) in &on {
-                self.scope.not_null.insert(ColumnRef {
-                    input: dimension,
-                    column: *column,
-                });
+                self.scope.not_null.insert(ColumnRef { input: dimension, column: *column });
                 nonnull::strict(expr, &mut self.scope.not_null);
             }
             for expr in &further {
@@ -286,16 +243,9 @@ impl<'a> Binder<'a> {
         }
         let condition = match further.len() {
             0 | 1 => further.pop(),
-            _ => Some(Expr {
-                kind: ExprKind::And(further),
-                ty: Type::Bool,
-            }),
+            _ => Some(Expr { kind: ExprKind::And(further), ty: Type::Bool }),
         };
-        Ok(Join {
-            kind: join.kind,
-            on,
-            condition,
-        })
+        Ok(Join { kind: join.kind, on, condition })
     }
 
     /// `dim.column = expr over earlier tables`, either way round.
@@ -304,11 +254,9 @@ impl<'a> Binder<'a> {
             return None;
         };
         let own = |node: &Node| match &node.kind {
-            NodeKind::Column(parts) => self
-                .scope
-                .column(parts)
-                .ok()
-                .filter(|column| column.input == dimension),
+            NodeKind::Column(parts) => {
+                self.scope.column(parts).ok().filter(|column| column.input == dimension)
+            }
             _ => None,
         };
         match (own(left), own(right)) {
@@ -323,10 +271,7 @@ impl<'a> Binder<'a> {
     fn is_earlier(&self, node: &Node, dimension: usize) -> bool {
         let mut earlier = true;
         node.for_each_column(&mut |parts| {
-            earlier &= self
-                .scope
-                .column(parts)
-                .is_ok_and(|column| column.input < dimension);
+            earlier &= self.scope.column(parts).is_ok_and(|column| column.input < dimension);
         });
         earlier
     }
@@ -340,20 +285,15 @@ impl<'a> Binder<'a> {
         other: &Node,
         place: Place,
     ) -> Binding<Expr> {
-        let own = self.scope.bound(
-            ColumnRef {
-                input: dimension,
-                column,
-            },
-            place,
-        );
+        let own = self.scope.bound(ColumnRef { input: dimension, column }, place);
         let other = self.expr(other)?;
         // PostgreSQL's own rules come first: is there such an operator at all?
         self.binary(Op::Eq, own.clone(), other.clone(), place)?;
         let ty = own.expr.ty.clone();
         let (from, to) = (other.base(), Base::of(&ty));
         let lossless = match (from, to) {
-            (Base::Unknown, _) => true,
+            // Brought to the column's scale a literal could be rounded to another number.
+            (Base::Unknown, to) => to != Base::Numeric,
             (_, Base::Float4 | Base::Float8 | Base::Interval | Base::Other | Base::Json) => false,
             (from, to) if from.is_integer() && to.is_integer() => {
                 from == to || from == Base::Int2 || to == Base::Int8
@@ -394,18 +334,12 @@ impl<'a> Binder<'a> {
     fn no_key<T>(&mut self, join: &JoinRef, table: &Table, dimension: usize) -> Binding<T> {
         let alias = self.scope.name_of(dimension).to_owned();
         let names = |key: &UniqueKey| {
-            let names: Vec<&str> = key
-                .columns
-                .iter()
-                .map(|column| table.columns[*column].name.as_str())
-                .collect();
+            let names: Vec<&str> =
+                key.columns.iter().map(|column| table.columns[*column].name.as_str()).collect();
             names.join(", ")
         };
-        let keys: Vec<String> = table
-            .unique_keys
-            .iter()
-            .map(|key| format!("({})", names(key)))
-            .collect();
+        let keys: Vec<String> =
+            table.unique_keys.iter().map(|key| format!("({})", names(key))).collect();
         let remedy = match table.unique_keys.first() {
             None => format!(
                 "\"{}\" has no primary or unique key that can be followed: add one",
@@ -417,19 +351,12 @@ impl<'a> Binder<'a> {
                     .iter()
                     .map(|column| format!("{alias}.{} = …", table.columns[*column].name))
                     .collect();
-                format!(
-                    "write ON {}; its keys: {}",
-                    on.join(" AND "),
-                    keys.join(", ")
-                )
+                format!("write ON {}; its keys: {}", on.join(" AND "), keys.join(", "))
             }
         };
         self.refuse(
             join.on.place,
-            format!(
-                "this join of \"{}\" does not follow one of its keys",
-                table.name
-            ),
+            format!("this join of \"{}\" does not follow one of its keys", table.name),
             remedy,
         )
     }
@@ -445,11 +372,7 @@ impl<'a> Binder<'a> {
                 Item::Expr { node, name } => match self.settled(node) {
                     Ok(bound) => {
                         let seen = std::mem::take(&mut self.seen);
-                        outputs.push(Output {
-                            name: name.clone(),
-                            bound,
-                            seen,
-                        });
+                        outputs.push(Output { name: name.clone(), bound, seen });
                     }
                     Err(Refused) => refused = true,
                 },
@@ -477,26 +400,16 @@ impl<'a> Binder<'a> {
         };
         for input in inputs {
             for (column, definition) in self.scope.inputs[input].table.columns.iter().enumerate() {
-                let name = Name {
-                    text: definition.name.clone(),
-                    place,
-                };
+                let name = Name { text: definition.name.clone(), place };
                 let column = match self.scope.column(&[
-                    Name {
-                        text: self.scope.inputs[input].name.clone(),
-                        place,
-                    },
+                    Name { text: self.scope.inputs[input].name.clone(), place },
                     name.clone(),
                 ]) {
                     Ok(_) => ColumnRef { input, column },
                     Err(diagnostic) => return self.fail(diagnostic),
                 };
                 let bound = self.scope.bound(column, place);
-                outputs.push(Output {
-                    name,
-                    bound,
-                    seen: vec![(column, place)],
-                });
+                outputs.push(Output { name, bound, seen: vec![(column, place)] });
             }
         }
         Ok(())
@@ -520,10 +433,7 @@ impl<'a> Binder<'a> {
     fn rows(&mut self, outputs: Vec<Output>) -> (Vec<OutputColumn>, ViewKind, Vec<usize>, String) {
         let (key, key_hint) = self.row_key(&outputs);
         let columns = outputs.iter().map(column).collect();
-        let output = outputs
-            .into_iter()
-            .map(|output| output.bound.expr)
-            .collect();
+        let output = outputs.into_iter().map(|output| output.bound.expr).collect();
         (columns, ViewKind::Rows { output }, key, key_hint)
     }
 
@@ -534,19 +444,13 @@ impl<'a> Binder<'a> {
         };
         let shown = |column: usize| {
             let wanted = ExprKind::Column(ColumnRef { input: 0, column });
-            outputs
-                .iter()
-                .position(|output| output.bound.expr.kind == wanted)
+            outputs.iter().position(|output| output.bound.expr.kind == wanted)
         };
         let keys: Vec<&UniqueKey> = fact
             .table
             .unique_keys
             .iter()
-            .filter(|key| {
-                key.columns
-                    .iter()
-                    .all(|column| fact.table.columns[*column].not_null)
-            })
+            .filter(|key| key.columns.iter().all(|column| fact.table.columns[*column].not_null))
             .collect();
         for key in &keys {
             let columns: Option<Vec<usize>> = key.columns.iter().map(|own| shown(*own)).collect();
@@ -560,12 +464,7 @@ impl<'a> Binder<'a> {
                     .columns
                     .iter()
                     .filter(|column| shown(**column).is_none())
-                    .map(|column| {
-                        self.scope.describe(ColumnRef {
-                            input: 0,
-                            column: *column,
-                        })
-                    })
+                    .map(|column| self.scope.describe(ColumnRef { input: 0, column: *column }))
                     .collect();
                 format!("add {} to the SELECT list", missing.join(", "))
             }

@@ -67,14 +67,8 @@ const EXTRACT_TIMESTAMP: &[&str] = &[
     "julian",
     "epoch",
 ];
-const EXTRACT_TIME: &[&str] = &[
-    "microseconds",
-    "milliseconds",
-    "second",
-    "minute",
-    "hour",
-    "epoch",
-];
+const EXTRACT_TIME: &[&str] =
+    &["microseconds", "milliseconds", "second", "minute", "hour", "epoch"];
 const EXTRACT_INTERVAL: &[&str] = &[
     "microseconds",
     "milliseconds",
@@ -105,9 +99,7 @@ impl Binder<'_> {
                 "see the list of functions that views know",
             );
         };
-        let collation = bounds
-            .iter()
-            .fold(Coll::None, |all, bound| all.merge(bound.collation));
+        let collation = bounds.iter().fold(Coll::None, |all, bound| all.merge(bound.collation));
         if matches!(func, Func::Lower | Func::Upper) && !collation.is_c() {
             return self.refuse(
                 place,
@@ -124,26 +116,14 @@ impl Binder<'_> {
         }
         match func {
             Func::Trim(_) if exprs.len() == 1 => {
-                exprs.push(Expr {
-                    kind: ExprKind::Const(Value::Text(" ".into())),
-                    ty: Type::Text,
-                });
+                exprs.push(Expr { kind: ExprKind::Const(Value::Text(" ".into())), ty: Type::Text });
             }
             Func::DateTrunc => self.date_trunc_field(&mut exprs, place)?,
             _ => {}
         }
         let ty = function.result.to_type().unwrap_or(Type::Text);
-        let expr = Expr {
-            kind: ExprKind::Call(func, exprs),
-            ty,
-        };
-        Ok(Bound {
-            place,
-            expr,
-            nullable,
-            collation,
-            unknown: false,
-        })
+        let expr = Expr { kind: ExprKind::Call(func, exprs), ty };
+        Ok(Bound { place, expr, nullable, collation, unknown: false })
     }
 
     fn overload(
@@ -157,10 +137,7 @@ impl Binder<'_> {
         if let Some(other) = args.iter().find(|bound| bound.base() == Base::Other) {
             return self.refuse(
                 other.place,
-                format!(
-                    "Walview does not compute with type \"{}\"",
-                    type_name(&other.expr.ty)
-                ),
+                format!("Walview does not compute with type \"{}\"", type_name(&other.expr.ty)),
                 "such a column may be shown, counted and tested for NULL",
             );
         }
@@ -183,13 +160,7 @@ impl Binder<'_> {
         fn two<'a>(node: &'a Node, wanted: &str) -> Option<(&'a Node, &'a str)> {
             match &node.kind {
                 NodeKind::Call(name, args) if name == wanted => match args.as_slice() {
-                    [
-                        first,
-                        Node {
-                            kind: NodeKind::Text(text),
-                            ..
-                        },
-                    ] => Some((first, text)),
+                    [first, Node { kind: NodeKind::Text(text), .. }] => Some((first, text)),
                     _ => None,
                 },
                 _ => None,
@@ -218,18 +189,13 @@ impl Binder<'_> {
         if !types::implicit(argument.base(), Base::Text) {
             return self.refuse(
                 place,
-                format!(
-                    "function does not exist: convert_to({}, unknown)",
-                    shown(&argument)
-                ),
+                format!("function does not exist: convert_to({}, unknown)", shown(&argument)),
                 "cast the argument to text",
             );
         }
         let argument = self.coerce(argument, &Type::Text)?;
-        let expr = Expr {
-            kind: ExprKind::Call(Func::Sha256Hex, vec![argument.expr]),
-            ty: Type::Text,
-        };
+        let expr =
+            Expr { kind: ExprKind::Call(Func::Sha256Hex, vec![argument.expr]), ty: Type::Text };
         Ok(Bound {
             place,
             expr,
@@ -240,11 +206,7 @@ impl Binder<'_> {
     }
 
     fn date_trunc_field(&mut self, exprs: &mut [Expr], place: Place) -> Binding<()> {
-        let Some(Expr {
-            kind: ExprKind::Const(Value::Text(field)),
-            ..
-        }) = exprs.first_mut()
-        else {
+        let Some(Expr { kind: ExprKind::Const(Value::Text(field)), .. }) = exprs.first_mut() else {
             return self.refuse(
                 place,
                 "the field of date_trunc must be a literal",
@@ -258,11 +220,7 @@ impl Binder<'_> {
             }
             _ => {
                 let message = format!("date_trunc does not know the field \"{field}\"");
-                self.refuse(
-                    place,
-                    message,
-                    format!("fields: {}", TRUNC_FIELDS.join(", ")),
-                )
+                self.refuse(place, message, format!("fields: {}", TRUNC_FIELDS.join(", ")))
             }
         }
     }
@@ -270,13 +228,7 @@ impl Binder<'_> {
     pub(super) fn extract(&mut self, field: &str, inner: &Node, place: Place) -> Binding<Bound> {
         let inner = self.expr(inner)?;
         let literal = Bound::unknown(place, Value::Text(field.into()));
-        let args = [
-            Bound {
-                unknown: false,
-                ..literal
-            },
-            inner,
-        ];
+        let args = [Bound { unknown: false, ..literal }, inner];
         let function = self.overload("extract", functions::EXTRACT, &args, place)?;
         let [_, inner] = args;
         let fields: &[&str] = match function.args {
@@ -289,35 +241,19 @@ impl Binder<'_> {
         let Some(field) = canonical_field(field).filter(|field| fields.contains(field)) else {
             return self.refuse(
                 place,
-                format!(
-                    "extract does not know the field \"{field}\" of {}",
-                    shown(&inner)
-                ),
+                format!("extract does not know the field \"{field}\" of {}", shown(&inner)),
                 format!("fields: {}", fields.join(", ")),
             );
         };
-        let ty = function
-            .args
-            .get(1)
-            .and_then(|base| base.to_type())
-            .unwrap_or(Type::TimestampTz);
+        let ty = function.args.get(1).and_then(|base| base.to_type()).unwrap_or(Type::TimestampTz);
         let inner = self.coerce(inner, &ty)?;
-        let field = Expr {
-            kind: ExprKind::Const(Value::Text(field.into())),
-            ty: Type::Text,
-        };
+        let field = Expr { kind: ExprKind::Const(Value::Text(field.into())), ty: Type::Text };
         let expr = Expr {
             kind: ExprKind::Call(Func::Extract, vec![field, inner.expr]),
             ty: Type::Numeric(None),
         };
         // The infinities have no fields but epoch and the like: NULL.
-        Ok(Bound {
-            place,
-            expr,
-            nullable: true,
-            collation: Coll::None,
-            unknown: false,
-        })
+        Ok(Bound { place, expr, nullable: true, collation: Coll::None, unknown: false })
     }
 }
 

@@ -25,16 +25,8 @@ impl Binder<'_> {
         // A cast to its own type changes nothing, and keeps `x COLLATE "C"` and `x` apart where
         // PostgreSQL does: as expressions of GROUP BY.
         let ty = inner.expr.ty.clone();
-        let expr = Expr {
-            kind: ExprKind::Cast(Box::new(inner.expr)),
-            ty,
-        };
-        Ok(Bound {
-            place,
-            expr,
-            collation: Coll::ExplicitC,
-            ..inner
-        })
+        let expr = Expr { kind: ExprKind::Cast(Box::new(inner.expr)), ty };
+        Ok(Bound { place, expr, collation: Coll::ExplicitC, ..inner })
     }
 
     pub(super) fn named_type(&mut self, name: &TypeName) -> Binding<Type> {
@@ -42,12 +34,7 @@ impl Binder<'_> {
             TypeName::Known(ty) => return Ok(ty.clone()),
             TypeName::Named { schema, name } => (schema, name),
         };
-        let columns = || {
-            self.catalog
-                .tables
-                .iter()
-                .flat_map(|table| table.columns.iter())
-        };
+        let columns = || self.catalog.tables.iter().flat_map(|table| table.columns.iter());
         let enums = || {
             columns().filter_map(|column| match &column.ty {
                 Type::Enum { oid, name, .. } => Some((*oid, name.as_str(), &column.ty)),
@@ -58,13 +45,8 @@ impl Binder<'_> {
             Some(schema) => format!("{}.{}", schema.text, name.text),
             None => name.text.clone(),
         };
-        let bare = |full: &str| {
-            full.rsplit('.')
-                .next()
-                .unwrap_or(full)
-                .trim_matches('"')
-                .to_owned()
-        };
+        let bare =
+            |full: &str| full.rsplit('.').next().unwrap_or(full).trim_matches('"').to_owned();
         let mut fitting: Vec<(u32, &Type)> = enums()
             .filter(|(_, full, _)| *full == wanted || bare(full) == name.text)
             .map(|(oid, _, ty)| (oid, ty))
@@ -79,11 +61,7 @@ impl Binder<'_> {
                 "cast to a built-in type, or to an enum that a column of these tables has"
                     .to_owned()
             });
-        self.refuse(
-            name.place,
-            format!("type \"{wanted}\" is not accepted in a cast"),
-            remedy,
-        )
+        self.refuse(name.place, format!("type \"{wanted}\" is not accepted in a cast"), remedy)
     }
 
     pub(super) fn explicit_cast(
@@ -106,32 +84,16 @@ impl Binder<'_> {
             return self.refuse(place, message, refusal.remedy);
         }
         if from == Base::Enum && to == Base::Enum && inner.expr.ty != *ty {
-            let message = format!(
-                "a cast from {} to {}",
-                type_name(&inner.expr.ty),
-                type_name(ty)
-            );
+            let message = format!("a cast from {} to {}", type_name(&inner.expr.ty), type_name(ty));
             return self.refuse(place, message, "write x::text::type");
         }
         if inner.expr.ty == *ty {
             return Ok(inner);
         }
-        let collation = if to.is_string() && from.is_string() {
-            inner.collation
-        } else {
-            Coll::None
-        };
-        let expr = Expr {
-            kind: ExprKind::Cast(Box::new(inner.expr)),
-            ty: ty.clone(),
-        };
-        Ok(Bound {
-            place,
-            expr,
-            nullable: inner.nullable,
-            collation,
-            unknown: false,
-        })
+        let collation =
+            if to.is_string() && from.is_string() { inner.collation } else { Coll::None };
+        let expr = Expr { kind: ExprKind::Cast(Box::new(inner.expr)), ty: ty.clone() };
+        Ok(Bound { place, expr, nullable: inner.nullable, collation, unknown: false })
     }
 
     /// `'…'::type`. An explicit cast cuts a text to its length, where input would refuse it.
@@ -139,15 +101,8 @@ impl Binder<'_> {
         let limited = matches!(ty, Type::Varchar(Some(_)) | Type::Char(_));
         if limited && !literal.is_null_literal() {
             let kind = ExprKind::Cast(Box::new(literal.expr));
-            let expr = Expr {
-                kind,
-                ty: ty.clone(),
-            };
-            return Ok(Bound {
-                expr,
-                unknown: false,
-                ..literal
-            });
+            let expr = Expr { kind, ty: ty.clone() };
+            return Ok(Bound { expr, unknown: false, ..literal });
         }
         self.coerce(literal, ty)
     }
@@ -164,11 +119,7 @@ impl Binder<'_> {
                 Ok(value) => Ok(Bound::constant(place, value, ty.clone())),
                 Err(error) => {
                     let remedy = casts::literal_remedy(ty);
-                    self.refuse(
-                        place,
-                        format!("literal '{text}': {}", error.message),
-                        remedy,
-                    )
+                    self.refuse(place, format!("literal '{text}': {}", error.message), remedy)
                 }
             };
         }
@@ -185,16 +136,7 @@ impl Binder<'_> {
             return Ok(Bound::constant(place, value, ty.clone()));
         }
         let collation = bound.collation;
-        let expr = Expr {
-            kind: ExprKind::Cast(Box::new(bound.expr)),
-            ty: ty.clone(),
-        };
-        Ok(Bound {
-            place,
-            expr,
-            nullable: bound.nullable,
-            collation,
-            unknown: false,
-        })
+        let expr = Expr { kind: ExprKind::Cast(Box::new(bound.expr)), ty: ty.clone() };
+        Ok(Bound { place, expr, nullable: bound.nullable, collation, unknown: false })
     }
 }

@@ -15,7 +15,6 @@ use crate::expr::{Expr, ExprKind, Func};
 use crate::value::{Type, Value};
 
 impl Binder<'_> {
-    #[expect(clippy::too_many_lines, reason = "one arm for each kind of node")]
     pub(super) fn expr(&mut self, node: &Node) -> Binding<Bound> {
         let place = node.place;
         match &node.kind {
@@ -35,64 +34,37 @@ impl Binder<'_> {
                 let bounds = self.conditions(nodes, if and { "AND" } else { "OR" })?;
                 let nullable = bounds.iter().any(|bound| bound.nullable);
                 let exprs = bounds.into_iter().map(|bound| bound.expr).collect();
-                let kind = if and {
-                    ExprKind::And(exprs)
-                } else {
-                    ExprKind::Or(exprs)
-                };
+                let kind = if and { ExprKind::And(exprs) } else { ExprKind::Or(exprs) };
                 Ok(self.boolean(place, nullable, kind))
             }
             NodeKind::Binary(op, left, right) => {
                 let (left, right) = self.two(left, right)?;
                 self.binary(*op, left, right, place)
             }
-            NodeKind::IsNull {
-                node: inner,
-                negated,
-            } => {
+            NodeKind::IsNull { node: inner, negated } => {
                 let inner = self.expr(inner)?;
                 Ok(self.is_null(inner, *negated, place))
             }
-            NodeKind::IsUnknown {
-                node: inner,
-                negated,
-            } => {
+            NodeKind::IsUnknown { node: inner, negated } => {
                 let inner = self.condition(inner, "IS UNKNOWN")?;
                 Ok(self.is_null(inner, *negated, place))
             }
-            NodeKind::IsBool {
-                node: inner,
-                value,
-                negated,
-            } => {
+            NodeKind::IsBool { node: inner, value, negated } => {
                 let inner = self.condition(inner, "IS TRUE")?;
                 let is = ExprKind::IsBool(Box::new(inner.expr), *value);
                 let bound = self.boolean(place, false, is);
                 Ok(if *negated { self.not(bound) } else { bound })
             }
-            NodeKind::Distinct {
-                left,
-                right,
-                negated,
-            } => {
+            NodeKind::Distinct { left, right, negated } => {
                 let (left, right) = self.two(left, right)?;
                 let equal = self.binary(Op::Eq, left, right, place)?;
                 self.distinct(equal, *negated, place)
             }
-            NodeKind::In {
-                node: inner,
-                list,
-                negated,
-            } => {
+            NodeKind::In { node: inner, list, negated } => {
                 let bound = self.in_list(inner, list, place)?;
                 Ok(if *negated { self.not(bound) } else { bound })
             }
-            NodeKind::Between {
-                node: inner,
-                low,
-                high,
-                negated,
-            } => {
+            NodeKind::Between { node: inner, low, high, negated } => {
                 let inner = self.expr(inner);
                 let (low, high) = self.two(low, high)?;
                 let inner = inner?;
@@ -103,36 +75,21 @@ impl Binder<'_> {
                 let bound = self.boolean(place, nullable, both);
                 Ok(if *negated { self.not(bound) } else { bound })
             }
-            NodeKind::Like {
-                node: inner,
-                pattern,
-                negated,
-            } => {
+            NodeKind::Like { node: inner, pattern, negated } => {
                 let (inner, pattern) = self.two(inner, pattern)?;
                 let bound = self.like(inner, pattern, place)?;
                 Ok(if *negated { self.not(bound) } else { bound })
             }
-            NodeKind::Case {
-                operand,
-                branches,
-                otherwise,
-            } => self.case(operand.as_deref(), branches, otherwise.as_deref(), place),
+            NodeKind::Case { operand, branches, otherwise } => {
+                self.case(operand.as_deref(), branches, otherwise.as_deref(), place)
+            }
             NodeKind::Coalesce(nodes) => {
                 let bounds = self.exprs(nodes)?;
                 let nullable = bounds.iter().all(|bound| bound.nullable);
                 let (ty, bounds, collation) = self.common("COALESCE", bounds, place)?;
                 let exprs = bounds.into_iter().map(|bound| bound.expr).collect();
-                let expr = Expr {
-                    kind: ExprKind::Coalesce(exprs),
-                    ty,
-                };
-                Ok(Bound {
-                    place,
-                    expr,
-                    nullable,
-                    collation,
-                    unknown: false,
-                })
+                let expr = Expr { kind: ExprKind::Coalesce(exprs), ty };
+                Ok(Bound { place, expr, nullable, collation, unknown: false })
             }
             NodeKind::NullIf(left, right) => {
                 let (left, right) = self.two(left, right)?;
@@ -148,23 +105,16 @@ impl Binder<'_> {
             NodeKind::Call(name, args) => self.call(name, args, place),
             NodeKind::Extract(field, inner) => self.extract(field, inner, place),
             NodeKind::CollateC(inner) => self.collate(inner, place),
-            NodeKind::Aggregate {
-                func,
-                name,
-                argument,
-                filter,
-            } => self.aggregate(*func, name, argument.as_deref(), filter.as_deref(), place),
+            NodeKind::Aggregate { func, name, argument, filter } => {
+                self.aggregate(*func, name, argument.as_deref(), filter.as_deref(), place)
+            }
         }
     }
 
     /// An expression in its final place: an untyped literal is text there.
     pub(super) fn settled(&mut self, node: &Node) -> Binding<Bound> {
         let bound = self.expr(node)?;
-        if bound.unknown {
-            self.coerce(bound, &Type::Text)
-        } else {
-            Ok(bound)
-        }
+        if bound.unknown { self.coerce(bound, &Type::Text) } else { Ok(bound) }
     }
 
     /// All of them, so that each one's errors are found.
@@ -192,11 +142,7 @@ impl Binder<'_> {
 
     fn number(&mut self, digits: &str, place: Place) -> Binding<Bound> {
         if let Ok(value) = digits.parse::<i64>() {
-            let ty = if i32::try_from(value).is_ok() {
-                Type::Int4
-            } else {
-                Type::Int8
-            };
+            let ty = if i32::try_from(value).is_ok() { Type::Int4 } else { Type::Int8 };
             return Ok(Bound::constant(place, Value::Int(value), ty));
         }
         let ty = Type::Numeric(None);
@@ -208,7 +154,8 @@ impl Binder<'_> {
 
     fn negate(&mut self, inner: &Node, minus: bool, place: Place) -> Binding<Bound> {
         let inner = self.expr(inner)?;
-        if !inner.base().is_number() && !(minus && inner.base() == Base::Interval) {
+        let taken = inner.base().is_number() || (minus && inner.base() == Base::Interval);
+        if !taken {
             let sign = if minus { "-" } else { "+" };
             return self.refuse(
                 place,
@@ -220,39 +167,17 @@ impl Binder<'_> {
             return Ok(inner);
         }
         let ty = without_modifier(&inner.expr.ty);
-        let expr = Expr {
-            kind: ExprKind::Call(Func::Neg, vec![inner.expr]),
-            ty,
-        };
-        Ok(Bound {
-            place,
-            expr,
-            nullable: inner.nullable,
-            collation: Coll::None,
-            unknown: false,
-        })
+        let expr = Expr { kind: ExprKind::Call(Func::Neg, vec![inner.expr]), ty };
+        Ok(Bound { place, expr, nullable: inner.nullable, collation: Coll::None, unknown: false })
     }
 
     pub(super) fn boolean(&self, place: Place, nullable: bool, kind: ExprKind) -> Bound {
-        let expr = Expr {
-            kind,
-            ty: Type::Bool,
-        };
-        Bound {
-            place,
-            expr,
-            nullable,
-            collation: Coll::None,
-            unknown: false,
-        }
+        let expr = Expr { kind, ty: Type::Bool };
+        Bound { place, expr, nullable, collation: Coll::None, unknown: false }
     }
 
     pub(super) fn not(&self, inner: Bound) -> Bound {
-        self.boolean(
-            inner.place,
-            inner.nullable,
-            ExprKind::Not(Box::new(inner.expr)),
-        )
+        self.boolean(inner.place, inner.nullable, ExprKind::Not(Box::new(inner.expr)))
     }
 
     fn is_null(&self, inner: Bound, negated: bool, place: Place) -> Bound {
@@ -268,20 +193,15 @@ impl Binder<'_> {
             Base::Unknown => self.coerce(bound, &Type::Bool),
             _ => self.refuse(
                 bound.place,
-                format!(
-                    "argument of {clause} must be boolean, not {}",
-                    type_name(&bound.expr.ty)
-                ),
+                format!("argument of {clause} must be boolean, not {}", type_name(&bound.expr.ty)),
                 "write a condition",
             ),
         }
     }
 
     fn conditions(&mut self, nodes: &[Node], clause: &str) -> Binding<Vec<Bound>> {
-        let bounds: Vec<Binding<Bound>> = nodes
-            .iter()
-            .map(|node| self.condition(node, clause))
-            .collect();
+        let bounds: Vec<Binding<Bound>> =
+            nodes.iter().map(|node| self.condition(node, clause)).collect();
         bounds.into_iter().collect()
     }
 
@@ -307,10 +227,7 @@ impl Binder<'_> {
         let constant: Vec<bool> = list.iter().map(|node| !node.has_column()).collect();
         let shared = if constant.iter().filter(|constant| **constant).count() > 1 {
             let mut all = vec![&inner];
-            let constants = elements
-                .iter()
-                .zip(&constant)
-                .filter(|(_, constant)| **constant);
+            let constants = elements.iter().zip(&constant).filter(|(_, constant)| **constant);
             all.extend(constants.map(|(element, _)| element));
             self.shared_type(&all)
         } else {
@@ -320,6 +237,12 @@ impl Binder<'_> {
         let mut nullable = false;
         for (element, constant) in elements.into_iter().zip(constant) {
             let element = match &shared {
+                // One by one it is compared as char too, and may be longer than the column.
+                Some(Type::Char(_)) if element.unknown || element.base() == Base::Bpchar => element,
+                Some(Type::Char(_)) => {
+                    let message = "IN mixes char with other types";
+                    return self.refuse(element.place, message, "cast to text: x::text IN (…)");
+                }
                 Some(ty) if constant => self.coerce(element, ty)?,
                 _ => element,
             };
@@ -342,11 +265,7 @@ impl Binder<'_> {
         self.deterministic(collation, place)?;
         let nullable = inner.nullable || pattern.nullable;
         // The blanks of char(n) count here: the left side is not cast to text.
-        let inner = if inner.unknown {
-            self.coerce(inner, &Type::Text)?
-        } else {
-            inner
-        };
+        let inner = if inner.unknown { self.coerce(inner, &Type::Text)? } else { inner };
         let pattern = self.coerce(pattern, &Type::Text)?;
         let kind = ExprKind::Call(Func::Like, vec![inner.expr, pattern.expr]);
         Ok(self.boolean(place, nullable, kind))
@@ -365,10 +284,7 @@ impl Binder<'_> {
             let side = if args[0] == Base::Other { left } else { right };
             return self.refuse(
                 side.place,
-                format!(
-                    "Walview does not compute with type \"{}\"",
-                    type_name(&side.expr.ty)
-                ),
+                format!("Walview does not compute with type \"{}\"", type_name(&side.expr.ty)),
                 "such a column may be shown, counted and tested for NULL",
             );
         }
@@ -376,30 +292,19 @@ impl Binder<'_> {
             [Base::Unknown, known] | [known, Base::Unknown] => [known, known],
             both => both,
         };
-        if let Some(exact) = candidates
-            .iter()
-            .find(|candidate| candidate.args == assumed)
-        {
+        if let Some(exact) = candidates.iter().find(|candidate| candidate.args == assumed) {
             return Ok(exact);
         }
         match types::select(candidates, |operator| &operator.args, &args) {
             Choice::One(operator) => Ok(operator),
             Choice::None => self.refuse(
                 place,
-                format!(
-                    "operator does not exist: {} {symbol} {}",
-                    shown(left),
-                    shown(right)
-                ),
+                format!("operator does not exist: {} {symbol} {}", shown(left), shown(right)),
                 "cast one side to the other's type: x::type",
             ),
             Choice::Ambiguous => self.refuse(
                 place,
-                format!(
-                    "operator is not unique: {} {symbol} {}",
-                    shown(left),
-                    shown(right)
-                ),
+                format!("operator is not unique: {} {symbol} {}", shown(left), shown(right)),
                 "say the literal's type: interval '1 day', date '2026-01-31', 'x'::text",
             ),
         }
@@ -408,11 +313,7 @@ impl Binder<'_> {
 
 /// The type as messages name it.
 pub(super) fn shown(bound: &Bound) -> String {
-    if bound.unknown {
-        "unknown".to_owned()
-    } else {
-        type_name(&bound.expr.ty)
-    }
+    if bound.unknown { "unknown".to_owned() } else { type_name(&bound.expr.ty) }
 }
 
 pub(super) fn without_modifier(ty: &Type) -> Type {

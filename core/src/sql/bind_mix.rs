@@ -48,22 +48,9 @@ impl Binder<'_> {
         let Some(otherwise) = results.next() else {
             return Err(Refused);
         };
-        let branches = conditions
-            .into_iter()
-            .map(|bound| bound.expr)
-            .zip(results)
-            .collect();
-        let kind = ExprKind::Case {
-            branches,
-            otherwise: Box::new(otherwise),
-        };
-        Ok(Bound {
-            place,
-            expr: Expr { kind, ty },
-            nullable,
-            collation,
-            unknown: false,
-        })
+        let branches = conditions.into_iter().map(|bound| bound.expr).zip(results).collect();
+        let kind = ExprKind::Case { branches, otherwise: Box::new(otherwise) };
+        Ok(Bound { place, expr: Expr { kind, ty }, nullable, collation, unknown: false })
     }
 
     /// The result has the type of the left side as `=` takes it, which is not always the type in
@@ -82,11 +69,7 @@ impl Binder<'_> {
         let shown = match operator.args[0] {
             Base::AnyEnum => first.clone(),
             Base::Bpchar if left.unknown || left.base() != Base::Bpchar => {
-                return self.refuse(
-                    place,
-                    "nullif of a literal and char",
-                    "cast to text: x::text",
-                );
+                return self.refuse(place, "nullif of a literal and char", "cast to text: x::text");
             }
             base => self.coerce_base(left, base)?.expr,
         };
@@ -97,23 +80,11 @@ impl Binder<'_> {
         let kind = if shown == *first {
             ExprKind::NullIf(Box::new(first.clone()), Box::new(second.clone()))
         } else {
-            let null = Expr {
-                kind: ExprKind::Const(Value::Null),
-                ty: ty.clone(),
-            };
+            let null = Expr { kind: ExprKind::Const(Value::Null), ty: ty.clone() };
             let branches = vec![(equal.expr.clone(), null)];
-            ExprKind::Case {
-                branches,
-                otherwise: Box::new(shown),
-            }
+            ExprKind::Case { branches, otherwise: Box::new(shown) }
         };
-        Ok(Bound {
-            place,
-            expr: Expr { kind, ty },
-            nullable: true,
-            collation,
-            unknown: false,
-        })
+        Ok(Bound { place, expr: Expr { kind, ty }, nullable: true, collation, unknown: false })
     }
 
     pub(super) fn extreme(
@@ -128,25 +99,11 @@ impl Binder<'_> {
         let (ty, bounds, collation) = self.common(name, bounds, place)?;
         self.comparable(&ty, collation, true, place)?;
         if matches!(ty, Type::Char(_)) {
-            return self.refuse(
-                place,
-                format!("{name} of char is not accepted"),
-                "cast to text",
-            );
+            return self.refuse(place, format!("{name} of char is not accepted"), "cast to text");
         }
         let exprs = bounds.into_iter().map(|bound| bound.expr).collect();
-        let kind = if greatest {
-            ExprKind::Greatest(exprs)
-        } else {
-            ExprKind::Least(exprs)
-        };
-        Ok(Bound {
-            place,
-            expr: Expr { kind, ty },
-            nullable,
-            collation,
-            unknown: false,
-        })
+        let kind = if greatest { ExprKind::Greatest(exprs) } else { ExprKind::Least(exprs) };
+        Ok(Bound { place, expr: Expr { kind, ty }, nullable, collation, unknown: false })
     }
 
     /// The common type of `bounds` with their modifier where all have the same, and all of them
@@ -160,13 +117,8 @@ impl Binder<'_> {
         let refs: Vec<&Bound> = bounds.iter().collect();
         let Some(ty) = self.shared_type(&refs) else {
             let bases: Vec<Base> = bounds.iter().map(Bound::base).collect();
-            let known = bounds
-                .iter()
-                .find(|bound| !bound.unknown)
-                .or(bounds.first());
-            let other = types::common(&bases)
-                .err()
-                .and_then(|index| bounds.get(index));
+            let known = bounds.iter().find(|bound| !bound.unknown).or(bounds.first());
+            let other = types::common(&bases).err().and_then(|index| bounds.get(index));
             let other = other.or_else(|| {
                 bounds.iter().rev().find(|bound| {
                     !bound.unknown && Some(&bound.expr.ty) != known.map(|known| &known.expr.ty)
@@ -175,24 +127,14 @@ impl Binder<'_> {
             let names = [known, other].map(|bound| bound.map_or_else(String::new, shown));
             return self.refuse(
                 other.map_or(place, |bound| bound.place),
-                format!(
-                    "{what} types {} and {} cannot be matched",
-                    names[0], names[1]
-                ),
+                format!("{what} types {} and {} cannot be matched", names[0], names[1]),
                 "cast one of them to the other's type",
             );
         };
-        let collation = bounds
-            .iter()
-            .fold(Coll::None, |all, bound| all.merge(bound.collation));
-        let modified = bounds
-            .iter()
-            .all(|bound| !bound.unknown && bound.expr.ty == bounds[0].expr.ty);
-        let ty = if modified {
-            bounds[0].expr.ty.clone()
-        } else {
-            ty
-        };
+        let collation = bounds.iter().fold(Coll::None, |all, bound| all.merge(bound.collation));
+        let modified =
+            bounds.iter().all(|bound| !bound.unknown && bound.expr.ty == bounds[0].expr.ty);
+        let ty = if modified { bounds[0].expr.ty.clone() } else { ty };
         if matches!(ty, Type::Char(_)) && !modified {
             return self.refuse(
                 place,
@@ -218,9 +160,7 @@ impl Binder<'_> {
             Base::Enum | Base::Other => {
                 let mut known = bounds.iter().filter(|bound| !bound.unknown);
                 let first = known.next()?;
-                known
-                    .all(|bound| bound.expr.ty == first.expr.ty)
-                    .then(|| first.expr.ty.clone())
+                known.all(|bound| bound.expr.ty == first.expr.ty).then(|| first.expr.ty.clone())
             }
             Base::Bpchar => bounds
                 .iter()

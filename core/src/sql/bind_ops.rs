@@ -34,10 +34,7 @@ impl Binder<'_> {
                 return Ok(self.boolean(place, nullable, ExprKind::Call(comparison(op), exprs)));
             }
             Op::Concat => {
-                if args
-                    .iter()
-                    .any(|base| !matches!(base, Base::Text | Base::AnyNonArray))
-                {
+                if args.iter().any(|base| !matches!(base, Base::Text | Base::AnyNonArray)) {
                     return self.not_computed(op, &left, &right, place);
                 }
                 let exprs = vec![self.as_text(left)?.expr, self.as_text(right)?.expr];
@@ -50,36 +47,14 @@ impl Binder<'_> {
                 self.arithmetic(op, operator, left, right, place)?
             }
         };
-        let expr = Expr {
-            kind: ExprKind::Call(func, exprs),
-            ty,
-        };
-        let collation = if op == Op::Concat {
-            collation
-        } else {
-            Coll::None
-        };
-        Ok(Bound {
-            place,
-            expr,
-            nullable,
-            collation,
-            unknown: false,
-        })
+        let expr = Expr { kind: ExprKind::Call(func, exprs), ty };
+        let collation = if op == Op::Concat { collation } else { Coll::None };
+        Ok(Bound { place, expr, nullable, collation, unknown: false })
     }
 
     fn not_computed<T>(&mut self, op: Op, left: &Bound, right: &Bound, place: Place) -> Binding<T> {
-        let message = format!(
-            "{} {} {} is not accepted",
-            shown(left),
-            op.symbol(),
-            shown(right)
-        );
-        self.refuse(
-            place,
-            message,
-            "Walview does not compute this operator for these types",
-        )
+        let message = format!("{} {} {} is not accepted", shown(left), op.symbol(), shown(right));
+        self.refuse(place, message, "Walview does not compute this operator for these types")
     }
 
     /// Both sides brought to one type whose values compare.
@@ -96,10 +71,7 @@ impl Binder<'_> {
         let ty = match args {
             [Base::Bpchar, Base::Bpchar] => {
                 self.comparable(&Type::Text, collation, ordering, place)?;
-                return Ok(vec![
-                    self.without_blanks(left)?,
-                    self.without_blanks(right)?,
-                ]);
+                return Ok(vec![self.without_blanks(left)?, self.without_blanks(right)?]);
             }
             // Integers of every width are one value.
             [a, b] if a.is_integer() && b.is_integer() => {
@@ -230,17 +202,8 @@ impl Binder<'_> {
             (Op::Arrow, _) => Type::Jsonb,
             _ => Type::Text,
         };
-        let expr = Expr {
-            kind: ExprKind::Call(func, vec![left.expr, right.expr]),
-            ty,
-        };
-        Ok(Bound {
-            place,
-            expr,
-            nullable: true,
-            collation: Coll::None,
-            unknown: false,
-        })
+        let expr = Expr { kind: ExprKind::Call(func, vec![left.expr, right.expr]), ty };
+        Ok(Bound { place, expr, nullable: true, collation: Coll::None, unknown: false })
     }
 
     fn arithmetic(
@@ -330,10 +293,7 @@ fn wider(left: Base, right: Base) -> Option<Base> {
 
 /// `{a,b,0}` without quotes, escapes, blanks, nesting or NULL, which reads the same everywhere.
 fn is_simple_array(path: &str) -> bool {
-    let Some(inner) = path
-        .strip_prefix('{')
-        .and_then(|rest| rest.strip_suffix('}'))
-    else {
+    let Some(inner) = path.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
         return false;
     };
     inner.is_empty()

@@ -18,10 +18,7 @@ pub(super) fn explicit(from: Base, to: Base) -> Result<(), Refusal> {
         Bool, Date, Enum, Int4, Interval, Json, Jsonb, Other, Text, Time, Timestamp, TimestampTz,
         Uuid, Varchar,
     };
-    let no_such = Err(Refusal {
-        message: "does not exist",
-        remedy: "",
-    });
+    let no_such = Err(Refusal { message: "does not exist", remedy: "" });
     if from == Other || to == Other {
         return Err(Refusal {
             message: "is not computed",
@@ -45,22 +42,19 @@ pub(super) fn explicit(from: Base, to: Base) -> Result<(), Refusal> {
                 remedy: "store it in a column of that type",
             })
         }
-        (from, Json | Jsonb) if from.is_string() => Err(Refusal {
-            message: "is not accepted",
-            remedy: "store it in a json column",
-        }),
+        (from, Json | Jsonb) if from.is_string() => {
+            Err(Refusal { message: "is not accepted", remedy: "store it in a json column" })
+        }
         (Jsonb, Json) => Ok(()),
         (Jsonb, to) if to == Bool || to.is_number() => Ok(()),
-        (Json, Jsonb) => Err(Refusal {
-            message: "is not accepted",
-            remedy: "use the column as it is",
-        }),
+        (Json, Jsonb) => {
+            Err(Refusal { message: "is not accepted", remedy: "use the column as it is" })
+        }
         (Text | Varchar | Base::Bpchar, Bool | Uuid | Enum) => Ok(()),
         (from, to) if from.is_string() && to.is_number() => Ok(()),
-        (from, Base::Bytea) if from.is_string() => Err(Refusal {
-            message: "is not accepted",
-            remedy: "store it in a bytea column",
-        }),
+        (from, Base::Bytea) if from.is_string() => {
+            Err(Refusal { message: "is not accepted", remedy: "store it in a bytea column" })
+        }
         _ => no_such,
     }
 }

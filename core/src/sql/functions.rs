@@ -16,21 +16,11 @@ pub(super) struct Function {
 }
 
 const fn f(name: &'static str, args: &'static [Base], result: Base, func: Func) -> Function {
-    Function {
-        name,
-        args,
-        result,
-        func: Some(func),
-    }
+    Function { name, args, result, func: Some(func) }
 }
 
 const fn other(name: &'static str, args: &'static [Base], result: Base) -> Function {
-    Function {
-        name,
-        args,
-        result,
-        func: None,
-    }
+    Function { name, args, result, func: None }
 }
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -90,12 +80,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     f("rtrim", &[Text, Text], Text, Func::Trim(TrimSide::Trailing)),
     other("rtrim", &[Bytea, Bytea], Bytea),
     f("date_trunc", &[Text, Timestamp], Timestamp, Func::DateTrunc),
-    f(
-        "date_trunc",
-        &[Text, TimestampTz],
-        TimestampTz,
-        Func::DateTrunc,
-    ),
+    f("date_trunc", &[Text, TimestampTz], TimestampTz, Func::DateTrunc),
     f("date_trunc", &[Text, Interval], Interval, Func::DateTrunc),
     other("date_trunc", &[Text, TimestampTz, Text], TimestampTz),
     f("md5", &[Text], Text, Func::Md5),
@@ -116,20 +101,13 @@ pub(super) const EXTRACT: &[Function] = &[
     other("extract", &[Text, TimeTz], Numeric),
 ];
 
-const SPECIAL: &[&str] = &[
-    "coalesce", "nullif", "greatest", "least", "extract", "trim", "count", "sum", "avg",
-];
+const SPECIAL: &[&str] =
+    &["coalesce", "nullif", "greatest", "least", "extract", "trim", "count", "sum", "avg"];
 
 pub(super) fn overloads(name: &str) -> &'static [Function] {
-    let start = FUNCTIONS
-        .iter()
-        .position(|function| function.name == name)
-        .unwrap_or(0);
+    let start = FUNCTIONS.iter().position(|function| function.name == name).unwrap_or(0);
     let rest = FUNCTIONS.get(start..).unwrap_or_default();
-    let count = rest
-        .iter()
-        .take_while(|function| function.name == name)
-        .count();
+    let count = rest.iter().take_while(|function| function.name == name).count();
     rest.get(..count).unwrap_or_default()
 }
 
@@ -138,10 +116,7 @@ pub(super) fn is_known(name: &str) -> bool {
 }
 
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    FUNCTIONS
-        .iter()
-        .map(|function| function.name)
-        .chain(SPECIAL.iter().copied())
+    FUNCTIONS.iter().map(|function| function.name).chain(SPECIAL.iter().copied())
 }
 
 pub(super) fn listed() -> String {
@@ -250,10 +225,7 @@ mod tests {
     #[test]
     fn overloads_stand_together() {
         for function in FUNCTIONS {
-            let all = FUNCTIONS
-                .iter()
-                .filter(|other| other.name == function.name)
-                .count();
+            let all = FUNCTIONS.iter().filter(|other| other.name == function.name).count();
             assert_eq!(overloads(function.name).len(), all, "{}", function.name);
         }
     }

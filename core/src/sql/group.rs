@@ -39,9 +39,7 @@ impl Binder<'_> {
     ) -> Binding<Bound> {
         let before = self.seen.len();
         let argument = argument.map(|node| self.settled(node)).transpose();
-        let filter = filter
-            .map(|node| self.condition(node, "FILTER"))
-            .transpose();
+        let filter = filter.map(|node| self.condition(node, "FILTER")).transpose();
         // Inside an aggregate every column may be used.
         self.seen.truncate(before);
         let (argument, filter) = (argument?, filter?);
@@ -70,21 +68,9 @@ impl Binder<'_> {
                 self.aggregates.len() - 1
             }
         };
-        let column = ColumnRef {
-            input: AGGREGATES,
-            column,
-        };
-        let expr = Expr {
-            kind: ExprKind::Column(column),
-            ty,
-        };
-        Ok(Bound {
-            place,
-            expr,
-            nullable: empty,
-            collation: Coll::None,
-            unknown: false,
-        })
+        let column = ColumnRef { input: AGGREGATES, column };
+        let expr = Expr { kind: ExprKind::Column(column), ty };
+        Ok(Bound { place, expr, nullable: empty, collation: Coll::None, unknown: false })
     }
 
     fn aggregate_type(
@@ -110,11 +96,9 @@ impl Binder<'_> {
                     format!("write {name}(x::numeric): the cast rounds to {digits} digits"),
                 )
             }
-            (_, Base::Interval) => self.refuse(
-                place,
-                format!("{name} over interval is not supported yet"),
-                "",
-            ),
+            (_, Base::Interval) => {
+                self.refuse(place, format!("{name} over interval is not supported yet"), "")
+            }
             _ => self.refuse(
                 place,
                 format!("function does not exist: {name}({})", shown(argument)),
@@ -153,17 +137,7 @@ impl Binder<'_> {
         let (key, hint) = self.group_key(&output, &grouping);
         let aggregates = std::mem::take(&mut self.aggregates);
         let Grouping { by, by_key } = grouping;
-        Ok((
-            columns,
-            ViewKind::Groups {
-                by,
-                by_key,
-                aggregates,
-                output,
-            },
-            key,
-            hint,
-        ))
+        Ok((columns, ViewKind::Groups { by, by_key, aggregates, output }, key, hint))
     }
 
     fn distinct_by(&mut self, outputs: &[Output]) -> Binding<Grouping> {
@@ -175,14 +149,7 @@ impl Binder<'_> {
                 by.push(output.bound.expr.clone());
             }
         }
-        if refused {
-            Err(Refused)
-        } else {
-            Ok(Grouping {
-                by_key: by.len(),
-                by,
-            })
-        }
+        if refused { Err(Refused) } else { Ok(Grouping { by_key: by.len(), by }) }
     }
 
     fn group_by(&mut self, select: &Select) -> Binding<Grouping> {
@@ -199,14 +166,7 @@ impl Binder<'_> {
                 Err(Refused) => refused = true,
             }
         }
-        if refused {
-            Err(Refused)
-        } else {
-            Ok(Grouping {
-                by_key: by.len(),
-                by,
-            })
-        }
+        if refused { Err(Refused) } else { Ok(Grouping { by_key: by.len(), by }) }
     }
 
     /// PostgreSQL's reading of an item: a number is an output column's place; a bare name is a
@@ -221,10 +181,7 @@ impl Binder<'_> {
                         "write the expression",
                     );
                 }
-                let item = digits
-                    .parse::<usize>()
-                    .ok()
-                    .and_then(|place| place.checked_sub(1));
+                let item = digits.parse::<usize>().ok().and_then(|place| place.checked_sub(1));
                 match item.and_then(|index| items.get(index)) {
                     Some(Item::Expr { node, .. }) => node,
                     _ => {
@@ -295,16 +252,10 @@ impl Binder<'_> {
         seen: &[(ColumnRef, Place)],
         place: Place,
     ) -> Binding<()> {
-        if let Some(index) = grouping
-            .by
-            .iter()
-            .take(grouping.by_key)
-            .position(|known| known == expr)
+        if let Some(index) =
+            grouping.by.iter().take(grouping.by_key).position(|known| known == expr)
         {
-            expr.kind = ExprKind::Column(ColumnRef {
-                input: OUTPUT_BY,
-                column: index,
-            });
+            expr.kind = ExprKind::Column(ColumnRef { input: OUTPUT_BY, column: index });
             return Ok(());
         }
         let ExprKind::Column(column) = expr.kind else {
@@ -315,10 +266,7 @@ impl Binder<'_> {
             return if refused { Err(Refused) } else { Ok(()) };
         };
         if column.input == AGGREGATES {
-            let output = ColumnRef {
-                input: OUTPUT_AGGREGATES,
-                column: column.column,
-            };
+            let output = ColumnRef { input: OUTPUT_AGGREGATES, column: column.column };
             expr.kind = ExprKind::Column(output);
             return Ok(());
         }
@@ -330,16 +278,10 @@ impl Binder<'_> {
                     grouping.by.len() - 1
                 }
             };
-            expr.kind = ExprKind::Column(ColumnRef {
-                input: OUTPUT_BY,
-                column: index,
-            });
+            expr.kind = ExprKind::Column(ColumnRef { input: OUTPUT_BY, column: index });
             return Ok(());
         }
-        let named = seen
-            .iter()
-            .find(|(known, _)| *known == column)
-            .map(|(_, place)| *place);
+        let named = seen.iter().find(|(known, _)| *known == column).map(|(_, place)| *place);
         let remedy = match self
             .scope
             .inputs
@@ -352,18 +294,9 @@ impl Binder<'_> {
                 let names: Vec<String> = key
                     .columns
                     .iter()
-                    .map(|own| {
-                        self.scope.describe(ColumnRef {
-                            input: column.input,
-                            column: *own,
-                        })
-                    })
+                    .map(|own| self.scope.describe(ColumnRef { input: column.input, column: *own }))
                     .collect();
-                format!(
-                    "add it, or the primary key of \"{}\" ({})",
-                    table.name,
-                    names.join(", ")
-                )
+                format!("add it, or the primary key of \"{}\" ({})", table.name, names.join(", "))
             }
             None => "add it".to_owned(),
         };
@@ -385,15 +318,8 @@ impl Binder<'_> {
             return false;
         };
         key.columns.iter().all(|own| {
-            let wanted = ExprKind::Column(ColumnRef {
-                input: column.input,
-                column: *own,
-            });
-            grouping
-                .by
-                .iter()
-                .take(grouping.by_key)
-                .any(|expr| expr.kind == wanted)
+            let wanted = ExprKind::Column(ColumnRef { input: column.input, column: *own });
+            grouping.by.iter().take(grouping.by_key).any(|expr| expr.kind == wanted)
         })
     }
 
@@ -401,10 +327,7 @@ impl Binder<'_> {
         let mut key = Vec::new();
         let mut missing = Vec::new();
         for index in 0..grouping.by_key {
-            let wanted = ExprKind::Column(ColumnRef {
-                input: OUTPUT_BY,
-                column: index,
-            });
+            let wanted = ExprKind::Column(ColumnRef { input: OUTPUT_BY, column: index });
             match output.iter().position(|expr| expr.kind == wanted) {
                 Some(place) => key.push(place),
                 None => missing.push(match &grouping.by[index].kind {
@@ -416,9 +339,6 @@ impl Binder<'_> {
         if missing.is_empty() {
             return (key, String::new());
         }
-        (
-            Vec::new(),
-            format!("add {} to the SELECT list", missing.join(", ")),
-        )
+        (Vec::new(), format!("add {} to the SELECT list", missing.join(", ")))
     }
 }

@@ -17,8 +17,9 @@ use super::ast::{Item, Name, Node, NodeKind, Select};
 use super::words;
 use crate::diagnostic::{Diagnostic, Place};
 use sqlparser::ast::{
-    self as sql, Distinct, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, Query, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, SetOperator, Spanned, Statement,
+    self as sql, Distinct, Expr, GroupByExpr, Ident, LimitClause, ObjectName, ObjectNamePart,
+    OrderByKind, Query, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator,
+    Statement,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
@@ -43,24 +44,16 @@ pub(super) fn lower(text: &str) -> Result<Select, Vec<Diagnostic>> {
         let message = format!("the view's SQL is longer than {SQL_BYTES_MAX} bytes");
         return Err(vec![Diagnostic::new(START, message, "split the view")]);
     }
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
-        .tokenize_with_location()
-        .map_err(|error| {
-            vec![Diagnostic::new(
-                at(error.location),
-                lower_first(&error.message),
-                "",
-            )]
+    let tokens =
+        Tokenizer::new(&PostgreSqlDialect {}, text).tokenize_with_location().map_err(|error| {
+            vec![Diagnostic::new(at(error.location), lower_first(&error.message), "")]
         })?;
     let after_as = names_after_as(&tokens);
     let statements = Parser::new(&PostgreSqlDialect {})
         .with_tokens_with_locations(tokens)
         .parse_statements()
-        .map_err(|error| vec![syntax_error(&error)])?;
-    let mut this = Lower {
-        diagnostics: Vec::new(),
-        after_as,
-    };
+        .map_err(|error| vec![syntax_error(&error, text)])?;
+    let mut this = Lower { diagnostics: Vec::new(), after_as };
     let select = this.statements(statements);
     match select {
         Ok(select) if this.diagnostics.is_empty() => Ok(select),
@@ -76,10 +69,7 @@ const START: Place = Place { line: 1, column: 1 };
 
 pub(super) fn at(location: Location) -> Place {
     let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).max(1);
-    Place {
-        line: count(location.line),
-        column: count(location.column),
-    }
+    Place { line: count(location.line), column: count(location.column) }
 }
 
 /// Tokens without white space: where a name follows AS.
@@ -101,7 +91,7 @@ fn names_after_as(tokens: &[TokenWithSpan]) -> Vec<Place> {
     places
 }
 
-fn syntax_error(error: &ParserError) -> Diagnostic {
+fn syntax_error(error: &ParserError, sql: &str) -> Diagnostic {
     let text = match error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.as_str(),
         ParserError::RecursionLimitExceeded => {
@@ -112,16 +102,22 @@ fn syntax_error(error: &ParserError) -> Diagnostic {
         Some((message, place)) => (message, parse_place(place)),
         None => (text, None),
     };
-    let place = place.unwrap_or(START);
+    let place = place.unwrap_or_else(|| end_of(sql));
     Diagnostic::new(place, format!("syntax error: {}", lower_first(message)), "")
+}
+
+/// Where a text ends that the parser found too short.
+fn end_of(sql: &str) -> Place {
+    let sql = sql.trim_end();
+    let line = sql.lines().count().max(1);
+    let column = sql.lines().last().map_or(0, |line| line.chars().count()) + 1;
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Place { line: count(line), column: count(column) }
 }
 
 fn parse_place(text: &str) -> Option<Place> {
     let (line, column) = text.split_once(", Column: ")?;
-    Some(Place {
-        line: line.trim().parse().ok()?,
-        column: column.trim().parse().ok()?,
-    })
+    Some(Place { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? })
 }
 
 fn lower_first(text: &str) -> String {
@@ -139,8 +135,7 @@ impl Lower {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Lowered<T> {
-        self.diagnostics
-            .push(Diagnostic::new(place, message, remedy));
+        self.diagnostics.push(Diagnostic::new(place, message, remedy));
         Err(Refused)
     }
 
@@ -151,8 +146,7 @@ impl Lower {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.diagnostics
-            .push(Diagnostic::new(place, message, remedy));
+        self.diagnostics.push(Diagnostic::new(place, message, remedy));
     }
 
     fn statements(&mut self, statements: Vec<Statement>) -> Lowered<Select> {
@@ -161,19 +155,15 @@ impl Lower {
             return self.refuse(START, "the view's SQL is empty", "write one SELECT");
         };
         if let Some(second) = statements.next() {
-            let place = start_of(second.span(), START);
+            let place = match second {
+                Statement::Query(query) => start_of_body(&query.body),
+                _ => START,
+            };
             self.note(place, "more than one statement", "a view is one SELECT");
         }
         match first {
             Statement::Query(query) => self.query(*query),
-            other => {
-                let place = start_of(other.span(), START);
-                self.refuse(
-                    place,
-                    "this statement is not a SELECT",
-                    "a view is one SELECT",
-                )
-            }
+            _ => self.refuse(START, "this statement is not a SELECT", "a view is one SELECT"),
         }
     }
 
@@ -190,17 +180,22 @@ impl Lower {
             format_clause,
             pipe_operators,
         } = query;
-        let body_place = start_of(body.span(), START);
+        let body_place = start_of_body(&body);
         if let Some(with) = with {
             self.note(
-                start_of(with.span(), START),
+                at(with.with_token.0.span.start),
                 "WITH is not accepted in a view",
                 "write one SELECT over tables",
             );
         }
         let limited = limit_clause.is_some() || fetch.is_some();
         if let Some(order_by) = order_by {
-            let place = start_of(order_by.span(), body_place);
+            let place = match &order_by.kind {
+                OrderByKind::Expressions(exprs) => {
+                    exprs.first().map_or(body_place, |first| self.place_of(&first.expr, body_place))
+                }
+                OrderByKind::All(_) => body_place,
+            };
             if limited {
                 self.note(place, "ORDER BY … LIMIT is not supported yet", "");
             } else {
@@ -211,12 +206,14 @@ impl Lower {
                 );
             }
         } else if limited {
-            let place = limit_clause.map_or(body_place, |limit| start_of(limit.span(), body_place));
-            self.note(
-                place,
-                "LIMIT without ORDER BY shows rows that nobody chose",
-                "remove it",
-            );
+            let place = match &limit_clause {
+                Some(
+                    LimitClause::LimitOffset { limit: Some(limit), .. }
+                    | LimitClause::OffsetCommaLimit { limit, .. },
+                ) => self.place_of(limit, body_place),
+                _ => body_place,
+            };
+            self.note(place, "LIMIT without ORDER BY shows rows that nobody chose", "remove it");
         }
         for (present, what) in [
             (!locks.is_empty(), "FOR UPDATE and FOR SHARE are"),
@@ -226,11 +223,7 @@ impl Lower {
             (!pipe_operators.is_empty(), "|> is"),
         ] {
             if present {
-                self.note(
-                    body_place,
-                    format!("{what} not accepted in a view"),
-                    "remove it",
-                );
+                self.note(body_place, format!("{what} not accepted in a view"), "remove it");
             }
         }
         self.body(*body, body_place)
@@ -240,11 +233,7 @@ impl Lower {
         match body {
             SetExpr::Select(select) => self.select(*select),
             SetExpr::Query(query) => {
-                self.note(
-                    place,
-                    "parentheses around the SELECT",
-                    "write it without them",
-                );
+                self.note(place, "parentheses around the SELECT", "write it without them");
                 self.query(*query)
             }
             SetExpr::SetOperation { op, right, .. } => {
@@ -254,21 +243,17 @@ impl Lower {
                     SetOperator::Intersect => "INTERSECT",
                 };
                 self.refuse(
-                    start_of(right.span(), place),
+                    start_of_body(&right),
                     format!("{name} is not accepted in a view"),
                     "write one view for each SELECT; several views may feed one store",
                 )
             }
-            SetExpr::Values(_) => self.refuse(
-                place,
-                "VALUES is not accepted in a view",
-                "select from a table",
-            ),
-            SetExpr::Table(_) => self.refuse(
-                place,
-                "TABLE is not accepted in a view",
-                "write SELECT * FROM it",
-            ),
+            SetExpr::Values(_) => {
+                self.refuse(place, "VALUES is not accepted in a view", "select from a table")
+            }
+            SetExpr::Table(_) => {
+                self.refuse(place, "TABLE is not accepted in a view", "write SELECT * FROM it")
+            }
             _ => self.refuse(place, "this is not a SELECT", "a view is one SELECT"),
         }
     }
@@ -276,31 +261,18 @@ impl Lower {
     fn select(&mut self, select: sql::Select) -> Lowered<Select> {
         let place = at(select.select_token.0.span.start);
         self.refuse_clauses(&select, place);
-        let sql::Select {
-            distinct,
-            projection,
-            from,
-            selection,
-            group_by,
-            ..
-        } = select;
+        let sql::Select { distinct, projection, from, selection, group_by, .. } = select;
         let distinct = match distinct {
             None | Some(Distinct::All) => false,
             Some(Distinct::Distinct) => true,
             Some(Distinct::On(on)) => {
-                let place = on
-                    .first()
-                    .map_or(place, |first| self.place_of(first, place));
+                let place = on.first().map_or(place, |first| self.place_of(first, place));
                 self.note(place, "DISTINCT ON is not supported yet", "");
                 false
             }
         };
         if projection.is_empty() {
-            self.note(
-                place,
-                "the SELECT list is empty",
-                "name the columns to show",
-            );
+            self.note(place, "the SELECT list is empty", "name the columns to show");
         }
         let mut items = Vec::new();
         for item in projection {
@@ -329,14 +301,7 @@ impl Lower {
             }
         }
         let (from, joins) = tables?;
-        Ok(Select {
-            distinct,
-            items,
-            from,
-            joins,
-            filter: filter?,
-            group_by: group_by?,
-        })
+        Ok(Select { distinct, items, from, joins, filter: filter?, group_by: group_by? })
     }
 
     fn refuse_clauses(&mut self, select: &sql::Select, place: Place) {
@@ -351,10 +316,7 @@ impl Lower {
             self.note(place, "WINDOW is not accepted in a view", WINDOW_REMEDY);
         }
         if let Some(into) = &select.into {
-            let place = into
-                .targets
-                .first()
-                .map_or(place, |target| start_of(target.span(), place));
+            let place = into.targets.first().map_or(place, |target| self.place_of(target, place));
             self.note(place, "SELECT INTO is not a view", "remove INTO");
         }
         let foreign = select.select_modifiers.is_some()
@@ -371,11 +333,7 @@ impl Lower {
             || select.value_table_mode.is_some()
             || select.flavor != sql::SelectFlavor::Standard;
         if foreign {
-            self.note(
-                place,
-                "this SELECT has a clause that PostgreSQL does not know",
-                "remove it",
-            );
+            self.note(place, "this SELECT has a clause that PostgreSQL does not know", "remove it");
         }
     }
 
@@ -424,10 +382,7 @@ impl Lower {
                     SelectItemQualifiedWildcardKind::ObjectName(name) => {
                         let table = self.object_name(&name, select)?;
                         let place = table.first().map_or(select, |first| first.place);
-                        Ok(Item::Star {
-                            table: Some(table),
-                            place,
-                        })
+                        Ok(Item::Star { table: Some(table), place })
                     }
                     SelectItemQualifiedWildcardKind::Expr(expr) => {
                         let place = self.place_of(&expr, select);
@@ -446,11 +401,7 @@ impl Lower {
             || options.opt_rename.is_some()
             || options.opt_alias.is_some()
         {
-            self.note(
-                place,
-                "PostgreSQL has no options after *",
-                "write the columns",
-            );
+            self.note(place, "PostgreSQL has no options after *", "write the columns");
         }
     }
 
@@ -483,11 +434,7 @@ impl Lower {
             GroupByExpr::Expressions(exprs, modifiers) => (exprs, modifiers),
         };
         if !modifiers.is_empty() {
-            self.note(
-                select,
-                "modifiers after GROUP BY are not accepted",
-                GROUPING_REMEDY,
-            );
+            self.note(select, "modifiers after GROUP BY are not accepted", GROUPING_REMEDY);
         }
         let mut nodes = Vec::new();
         let mut refused = false;
@@ -542,9 +489,17 @@ pub(super) const WINDOW_REMEDY: &str =
 pub(super) const GROUPING_REMEDY: &str = "write one view for each grouping";
 
 pub(super) fn start_of(span: Span, otherwise: Place) -> Place {
-    if span.start.line == 0 {
-        otherwise
-    } else {
-        at(span.start)
+    if span.start.line == 0 { otherwise } else { at(span.start) }
+}
+
+/// sqlparser's own spans of queries recurse through every expression; these do not.
+pub(super) fn start_of_body(mut body: &SetExpr) -> Place {
+    loop {
+        body = match body {
+            SetExpr::Select(select) => return at(select.select_token.0.span.start),
+            SetExpr::Query(query) => &query.body,
+            SetExpr::SetOperation { left, .. } => left,
+            _ => return START,
+        };
     }
 }

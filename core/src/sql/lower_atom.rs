@@ -6,14 +6,14 @@
 )]
 
 use super::ast::{Node, NodeKind, Op, TypeName};
-use super::lower::{Lower, Lowered};
+use super::lower::{Lower, Lowered, start_of_body};
 use crate::diagnostic::Place;
 use crate::value::Type;
 use sqlparser::ast::{
     self as sql, BinaryOperator, CharacterLength, DataType, DateTimeField, ExactNumberInfo, Expr,
     Spanned, TimezoneInfo, UnaryOperator, Value, ValueWithSpan,
 };
-use sqlparser::tokenizer::Span;
+use sqlparser::tokenizer::{Location, Span};
 
 impl Lower {
     pub(super) fn operator(&mut self, op: &BinaryOperator, place: Place) -> Lowered<Op> {
@@ -93,24 +93,18 @@ impl Lower {
                 );
             }
             _ => {
-                return self.refuse(
-                    place,
-                    "this kind of literal is not accepted",
-                    "write 'text'",
-                );
+                return self.refuse(place, "this kind of literal is not accepted", "write 'text'");
             }
         })
     }
 
     pub(super) fn interval(&mut self, interval: &sql::Interval, place: Place) -> Lowered<NodeKind> {
         let text = match interval.value.as_ref() {
-            Expr::Value(ValueWithSpan {
-                value: Value::SingleQuotedString(text),
-                ..
-            }) if interval.leading_field.is_none()
-                && interval.leading_precision.is_none()
-                && interval.last_field.is_none()
-                && interval.fractional_seconds_precision.is_none() =>
+            Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. })
+                if interval.leading_field.is_none()
+                    && interval.leading_precision.is_none()
+                    && interval.last_field.is_none()
+                    && interval.fractional_seconds_precision.is_none() =>
             {
                 text.clone()
             }
@@ -174,10 +168,7 @@ impl Lower {
                 TimezoneInfo::None | TimezoneInfo::WithoutTimeZone => Type::Timestamp,
                 TimezoneInfo::WithTimeZone | TimezoneInfo::Tz => Type::TimestampTz,
             }),
-            DataType::Interval {
-                fields: None,
-                precision: None,
-            } => Ok(Type::Interval),
+            DataType::Interval { fields: None, precision: None } => Ok(Type::Interval),
             DataType::Uuid => Ok(Type::Uuid),
             DataType::JSON => Ok(Type::Json),
             DataType::JSONB => Ok(Type::Jsonb),
@@ -185,11 +176,7 @@ impl Lower {
                 let mut names = self.object_name(name, place)?;
                 return match (names.pop(), names.pop(), names.pop()) {
                     (Some(name), schema, None) => Ok(TypeName::Named { schema, name }),
-                    _ => self.refuse(
-                        place,
-                        format!("type name \"{name}\" has too many parts"),
-                        "",
-                    ),
+                    _ => self.refuse(place, format!("type name \"{name}\" has too many parts"), ""),
                 };
             }
             _ => Err(()),
@@ -285,9 +272,7 @@ pub(super) fn start_span(mut expr: &Expr) -> Span {
             | Expr::Cast { expr: inner, .. }
             | Expr::UnaryOp { expr: inner, .. }
             | Expr::Extract { expr: inner, .. }
-            | Expr::AtTimeZone {
-                timestamp: inner, ..
-            }
+            | Expr::AtTimeZone { timestamp: inner, .. }
             | Expr::AnyOp { left: inner, .. }
             | Expr::AllOp { left: inner, .. }
             | Expr::CompoundFieldAccess { root: inner, .. }
@@ -300,7 +285,25 @@ pub(super) fn start_span(mut expr: &Expr) -> Span {
             Expr::Function(function) => {
                 return function.name.0.first().map_or(Span::empty(), Spanned::span);
             }
-            other => return other.span(),
+            Expr::Subquery(query) | Expr::Exists { subquery: query, .. } => {
+                return Span { start: body_start(query), end: body_start(query) };
+            }
+            Expr::Tuple(exprs) => match exprs.first() {
+                Some(first) => first,
+                None => return Span::empty(),
+            },
+            Expr::Identifier(_)
+            | Expr::CompoundIdentifier(_)
+            | Expr::Value(_)
+            | Expr::TypedString(_)
+            | Expr::Wildcard(_)
+            | Expr::QualifiedWildcard(..) => return expr.span(),
+            _ => return Span::empty(),
         };
     }
+}
+
+fn body_start(query: &sql::Query) -> Location {
+    let place = start_of_body(&query.body);
+    Location::new(place.line.into(), place.column.into())
 }

@@ -54,11 +54,7 @@ impl Lower {
             || !function.within_group.is_empty()
             || function.null_treatment.is_some()
         {
-            return self.refuse(
-                place,
-                format!("this form of \"{name}\" is not accepted"),
-                "",
-            );
+            return self.refuse(place, format!("this form of \"{name}\" is not accepted"), "");
         }
         if let Some(aggregate) = functions::aggregate(&name) {
             return self.aggregate(&name, aggregate, function, place, depth);
@@ -71,8 +67,7 @@ impl Lower {
             );
         }
         let args = self.arguments(&name, &function.args, place, depth)?;
-        self.call(name, args, place)
-            .map(|kind| Node::new(place, kind))
+        self.call(name, args, place).map(|kind| Node::new(place, kind))
     }
 
     fn arguments(
@@ -86,11 +81,7 @@ impl Lower {
             FunctionArguments::List(list) => list,
             FunctionArguments::None => return Ok(Vec::new()),
             FunctionArguments::Subquery(_) => {
-                return self.refuse(
-                    place,
-                    "a subquery is not accepted in a view",
-                    SUBQUERY_REMEDY,
-                );
+                return self.refuse(place, "a subquery is not accepted in a view", SUBQUERY_REMEDY);
             }
         };
         if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
@@ -153,11 +144,7 @@ impl Lower {
             .map(str::to_owned)
             .or_else(|| words::did_you_mean(name, functions::names()))
             .unwrap_or_else(|| format!("known functions: {}", functions::listed()));
-        self.refuse(
-            place,
-            format!("function \"{name}\" is not accepted in a view"),
-            remedy,
-        )
+        self.refuse(place, format!("function \"{name}\" is not accepted in a view"), remedy)
     }
 
     fn volatile<T>(&mut self, name: &str, place: Place) -> Lowered<T> {
@@ -197,22 +184,14 @@ impl Lower {
             return self.refuse(place, format!("\"{name}\" without arguments"), "");
         };
         if list.duplicate_treatment == Some(DuplicateTreatment::Distinct) {
-            return self.refuse(
-                place,
-                format!("{name}(DISTINCT …) is not supported yet"),
-                "",
-            );
+            return self.refuse(place, format!("{name}(DISTINCT …) is not supported yet"), "");
         }
         if let Some(clause) = list.clauses.first() {
             if matches!(clause, FunctionArgumentClause::OrderBy(_)) {
                 let message = format!("ORDER BY inside \"{name}\" has no effect");
                 return self.refuse(place, message, "remove it");
             }
-            return self.refuse(
-                place,
-                format!("this form of \"{name}\" is not accepted"),
-                "",
-            );
+            return self.refuse(place, format!("this form of \"{name}\" is not accepted"), "");
         }
         let argument = match list.args.as_slice() {
             [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] if func == AggregateFunc::Count => {
@@ -237,14 +216,6 @@ impl Lower {
             }
         }
         let name = functions::aggregate_name(func);
-        Ok(Node::new(
-            place,
-            NodeKind::Aggregate {
-                func,
-                name,
-                argument,
-                filter,
-            },
-        ))
+        Ok(Node::new(place, NodeKind::Aggregate { func, name, argument, filter }))
     }
 }

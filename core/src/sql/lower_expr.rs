@@ -38,11 +38,9 @@ impl Lower {
         let depth = depth + 1;
         let kind = match expr {
             Expr::Nested(inner) => return self.expr_at(inner, depth),
-            Expr::Identifier(ident) => NodeKind::Column(vec![self.ident(
-                ident,
-                start_of(ident.span, place),
-                false,
-            )?]),
+            Expr::Identifier(ident) => {
+                NodeKind::Column(vec![self.ident(ident, start_of(ident.span, place), false)?])
+            }
             Expr::CompoundIdentifier(parts) => {
                 let mut names = Vec::new();
                 for (index, ident) in parts.iter().enumerate() {
@@ -60,38 +58,30 @@ impl Lower {
             }
             Expr::Value(value) => self.literal(value, place)?,
             Expr::UnaryOp { op, expr } => self.unary(*op, expr, place, depth)?,
-            Expr::BinaryOp {
-                left,
-                op: BinaryOperator::And,
-                right,
-            } => NodeKind::And(self.chain(left, right, &BinaryOperator::And, depth)?),
-            Expr::BinaryOp {
-                left,
-                op: BinaryOperator::Or,
-                right,
-            } => NodeKind::Or(self.chain(left, right, &BinaryOperator::Or, depth)?),
+            Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+                NodeKind::And(self.chain(left, right, &BinaryOperator::And, depth)?)
+            }
+            Expr::BinaryOp { left, op: BinaryOperator::Or, right } => {
+                NodeKind::Or(self.chain(left, right, &BinaryOperator::Or, depth)?)
+            }
             Expr::BinaryOp { left, op, right } => {
                 let op = self.operator(op, place);
                 let left = self.operand(left, depth);
                 let right = self.operand(right, depth);
                 NodeKind::Binary(op?, left?, right?)
             }
-            Expr::IsNull(inner) => NodeKind::IsNull {
-                node: self.operand(inner, depth)?,
-                negated: false,
-            },
-            Expr::IsNotNull(inner) => NodeKind::IsNull {
-                node: self.operand(inner, depth)?,
-                negated: true,
-            },
-            Expr::IsUnknown(inner) => NodeKind::IsUnknown {
-                node: self.operand(inner, depth)?,
-                negated: false,
-            },
-            Expr::IsNotUnknown(inner) => NodeKind::IsUnknown {
-                node: self.operand(inner, depth)?,
-                negated: true,
-            },
+            Expr::IsNull(inner) => {
+                NodeKind::IsNull { node: self.operand(inner, depth)?, negated: false }
+            }
+            Expr::IsNotNull(inner) => {
+                NodeKind::IsNull { node: self.operand(inner, depth)?, negated: true }
+            }
+            Expr::IsUnknown(inner) => {
+                NodeKind::IsUnknown { node: self.operand(inner, depth)?, negated: false }
+            }
+            Expr::IsNotUnknown(inner) => {
+                NodeKind::IsUnknown { node: self.operand(inner, depth)?, negated: true }
+            }
             Expr::IsTrue(inner) => self.is_bool(inner, true, false, depth)?,
             Expr::IsNotTrue(inner) => self.is_bool(inner, true, true, depth)?,
             Expr::IsFalse(inner) => self.is_bool(inner, false, false, depth)?,
@@ -100,52 +90,24 @@ impl Lower {
                 let negated = matches!(expr, Expr::IsNotDistinctFrom(..));
                 let left = self.operand(left, depth);
                 let right = self.operand(right, depth);
-                NodeKind::Distinct {
-                    left: left?,
-                    right: right?,
-                    negated,
-                }
+                NodeKind::Distinct { left: left?, right: right?, negated }
             }
-            Expr::InList {
-                expr: inner,
-                list,
-                negated,
-            } => {
+            Expr::InList { expr: inner, list, negated } => {
                 let node = self.operand(inner, depth);
                 let list = self.exprs(list, depth);
                 let (node, list) = (node?, list?);
                 if list.is_empty() {
                     return self.refuse(place, "IN with an empty list", "");
                 }
-                NodeKind::In {
-                    node,
-                    list,
-                    negated: *negated,
-                }
+                NodeKind::In { node, list, negated: *negated }
             }
-            Expr::Between {
-                expr: inner,
-                negated,
-                low,
-                high,
-            } => {
+            Expr::Between { expr: inner, negated, low, high } => {
                 let node = self.operand(inner, depth);
                 let low = self.operand(low, depth);
                 let high = self.operand(high, depth);
-                NodeKind::Between {
-                    node: node?,
-                    low: low?,
-                    high: high?,
-                    negated: *negated,
-                }
+                NodeKind::Between { node: node?, low: low?, high: high?, negated: *negated }
             }
-            Expr::Like {
-                negated,
-                any,
-                expr: inner,
-                pattern,
-                escape_char,
-            } => {
+            Expr::Like { negated, any, expr: inner, pattern, escape_char } => {
                 if *any {
                     return self.refuse(place, "LIKE ANY is not accepted", "write several LIKE");
                 }
@@ -158,11 +120,7 @@ impl Lower {
                 }
                 let node = self.operand(inner, depth);
                 let pattern = self.operand(pattern, depth);
-                NodeKind::Like {
-                    node: node?,
-                    pattern: pattern?,
-                    negated: *negated,
-                }
+                NodeKind::Like { node: node?, pattern: pattern?, negated: *negated }
             }
             Expr::ILike { .. } => {
                 return self.refuse(
@@ -171,23 +129,10 @@ impl Lower {
                     "write lower(x COLLATE \"C\") LIKE …, which folds ASCII letters",
                 );
             }
-            Expr::Case {
-                operand,
-                conditions,
-                else_result,
-                ..
-            } => self.case(
-                operand.as_deref(),
-                conditions,
-                else_result.as_deref(),
-                depth,
-            )?,
-            Expr::Cast {
-                kind,
-                expr: inner,
-                data_type,
-                format,
-            } => {
+            Expr::Case { operand, conditions, else_result, .. } => {
+                self.case(operand.as_deref(), conditions, else_result.as_deref(), depth)?
+            }
+            Expr::Cast { kind, expr: inner, data_type, format } => {
                 if !matches!(kind, CastKind::Cast | CastKind::DoubleColon) || format.is_some() {
                     return self.refuse(
                         place,
@@ -212,32 +157,17 @@ impl Lower {
                 NodeKind::Cast(Node::boxed(place, literal), ty?)
             }
             Expr::Interval(interval) => self.interval(interval, place)?,
-            Expr::Extract {
-                field, expr: inner, ..
-            } => NodeKind::Extract(
-                date_time_field(field),
-                Box::new(self.expr_at(inner, depth)?),
-            ),
+            Expr::Extract { field, expr: inner, .. } => {
+                NodeKind::Extract(date_time_field(field), Box::new(self.expr_at(inner, depth)?))
+            }
             Expr::Ceil { expr: inner, field } | Expr::Floor { expr: inner, field } => {
-                let name = if matches!(expr, Expr::Ceil { .. }) {
-                    "ceil"
-                } else {
-                    "floor"
-                };
-                if !matches!(
-                    field,
-                    CeilFloorKind::DateTimeField(DateTimeField::NoDateTime)
-                ) {
+                let name = if matches!(expr, Expr::Ceil { .. }) { "ceil" } else { "floor" };
+                if !matches!(field, CeilFloorKind::DateTimeField(DateTimeField::NoDateTime)) {
                     return self.refuse(place, format!("\"{name}\" takes one argument"), "");
                 }
                 NodeKind::Call(name.to_owned(), vec![self.expr_at(inner, depth)?])
             }
-            Expr::Substring {
-                expr: inner,
-                substring_from,
-                substring_for,
-                ..
-            } => {
+            Expr::Substring { expr: inner, substring_from, substring_for, .. } => {
                 let Some(from) = substring_from.as_deref() else {
                     return self.refuse(
                         place,
@@ -249,12 +179,7 @@ impl Lower {
                 args.extend(substring_for.as_deref());
                 NodeKind::Call("substring".to_owned(), self.each(args.into_iter(), depth)?)
             }
-            Expr::Trim {
-                trim_where,
-                trim_what,
-                expr: inner,
-                trim_characters,
-            } => {
+            Expr::Trim { trim_where, trim_what, expr: inner, trim_characters } => {
                 let name = match trim_where {
                     None | Some(TrimWhereField::Both) => "btrim",
                     Some(TrimWhereField::Leading) => "ltrim",
@@ -265,10 +190,7 @@ impl Lower {
                 args.extend(trim_characters.iter().flatten());
                 NodeKind::Call(name.to_owned(), self.each(args.into_iter(), depth)?)
             }
-            Expr::Collate {
-                expr: inner,
-                collation,
-            } => {
+            Expr::Collate { expr: inner, collation } => {
                 let node = self.operand(inner, depth)?;
                 let names = self.object_name(collation, place)?;
                 let name = names.last().map_or("", |name| name.text.as_str());
@@ -288,11 +210,7 @@ impl Lower {
             }
             Expr::Function(function) => return self.function(function, place, depth),
             Expr::Subquery(_) | Expr::InSubquery { .. } => {
-                return self.refuse(
-                    place,
-                    "a subquery is not accepted in a view",
-                    SUBQUERY_REMEDY,
-                );
+                return self.refuse(place, "a subquery is not accepted in a view", SUBQUERY_REMEDY);
             }
             Expr::Exists { .. } => {
                 return self.refuse(place, "EXISTS is not accepted in a view", SUBQUERY_REMEDY);
@@ -309,11 +227,7 @@ impl Lower {
             }
             Expr::CompoundFieldAccess { root, .. } => {
                 return if is_array_agg(root) {
-                    self.refuse(
-                        place,
-                        "(array_agg(… ORDER BY …))[1] is not supported yet",
-                        "",
-                    )
+                    self.refuse(place, "(array_agg(… ORDER BY …))[1] is not supported yet", "")
                 } else {
                     self.refuse(
                         place,
@@ -398,11 +312,7 @@ impl Lower {
     ) -> Lowered<Vec<Node>> {
         let mut exprs = vec![right];
         let mut rest = left;
-        while let Expr::BinaryOp {
-            left,
-            op: inner,
-            right,
-        } = rest
+        while let Expr::BinaryOp { left, op: inner, right } = rest
             && inner == op
         {
             exprs.push(right);
@@ -419,11 +329,7 @@ impl Lower {
         negated: bool,
         depth: usize,
     ) -> Lowered<NodeKind> {
-        Ok(NodeKind::IsBool {
-            node: self.operand(inner, depth)?,
-            value,
-            negated,
-        })
+        Ok(NodeKind::IsBool { node: self.operand(inner, depth)?, value, negated })
     }
 
     fn unary(
@@ -475,9 +381,7 @@ impl Lower {
         otherwise: Option<&Expr>,
         depth: usize,
     ) -> Lowered<NodeKind> {
-        let operand = operand
-            .map(|expr| self.expr_at(expr, depth).map(Box::new))
-            .transpose();
+        let operand = operand.map(|expr| self.expr_at(expr, depth).map(Box::new)).transpose();
         let mut branches = Vec::new();
         let mut refused = false;
         for when in conditions {
@@ -488,16 +392,10 @@ impl Lower {
                 _ => refused = true,
             }
         }
-        let otherwise = otherwise
-            .map(|expr| self.expr_at(expr, depth).map(Box::new))
-            .transpose();
+        let otherwise = otherwise.map(|expr| self.expr_at(expr, depth).map(Box::new)).transpose();
         if refused {
             return Err(Refused);
         }
-        Ok(NodeKind::Case {
-            operand: operand?,
-            branches,
-            otherwise: otherwise?,
-        })
+        Ok(NodeKind::Case { operand: operand?, branches, otherwise: otherwise? })
     }
 }

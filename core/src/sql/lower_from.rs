@@ -6,7 +6,7 @@
 )]
 
 use super::ast::{JoinRef, Name, TableRef};
-use super::lower::{Lower, Lowered, Refused, start_of};
+use super::lower::{Lower, Lowered, Refused, start_of, start_of_body};
 use crate::diagnostic::Place;
 use crate::plan::JoinKind;
 use sqlparser::ast::{
@@ -24,7 +24,7 @@ impl Lower {
             return self.refuse(select, "the SELECT has no FROM", "select from a table");
         };
         for other in from {
-            let place = start_of(other.relation.span(), select);
+            let place = factor_place(&other.relation, select);
             self.note(
                 place,
                 "tables separated by commas",
@@ -42,7 +42,7 @@ impl Lower {
     }
 
     fn join(&mut self, join: sql::Join, select: Place) -> Lowered<JoinRef> {
-        let place = start_of(join.relation.span(), select);
+        let place = factor_place(&join.relation, select);
         if join.global {
             self.note(place, "GLOBAL JOIN is not PostgreSQL's", "remove GLOBAL");
         }
@@ -77,18 +77,13 @@ impl Lower {
                 ),
                 None,
             ),
-            _ => (
-                self.refuse(place, "this kind of join is not PostgreSQL's", ""),
-                None,
-            ),
+            _ => (self.refuse(place, "this kind of join is not PostgreSQL's", ""), None),
         };
         let table = self.table(join.relation, select);
         let on = match constraint {
             Some(JoinConstraint::On(expr)) => self.row_expr(&expr, "JOIN … ON"),
             Some(JoinConstraint::Using(columns)) => {
-                let column = columns
-                    .first()
-                    .map_or_else(|| "key".to_owned(), ToString::to_string);
+                let column = columns.first().map_or_else(|| "key".to_owned(), ToString::to_string);
                 self.refuse(
                     place,
                     "USING is not accepted",
@@ -102,22 +97,16 @@ impl Lower {
                 "NATURAL JOIN is not accepted",
                 "its meaning changes with every new column; write ON dimension.key = column",
             ),
-            Some(JoinConstraint::None) => self.refuse(
-                place,
-                "a JOIN without ON",
-                "write ON dimension.key = column",
-            ),
+            Some(JoinConstraint::None) => {
+                self.refuse(place, "a JOIN without ON", "write ON dimension.key = column")
+            }
             None => Err(Refused),
         };
-        Ok(JoinRef {
-            kind: kind?,
-            table: table?,
-            on: on?,
-        })
+        Ok(JoinRef { kind: kind?, table: table?, on: on? })
     }
 
     fn table(&mut self, factor: TableFactor, select: Place) -> Lowered<TableRef> {
-        let place = start_of(factor.span(), select);
+        let place = factor_place(&factor, select);
         match factor {
             TableFactor::Table {
                 name,
@@ -139,11 +128,7 @@ impl Lower {
                     );
                 }
                 if sample.is_some() {
-                    self.note(
-                        place,
-                        "TABLESAMPLE is not accepted: it picks rows by chance",
-                        "",
-                    );
+                    self.note(place, "TABLESAMPLE is not accepted: it picks rows by chance", "");
                 }
                 if !with_hints.is_empty()
                     || version.is_some()
@@ -162,18 +147,10 @@ impl Lower {
                     );
                 };
                 let alias = self.table_alias(alias, place)?;
-                Ok(TableRef {
-                    schema,
-                    name,
-                    alias,
-                })
+                Ok(TableRef { schema, name, alias })
             }
             TableFactor::Derived { lateral, .. } => {
-                let what = if lateral {
-                    "a LATERAL subquery"
-                } else {
-                    "a subquery"
-                };
+                let what = if lateral { "a LATERAL subquery" } else { "a subquery" };
                 self.refuse(
                     place,
                     format!("{what} in FROM is not accepted"),
@@ -189,16 +166,10 @@ impl Lower {
             | TableFactor::Function { .. }
             | TableFactor::UNNEST { .. }
             | TableFactor::JsonTable { .. }
-            | TableFactor::XmlTable { .. } => self.refuse(
-                place,
-                "a function in FROM is not accepted",
-                "select from tables",
-            ),
-            _ => self.refuse(
-                place,
-                "this source of rows is not accepted",
-                "select from tables",
-            ),
+            | TableFactor::XmlTable { .. } => {
+                self.refuse(place, "a function in FROM is not accepted", "select from tables")
+            }
+            _ => self.refuse(place, "this source of rows is not accepted", "select from tables"),
         }
     }
 
@@ -210,12 +181,19 @@ impl Lower {
         let Some(alias) = alias else { return Ok(None) };
         let place = start_of(alias.name.span, table);
         if !alias.columns.is_empty() || alias.at.is_some() {
-            self.note(
-                place,
-                "column names after a table's alias",
-                "rename with … AS name",
-            );
+            self.note(place, "column names after a table's alias", "rename with … AS name");
         }
         self.ident(&alias.name, place, false).map(Some)
+    }
+}
+
+fn factor_place(factor: &TableFactor, select: Place) -> Place {
+    match factor {
+        TableFactor::Table { name, .. } => start_of(name.span(), select),
+        TableFactor::Derived { subquery, .. } => start_of_body(&subquery.body),
+        TableFactor::NestedJoin { table_with_joins, .. } => {
+            factor_place(&table_with_joins.relation, select)
+        }
+        _ => select,
     }
 }

@@ -3,10 +3,7 @@
 //! `ClickHouse` columns are declared without NULL, and keys made of columns, because of this: a
 //! column is named here only where three-valued logic leaves no other way.
 
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "what is not named is strict or says nothing"
-)]
+#![expect(clippy::wildcard_enum_match_arm, reason = "what is not named is strict or says nothing")]
 
 use crate::expr::{ColumnRef, Expr, ExprKind};
 use std::collections::HashSet;

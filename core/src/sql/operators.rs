@@ -18,10 +18,7 @@ pub(super) struct Operator {
 }
 
 const fn op(left: Base, right: Base, result: Base) -> Operator {
-    Operator {
-        args: [left, right],
-        result,
-    }
+    Operator { args: [left, right], result }
 }
 
 pub(super) fn candidates(op: Op) -> &'static [Operator] {
@@ -40,12 +37,8 @@ pub(super) fn candidates(op: Op) -> &'static [Operator] {
 }
 
 /// `~~`.
-pub(super) const LIKE: &[Operator] = &[
-    op(Bpchar, Text, Bool),
-    op(Bytea, Bytea, Bool),
-    op(Name, Text, Bool),
-    op(Text, Text, Bool),
-];
+pub(super) const LIKE: &[Operator] =
+    &[op(Bpchar, Text, Bool), op(Bytea, Bytea, Bool), op(Name, Text, Bool), op(Text, Text, Bool)];
 
 const ADD: &[Operator] = &[
     op(Date, Int4, Date),
@@ -228,18 +221,10 @@ const CONCAT: &[Operator] = &[
     op(Text, Text, Text),
 ];
 
-const ARROW: &[Operator] = &[
-    op(Json, Int4, Json),
-    op(Json, Text, Json),
-    op(Jsonb, Int4, Jsonb),
-    op(Jsonb, Text, Jsonb),
-];
+const ARROW: &[Operator] =
+    &[op(Json, Int4, Json), op(Json, Text, Json), op(Jsonb, Int4, Jsonb), op(Jsonb, Text, Jsonb)];
 
-const LONG_ARROW: &[Operator] = &[
-    op(Json, Int4, Text),
-    op(Json, Text, Text),
-    op(Jsonb, Int4, Text),
-    op(Jsonb, Text, Text),
-];
+const LONG_ARROW: &[Operator] =
+    &[op(Json, Int4, Text), op(Json, Text, Text), op(Jsonb, Int4, Text), op(Jsonb, Text, Text)];
 
 const HASH_LONG_ARROW: &[Operator] = &[op(Json, TextArray, Text), op(Jsonb, TextArray, Text)];

@@ -23,21 +23,14 @@ pub(super) struct Bound {
 
 impl Bound {
     pub(super) fn base(&self) -> Base {
-        if self.unknown {
-            Base::Unknown
-        } else {
-            Base::of(&self.expr.ty)
-        }
+        if self.unknown { Base::Unknown } else { Base::of(&self.expr.ty) }
     }
 
     pub(super) fn constant(place: Place, value: Value, ty: Type) -> Self {
         let nullable = value == Value::Null;
         Self {
             place,
-            expr: Expr {
-                kind: ExprKind::Const(value),
-                ty,
-            },
+            expr: Expr { kind: ExprKind::Const(value), ty },
             nullable,
             collation: Coll::None,
             unknown: false,
@@ -45,10 +38,7 @@ impl Bound {
     }
 
     pub(super) fn unknown(place: Place, value: Value) -> Self {
-        Self {
-            unknown: true,
-            ..Self::constant(place, value, Type::Text)
-        }
+        Self { unknown: true, ..Self::constant(place, value, Type::Text) }
     }
 
     /// The text of a literal whose type is open.
@@ -172,9 +162,7 @@ impl<'a> Scope<'a> {
             Diagnostic::new(
                 name.place,
                 format!("table \"{}\" is not in FROM at this point", name.text),
-                hidden
-                    .or_else(near)
-                    .unwrap_or_else(|| "join it before this place".to_owned()),
+                hidden.or_else(near).unwrap_or_else(|| "join it before this place".to_owned()),
             )
         })
     }
@@ -188,10 +176,7 @@ impl<'a> Scope<'a> {
             return self.column_of(input, name);
         }
         let mut found = self.inputs.iter().enumerate().filter_map(|(input, scope)| {
-            scope
-                .table
-                .column(&name.text)
-                .map(|column| ColumnRef { input, column })
+            scope.table.column(&name.text).map(|column| ColumnRef { input, column })
         });
         match (found.next(), found.next()) {
             (Some(column), None) => self.readable(column, name.place),
@@ -212,9 +197,7 @@ impl<'a> Scope<'a> {
 
     /// Whether a bare name is a column of any table, which GROUP BY asks first.
     pub(super) fn has_column(&self, name: &str) -> bool {
-        self.inputs
-            .iter()
-            .any(|input| input.table.column(name).is_some())
+        self.inputs.iter().any(|input| input.table.column(name).is_some())
     }
 
     fn column_of(&self, input: usize, name: &Name) -> Result<ColumnRef, Diagnostic> {
@@ -238,10 +221,7 @@ impl<'a> Scope<'a> {
         if definition.generated {
             return Err(Diagnostic::new(
                 place,
-                format!(
-                    "column \"{}\" of \"{}\" is generated",
-                    definition.name, table.name
-                ),
+                format!("column \"{}\" of \"{}\" is generated", definition.name, table.name),
                 "PostgreSQL does not send generated columns; write its expression in the view",
             ));
         }
@@ -257,15 +237,9 @@ impl<'a> Scope<'a> {
             .join(", ");
         let message = match self.inputs.as_slice() {
             [_] => format!("column \"{}\" does not exist in table {tables}", name.text),
-            _ => format!(
-                "column \"{}\" does not exist in any of the tables {tables}",
-                name.text
-            ),
+            _ => format!("column \"{}\" does not exist in any of the tables {tables}", name.text),
         };
-        let columns = self
-            .inputs
-            .iter()
-            .flat_map(|input| input.table.columns.iter());
+        let columns = self.inputs.iter().flat_map(|input| input.table.columns.iter());
         let near = words::did_you_mean(&name.text, columns.map(|column| column.name.as_str()));
         let remedy = near.unwrap_or_else(|| match self.inputs.as_slice() {
             [input] => suggestion(&name.text, input.table),
@@ -275,19 +249,13 @@ impl<'a> Scope<'a> {
     }
 
     pub(super) fn name_of(&self, input: usize) -> &str {
-        self.inputs
-            .get(input)
-            .map_or("", |input| input.name.as_str())
+        self.inputs.get(input).map_or("", |input| input.name.as_str())
     }
 
     pub(super) fn describe(&self, column: ColumnRef) -> String {
         let input = &self.inputs[column.input];
         let name = &input.table.columns[column.column].name;
-        if self.inputs.len() == 1 {
-            name.clone()
-        } else {
-            format!("{}.{name}", input.name)
-        }
+        if self.inputs.len() == 1 { name.clone() } else { format!("{}.{name}", input.name) }
     }
 
     pub(super) fn bound(&self, column: ColumnRef, place: Place) -> Bound {
@@ -296,10 +264,7 @@ impl<'a> Scope<'a> {
         let nullable = (!definition.not_null || input.optional) && !self.not_null.contains(&column);
         Bound {
             place,
-            expr: Expr {
-                kind: ExprKind::Column(column),
-                ty: definition.ty.clone(),
-            },
+            expr: Expr { kind: ExprKind::Column(column), ty: definition.ty.clone() },
             nullable,
             collation: Coll::of(definition.collation),
             unknown: false,
@@ -314,22 +279,11 @@ impl<'a> Scope<'a> {
 fn suggestion(name: &str, table: &Table) -> String {
     /// More names than this are no help in one line.
     const NAMES_MAX: usize = 12;
-    words::did_you_mean(
-        name,
-        table.columns.iter().map(|column| column.name.as_str()),
-    )
-    .unwrap_or_else(|| {
-        let names: Vec<&str> = table
-            .columns
-            .iter()
-            .take(NAMES_MAX)
-            .map(|column| column.name.as_str())
-            .collect();
-        let more = if table.columns.len() > NAMES_MAX {
-            ", …"
-        } else {
-            ""
-        };
-        format!("its columns are {}{more}", names.join(", "))
-    })
+    words::did_you_mean(name, table.columns.iter().map(|column| column.name.as_str()))
+        .unwrap_or_else(|| {
+            let names: Vec<&str> =
+                table.columns.iter().take(NAMES_MAX).map(|column| column.name.as_str()).collect();
+            let more = if table.columns.len() > NAMES_MAX { ", …" } else { "" };
+            format!("its columns are {}{more}", names.join(", "))
+        })
 }

@@ -4,10 +4,7 @@
 //! `parse_coerce.c`), run over the types that Walview computes with. Candidates of types that it
 //! does not compute with take part too, because they decide whether a choice is unique.
 
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "types that are not named cast to nothing"
-)]
+#![expect(clippy::wildcard_enum_match_arm, reason = "types that are not named cast to nothing")]
 
 use crate::value::Type;
 
@@ -317,10 +314,7 @@ pub(super) enum Choice<T> {
 
 fn best<T>(candidates: Vec<T>, score: impl Fn(&T) -> usize) -> Vec<T> {
     let most = candidates.iter().map(&score).max().unwrap_or(0);
-    candidates
-        .into_iter()
-        .filter(|candidate| score(candidate) == most)
-        .collect()
+    candidates.into_iter().filter(|candidate| score(candidate) == most).collect()
 }
 
 /// For each unknown argument the category that the candidates agree on, strings first.
@@ -330,17 +324,10 @@ fn by_unknowns<'a, T>(
     args: &[Base],
 ) -> Vec<&'a T> {
     let mut slots = Vec::new();
-    for (index, _) in args
-        .iter()
-        .enumerate()
-        .filter(|(_, arg)| **arg == Base::Unknown)
-    {
+    for (index, _) in args.iter().enumerate().filter(|(_, arg)| **arg == Base::Unknown) {
         let mut slot: Option<(Category, bool)> = None;
         let mut conflict = false;
-        for ty in candidates
-            .iter()
-            .filter_map(|candidate| declared(candidate).get(index))
-        {
+        for ty in candidates.iter().filter_map(|candidate| declared(candidate).get(index)) {
             let (category, preferred) = (ty.category(), ty.preferred());
             match &mut slot {
                 None => slot = Some((category, preferred)),
@@ -365,11 +352,7 @@ fn by_unknowns<'a, T>(
             })
         })
         .collect();
-    if agreeing.is_empty() {
-        candidates
-    } else {
-        agreeing
-    }
+    if agreeing.is_empty() { candidates } else { agreeing }
 }
 
 /// `select_common_type`: of CASE, coalesce, greatest, least and IN. The error names the two types
@@ -391,11 +374,7 @@ pub(super) fn common(types: &[Base]) -> Result<Base, usize> {
             common = *ty;
         }
     }
-    Ok(if common == Base::Unknown {
-        Base::Text
-    } else {
-        common
-    })
+    Ok(if common == Base::Unknown { Base::Text } else { common })
 }
 
 /// As PostgreSQL's messages name it.

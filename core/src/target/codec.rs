@@ -45,9 +45,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn byte(&mut self) -> Result<u8, CodecError> {
-        let (byte, rest) = self.rest.split_first().ok_or(CodecError {
-            what: "a cut record",
-        })?;
+        let (byte, rest) = self.rest.split_first().ok_or(CodecError { what: "a cut record" })?;
         self.rest = rest;
         Ok(*byte)
     }
@@ -65,24 +63,17 @@ impl<'a> Reader<'a> {
                 return Ok(value);
             }
         }
-        Err(CodecError {
-            what: "a number beyond 64 bits",
-        })
+        Err(CodecError { what: "a number beyond 64 bits" })
     }
 
-    #[expect(
-        clippy::cast_possible_wrap,
-        reason = "zigzag is a bijection of the bits"
-    )]
+    #[expect(clippy::cast_possible_wrap, reason = "zigzag is a bijection of the bits")]
     pub(crate) fn signed(&mut self) -> Result<i64, CodecError> {
         let raw = self.varint()?;
         Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
     }
 
     pub(crate) fn small<T: TryFrom<u64>>(&mut self) -> Result<T, CodecError> {
-        T::try_from(self.varint()?).ok().ok_or(CodecError {
-            what: "a number out of range",
-        })
+        T::try_from(self.varint()?).ok().ok_or(CodecError { what: "a number out of range" })
     }
 
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], CodecError> {
@@ -91,17 +82,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], CodecError> {
-        let (piece, rest) = self.rest.split_at_checked(len).ok_or(CodecError {
-            what: "a cut record",
-        })?;
+        let (piece, rest) =
+            self.rest.split_at_checked(len).ok_or(CodecError { what: "a cut record" })?;
         self.rest = rest;
         Ok(piece)
     }
 
     pub(crate) fn text(&mut self) -> Result<&'a str, CodecError> {
-        std::str::from_utf8(self.bytes()?).ok().ok_or(CodecError {
-            what: "text that is not UTF-8",
-        })
+        std::str::from_utf8(self.bytes()?).ok().ok_or(CodecError { what: "text that is not UTF-8" })
     }
 }
 

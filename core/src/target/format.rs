@@ -97,11 +97,8 @@ fn write_iso(micros: i64, out: &mut String) -> bool {
     }
     let (seconds, fraction) = (time / 1_000_000, time % 1_000_000);
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    write!(
-        out,
-        "{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{fraction:06}"
-    )
-    .is_ok()
+    write!(out, "{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{fraction:06}")
+        .is_ok()
 }
 
 /// Year, month and day of a day since 1970-01-01 in the proleptic Gregorian calendar
@@ -115,11 +112,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_index = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 {
-        month_index + 3
-    } else {
-        month_index - 9
-    };
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -149,12 +142,7 @@ mod tests {
             "1999-12-31T23:59:59.999999",
             "\"1999-12-31T23:59:59.999999\"",
         );
-        check(
-            &Value::Timestamp(i64::MAX),
-            &Type::Timestamp,
-            "infinity",
-            "\"infinity\"",
-        );
+        check(&Value::Timestamp(i64::MAX), &Type::Timestamp, "infinity", "\"infinity\"");
         check(&Value::Int(-7), &Type::Int4, "-7", "-7");
         check(&Value::Bool(true), &Type::Bool, "true", "true");
         check(
@@ -163,18 +151,8 @@ mod tests {
             "a\"\n\u{1}é",
             "\"a\\\"\\n\\u0001é\"",
         );
-        check(
-            &Value::Text("{\"a\": 1}".into()),
-            &Type::Jsonb,
-            "{\"a\": 1}",
-            "{\"a\": 1}",
-        );
-        check(
-            &Value::Bytea(vec![0xFB, 0xFF]),
-            &Type::Bytea,
-            "+/8=",
-            "\"+/8=\"",
-        );
+        check(&Value::Text("{\"a\": 1}".into()), &Type::Jsonb, "{\"a\": 1}", "{\"a\": 1}");
+        check(&Value::Bytea(vec![0xFB, 0xFF]), &Type::Bytea, "+/8=", "\"+/8=\"");
         check(&Value::Float8(1e20), &Type::Float8, "1e+20", "\"1e+20\"");
         check(&Value::Null, &Type::Int4, "", "null");
         let mut text = String::new();

@@ -49,11 +49,7 @@ pub struct Events {
 
 impl Default for Events {
     fn default() -> Self {
-        Self {
-            insert: true,
-            update: true,
-            delete: true,
-        }
+        Self { insert: true, update: true, delete: true }
     }
 }
 
@@ -89,18 +85,11 @@ pub(crate) struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     pub(crate) fn new(view: &'a View) -> Self {
-        Self {
-            view,
-            errors: Vec::new(),
-        }
+        Self { view, errors: Vec::new() }
     }
 
     pub(crate) fn find(&mut self, name: &str, place: &str) -> Option<Field> {
-        let found = self
-            .view
-            .columns
-            .iter()
-            .position(|column| column.name == name);
+        let found = self.view.columns.iter().position(|column| column.name == name);
         match found.and_then(|index| Some((index, self.view.columns.get(index)?))) {
             Some((index, column)) => Some(Field {
                 index,
@@ -109,12 +98,8 @@ impl<'a> Columns<'a> {
                 nullable: column.nullable,
             }),
             None => {
-                let known: Vec<&str> = self
-                    .view
-                    .columns
-                    .iter()
-                    .map(|column| column.name.as_str())
-                    .collect();
+                let known: Vec<&str> =
+                    self.view.columns.iter().map(|column| column.name.as_str()).collect();
                 self.errors.push(format!(
                     "{place} names column \"{name}\", which view \"{}\" does not show; it shows {}",
                     self.view.name,
@@ -128,27 +113,18 @@ impl<'a> Columns<'a> {
     /// The columns of `fields:`, or all.
     pub(crate) fn shown(&mut self, fields: Option<&[String]>) -> Vec<Field> {
         let Some(names) = fields else {
-            let names: Vec<String> = self
-                .view
-                .columns
-                .iter()
-                .map(|column| column.name.clone())
-                .collect();
-            return names
-                .iter()
-                .filter_map(|name| self.find(name, "the result"))
-                .collect();
+            let names: Vec<String> =
+                self.view.columns.iter().map(|column| column.name.clone()).collect();
+            return names.iter().filter_map(|name| self.find(name, "the result")).collect();
         };
         if names.is_empty() {
-            self.errors
-                .push("\"fields\" is empty; name a column, or leave it out".to_owned());
+            self.errors.push("\"fields\" is empty; name a column, or leave it out".to_owned());
         }
         let mut seen: Vec<&String> = Vec::new();
         let mut shown = Vec::new();
         for name in names {
             if seen.contains(&name) {
-                self.errors
-                    .push(format!("\"fields\" names column \"{name}\" twice"));
+                self.errors.push(format!("\"fields\" names column \"{name}\" twice"));
             } else {
                 seen.push(name);
                 shown.extend(self.find(name, "\"fields\""));
@@ -196,13 +172,11 @@ impl<'a> Columns<'a> {
 
 /// Whether a reader of these fields sees no difference: `Value`'s `==` is identity, not SQL's `=`.
 pub(crate) fn same_fields(fields: &[Field], old: &[Value], new: &[Value]) -> bool {
-    fields
-        .iter()
-        .all(|field| match (old.get(field.index), new.get(field.index)) {
-            (Some(old), Some(new)) => old == new,
-            (None, None) => true,
-            _ => false,
-        })
+    fields.iter().all(|field| match (old.get(field.index), new.get(field.index)) {
+        (Some(old), Some(new)) => old == new,
+        (None, None) => true,
+        _ => false,
+    })
 }
 
 /// The value of a field; a row that is too short (a bug elsewhere) reads as NULL, not as a panic.

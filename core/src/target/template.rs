@@ -160,18 +160,15 @@ impl Template {
     pub fn overlaps(&self, other: &Self) -> bool {
         let (ours, theirs) = (self.segments(), other.segments());
         ours.len() == theirs.len()
-            && ours
-                .iter()
-                .zip(&theirs)
-                .all(|(a, b)| match (a.columns, b.columns) {
-                    (false, false) => a.head == b.head,
-                    _ => {
-                        prefixes(&a.head, &b.head)
-                            && suffixes(a.tail(), b.tail())
-                            && (a.columns || a.head.len() >= b.head.len() + b.tail.len())
-                            && (b.columns || b.head.len() >= a.head.len() + a.tail.len())
-                    }
-                })
+            && ours.iter().zip(&theirs).all(|(a, b)| match (a.columns, b.columns) {
+                (false, false) => a.head == b.head,
+                _ => {
+                    prefixes(&a.head, &b.head)
+                        && suffixes(a.tail(), b.tail())
+                        && (a.columns || a.head.len() >= b.head.len() + b.tail.len())
+                        && (b.columns || b.head.len() >= a.head.len() + a.tail.len())
+                }
+            })
     }
 
     /// The first character of the literal after the column at `index`.
@@ -192,12 +189,8 @@ impl Template {
                             segments.push(Segment::default());
                         }
                         if let Some(last) = segments.last_mut() {
-                            if last.columns {
-                                &mut last.tail
-                            } else {
-                                &mut last.head
-                            }
-                            .push_str(piece);
+                            if last.columns { &mut last.tail } else { &mut last.head }
+                                .push_str(piece);
                         }
                     }
                 }
@@ -243,9 +236,7 @@ fn column_name(chars: &mut impl Iterator<Item = char>, text: &str) -> Result<Str
             '}' => {
                 let name = name.trim();
                 return if name.is_empty() {
-                    Err(format!(
-                        "key template \"{text}\" has an empty \"{{}}\"; name a column"
-                    ))
+                    Err(format!("key template \"{text}\" has an empty \"{{}}\"; name a column"))
                 } else {
                     Ok(name.to_owned())
                 };
@@ -336,10 +327,7 @@ fn escaped_char(text: &str) -> Option<(char, &str)> {
     for len in 1..=4 {
         rest = rest.strip_prefix('%')?;
         let digits = rest.get(..2)?;
-        if !digits
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
-        {
+        if !digits.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b)) {
             return None;
         }
         *bytes.get_mut(len - 1)? = u8::from_str_radix(digits, 16).ok()?;
@@ -353,10 +341,7 @@ fn escaped_char(text: &str) -> Option<(char, &str)> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(
-        clippy::unwrap_used,
-        reason = "a test that cannot parse its own template fails"
-    )]
+    #![expect(clippy::unwrap_used, reason = "a test that cannot parse its own template fails")]
 
     use super::*;
     use proptest::prelude::*;
@@ -382,20 +367,13 @@ mod tests {
         let template = Template::parse("a:{{x}}:{ id }").unwrap();
         assert_eq!(
             template.parts,
-            [
-                Part::Literal("a:{x}:".to_owned()),
-                Part::Column("id".to_owned())
-            ]
+            [Part::Literal("a:{x}:".to_owned()), Part::Column("id".to_owned())]
         );
         assert_eq!(template.prefix(), "a:{x}:");
         assert_eq!(template.single_key(), None);
-        assert_eq!(
-            Template::parse("recent_bets").unwrap().single_key(),
-            Some("recent_bets")
-        );
-        for bad in [
-            "", "{id}", "a{", "a}", "a{}", "a:{x", "a:{x}{y}", "a{x}%{y}", "a{b{c}}", "a\n",
-        ] {
+        assert_eq!(Template::parse("recent_bets").unwrap().single_key(), Some("recent_bets"));
+        for bad in ["", "{id}", "a{", "a}", "a{}", "a:{x", "a:{x}{y}", "a{x}%{y}", "a{b{c}}", "a\n"]
+        {
             assert!(Template::parse(bad).is_err(), "{bad}");
         }
     }
@@ -406,9 +384,9 @@ mod tests {
         assert_eq!(key(&template, &["x-y", "x-y"]), "k:x%2Dy-x-y");
         assert_eq!(key(&template, &["50%:{}", "\n"]), "k:50%25%3A%7B%7D-%0A");
         assert!(template.matches("k:x%2Dy-x-y"));
-        for foreign in [
-            "k:x", "k:x-a:b", "k:%41-b", "k:%2d-b", "k:a-%zz", "k:a-%", "j:a-b", "k:a-\n",
-        ] {
+        for foreign in
+            ["k:x", "k:x-a:b", "k:%41-b", "k:%2d-b", "k:a-%zz", "k:a-%", "j:a-b", "k:a-\n"]
+        {
             assert!(!template.matches(foreign), "{foreign}");
         }
     }

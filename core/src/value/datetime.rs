@@ -71,11 +71,7 @@ impl Civil {
             (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let from_march = (5 * day_of_year + 2) / 153;
-        let month = if from_march < 10 {
-            from_march + 3
-        } else {
-            from_march - 9
-        };
+        let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
         let year = year_of_era + era * 400 + i64::from(month <= 2);
         let (hour, minute, second, micros) = split_time(time);
         Self {
@@ -171,12 +167,7 @@ pub(crate) fn date_out_of_range() -> ValueError {
 // --- output ---------------------------------------------------------------------------------
 
 pub(crate) fn write_date(days: i32, out: &mut String) {
-    if write_infinity(
-        i64::from(days),
-        i64::from(i32::MIN),
-        i64::from(i32::MAX),
-        out,
-    ) {
+    if write_infinity(i64::from(days), i64::from(i32::MIN), i64::from(i32::MAX), out) {
         return;
     }
     let civil = Civil::from_days(days);
@@ -214,11 +205,7 @@ fn write_infinity(value: i64, negative: i64, positive: i64, out: &mut String) ->
 }
 
 fn push_date(civil: &Civil, out: &mut String) {
-    let year = if civil.year > 0 {
-        civil.year
-    } else {
-        1 - civil.year
-    };
+    let year = if civil.year > 0 { civil.year } else { 1 - civil.year };
     if let Ok(year @ 0..=9999) = u32::try_from(year) {
         push_two(year / 100, out);
         push_two(year % 100, out);
@@ -281,33 +268,21 @@ pub(crate) fn parse_date(text: &str) -> Result<Value, ValueError> {
     match read(text, "date")? {
         Read::Infinity => Ok(Value::Date(i32::MAX)),
         Read::NegativeInfinity => Ok(Value::Date(i32::MIN)),
-        Read::Point { civil, .. } => checked_days(&civil)?
-            .map(Value::Date)
-            .ok_or_else(date_out_of_range),
+        Read::Point { civil, .. } => {
+            checked_days(&civil)?.map(Value::Date).ok_or_else(date_out_of_range)
+        }
     }
 }
 
 pub(crate) fn parse_timestamp(text: &str, with_zone: bool) -> Result<Value, ValueError> {
-    let name = if with_zone {
-        "timestamp with time zone"
-    } else {
-        "timestamp"
-    };
+    let name = if with_zone { "timestamp with time zone" } else { "timestamp" };
     let micros = match read(text, name)? {
         Read::Infinity => i64::MAX,
         Read::NegativeInfinity => i64::MIN,
-        Read::Point {
-            civil,
-            time,
-            offset,
-        } => {
+        Read::Point { civil, time, offset } => {
             let days = checked_days(&civil)?.ok_or_else(timestamp_out_of_range)?;
             // PostgreSQL reads an offset in a `timestamp` and forgets it.
-            let offset = if with_zone {
-                i64::from(offset) * SECOND_MICROS
-            } else {
-                0
-            };
+            let offset = if with_zone { i64::from(offset) * SECOND_MICROS } else { 0 };
             i64::from(days)
                 .checked_mul(DAY_MICROS)
                 .and_then(|micros| micros.checked_add(time))
@@ -316,22 +291,14 @@ pub(crate) fn parse_timestamp(text: &str, with_zone: bool) -> Result<Value, Valu
                 .ok_or_else(timestamp_out_of_range)?
         }
     };
-    Ok(if with_zone {
-        Value::TimestampTz(micros)
-    } else {
-        Value::Timestamp(micros)
-    })
+    Ok(if with_zone { Value::TimestampTz(micros) } else { Value::Timestamp(micros) })
 }
 
 pub(crate) fn parse_time(text: &str) -> Result<Value, ValueError> {
     let mut cursor = Cursor::new(text.trim_matches(is_space), "time");
     let time = cursor.time()?;
     cursor.end()?;
-    if time > DAY_MICROS {
-        Err(cursor.overflow())
-    } else {
-        Ok(Value::Time(time))
-    }
+    if time > DAY_MICROS { Err(cursor.overflow()) } else { Ok(Value::Time(time)) }
 }
 
 /// `Err` for a day that does not exist, `None` for one out of the type's range.
@@ -343,10 +310,7 @@ fn checked_days(civil: &Civil) -> Result<Option<i32>, ValueError> {
 }
 
 fn field_overflow() -> ValueError {
-    ValueError::new(
-        SqlState::DatetimeFieldOverflow,
-        "date/time field value out of range",
-    )
+    ValueError::new(SqlState::DatetimeFieldOverflow, "date/time field value out of range")
 }
 
 enum Read {
@@ -384,26 +348,14 @@ fn read(text: &str, type_name: &'static str) -> Result<Read, ValueError> {
     }
     let year = i32::try_from(year).ok().ok_or_else(field_overflow)?;
     let year = if before_christ { 1 - year } else { year };
-    let civil = Civil {
-        year,
-        month,
-        day,
-        hour: 0,
-        minute: 0,
-        second: 0,
-        micros: 0,
-    };
+    let civil = Civil { year, month, day, hour: 0, minute: 0, second: 0, micros: 0 };
     let (mut time, mut offset) = (0, 0);
     if cursor.skip_separator() {
         time = cursor.time()?;
         offset = cursor.offset()?;
     }
     cursor.end()?;
-    Ok(Read::Point {
-        civil,
-        time,
-        offset,
-    })
+    Ok(Read::Point { civil, time, offset })
 }
 
 fn strip_suffix_ignore_case<'a>(text: &'a str, suffix: &str) -> Option<&'a str> {
@@ -419,10 +371,7 @@ struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     fn new(text: &'a str, type_name: &'static str) -> Self {
-        Self {
-            rest: text.as_bytes(),
-            type_name,
-        }
+        Self { rest: text.as_bytes(), type_name }
     }
 
     fn syntax(&self) -> ValueError {
@@ -450,11 +399,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn expect(&mut self, byte: u8) -> Result<(), ValueError> {
-        if self.accept(byte) {
-            Ok(())
-        } else {
-            Err(self.syntax())
-        }
+        if self.accept(byte) { Ok(()) } else { Err(self.syntax()) }
     }
 
     fn digit(&mut self) -> Option<u32> {
@@ -474,11 +419,7 @@ impl<'a> Cursor<'a> {
             value = value * 10 + digit;
             count += 1;
         }
-        if count < min {
-            Err(self.syntax())
-        } else {
-            Ok(value)
-        }
+        if count < min { Err(self.syntax()) } else { Ok(value) }
     }
 
     /// Blanks or a `T` between date and time.
@@ -512,24 +453,13 @@ impl<'a> Cursor<'a> {
             + i64::from(minute) * MINUTE_MICROS
             + i64::from(second) * SECOND_MICROS
             + micros;
-        if time > DAY_MICROS {
-            Err(field_overflow())
-        } else {
-            Ok(time)
-        }
+        if time > DAY_MICROS { Err(field_overflow()) } else { Ok(time) }
     }
 
     /// Microseconds, rounded as PostgreSQL does (through a double) where there are more digits.
     fn fraction(&mut self) -> Result<i64, ValueError> {
-        let digits = self
-            .rest
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
-        let (fraction, rest) = self
-            .rest
-            .split_at_checked(digits)
-            .ok_or_else(|| self.syntax())?;
+        let digits = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (fraction, rest) = self.rest.split_at_checked(digits).ok_or_else(|| self.syntax())?;
         self.rest = rest;
         micros_of_fraction(fraction).ok_or_else(|| self.syntax())
     }
@@ -570,11 +500,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn end(&self) -> Result<(), ValueError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(self.syntax())
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(self.syntax()) }
     }
 }
 

@@ -67,18 +67,12 @@ impl SqlState {
 
 impl ValueError {
     pub fn new(state: SqlState, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            state,
-            message: message.into(),
-        }
+        Self { state, message: message.into() }
     }
 
     /// `integer out of range` and its kin.
     pub(crate) fn out_of_range(type_name: &str) -> Self {
-        Self::new(
-            SqlState::NumericValueOutOfRange,
-            format!("{type_name} out of range"),
-        )
+        Self::new(SqlState::NumericValueOutOfRange, format!("{type_name} out of range"))
     }
 
     pub(crate) fn division_by_zero() -> Self {

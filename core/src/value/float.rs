@@ -14,9 +14,7 @@ pub(crate) fn write_f64(value: f64, out: &mut String) {
     if on_boundary_f64(value.abs(), &digits) {
         digits = widen(value.abs(), 17);
     } else if let Some(even) = nearest_even(&digits, 15, |n| format!("{:.n$e}", value.abs()))
-        && even
-            .parse::<f64>()
-            .is_ok_and(|back| back.to_bits() == value.abs().to_bits())
+        && even.parse::<f64>().is_ok_and(|back| back.to_bits() == value.abs().to_bits())
         && !on_boundary_f64(value.abs(), &even)
     {
         digits = even;
@@ -32,9 +30,7 @@ pub(crate) fn write_f32(value: f32, out: &mut String) {
     if on_boundary_f32(value.abs(), &digits) {
         digits = widen(f64::from(value.abs()), 9);
     } else if let Some(even) = nearest_even(&digits, 6, |n| format!("{:.n$e}", value.abs()))
-        && even
-            .parse::<f32>()
-            .is_ok_and(|back| back.to_bits() == value.abs().to_bits())
+        && even.parse::<f32>().is_ok_and(|back| back.to_bits() == value.abs().to_bits())
         && !on_boundary_f32(value.abs(), &even)
     {
         digits = even;
@@ -50,11 +46,8 @@ fn nearest_even(
     digits_min: usize,
     print: impl Fn(usize) -> String,
 ) -> Option<String> {
-    let count = shortest
-        .bytes()
-        .take_while(|byte| *byte != b'e')
-        .filter(u8::is_ascii_digit)
-        .count();
+    let count =
+        shortest.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
     if count < digits_min {
         return None;
     }
@@ -94,10 +87,7 @@ fn write_scientific(negative: bool, digits: &str, plain_exponent: i32, out: &mut
     let mut all = mantissa.chars().filter(|c| *c != '.');
     if exponent < 0 {
         out.push_str("0.");
-        out.extend(std::iter::repeat_n(
-            '0',
-            usize::try_from(-1 - exponent).unwrap_or(0),
-        ));
+        out.extend(std::iter::repeat_n('0', usize::try_from(-1 - exponent).unwrap_or(0)));
         out.extend(all);
         return;
     }
@@ -139,24 +129,16 @@ fn on_boundary_f32(value: f32, digits: &str) -> bool {
 /// power of two)? Both sides are scaled to integers: by 4 and by powers of ten and two.
 fn is_half_way(mantissa: u64, exponent: i32, power_of_two: bool, digits: &str) -> bool {
     let (text, ten) = digits.split_once('e').unwrap_or((digits, "0"));
-    let fraction = text
-        .split_once('.')
-        .map_or(0, |(_, fraction)| fraction.len());
+    let fraction = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
     let whole: String = text.chars().filter(|c| *c != '.').collect();
-    let (Ok(ten), Ok(whole), Ok(fraction)) = (
-        ten.parse::<i32>(),
-        whole.parse::<u64>(),
-        i32::try_from(fraction),
-    ) else {
+    let (Ok(ten), Ok(whole), Ok(fraction)) =
+        (ten.parse::<i32>(), whole.parse::<u64>(), i32::try_from(fraction))
+    else {
         return false;
     };
     let ten = ten - fraction;
     let mut decimal = BigUint::from(whole) * 4_u32;
-    let mut units = [
-        BigUint::from(mantissa) * 4_u32,
-        BigUint::from(0_u32),
-        BigUint::from(0_u32),
-    ];
+    let mut units = [BigUint::from(mantissa) * 4_u32, BigUint::from(0_u32), BigUint::from(0_u32)];
     let [middle, above, below] = &mut units;
     *above = &*middle + 2_u32;
     *below = &*middle - if power_of_two { 1_u32 } else { 2_u32 };
@@ -184,14 +166,10 @@ fn widen(value: f64, most_digits: usize) -> String {
     for digits in 1..most_digits {
         let text = format!("{value:.*e}", digits - 1);
         let same = if single {
-            text.parse::<f32>()
-                .is_ok_and(|back| f64::from(back).to_bits() == value.to_bits())
-                && !text
-                    .parse::<f32>()
-                    .is_ok_and(|back| on_boundary_f32(back, &text))
+            text.parse::<f32>().is_ok_and(|back| f64::from(back).to_bits() == value.to_bits())
+                && !text.parse::<f32>().is_ok_and(|back| on_boundary_f32(back, &text))
         } else {
-            text.parse::<f64>()
-                .is_ok_and(|back| back.to_bits() == value.to_bits())
+            text.parse::<f64>().is_ok_and(|back| back.to_bits() == value.to_bits())
                 && !on_boundary_f64(value, &text)
         };
         if same {
@@ -212,9 +190,7 @@ fn trim_zeros(text: &str) -> String {
 
 /// Digits that are not all zero, though the number read as zero or infinity, are out of range.
 fn has_value(text: &str) -> bool {
-    text.bytes()
-        .take_while(|byte| !matches!(byte, b'e' | b'E'))
-        .any(|b| matches!(b, b'1'..=b'9'))
+    text.bytes().take_while(|byte| !matches!(byte, b'e' | b'E')).any(|b| matches!(b, b'1'..=b'9'))
 }
 
 fn out_of_range(type_name: &str) -> ValueError {
@@ -236,13 +212,8 @@ fn refused(text: &str, type_name: &str, in_range: impl Fn(&str) -> bool) -> Valu
 /// Sign, digits with a point, exponent: the longest beginning that is a number, or nothing.
 fn number_prefix(text: &str) -> &str {
     let bytes = text.as_bytes();
-    let digits = |from: usize| {
-        bytes
-            .iter()
-            .skip(from)
-            .take_while(|byte| byte.is_ascii_digit())
-            .count()
-    };
+    let digits =
+        |from: usize| bytes.iter().skip(from).take_while(|byte| byte.is_ascii_digit()).count();
     let mut end = usize::from(matches!(bytes.first(), Some(b'+' | b'-')));
     let whole = digits(end);
     end += whole;
@@ -269,9 +240,7 @@ pub(crate) fn parse_f64(text: &str) -> Result<f64, ValueError> {
     let text = text.trim_matches(is_space);
     let in_range = |value: f64| value.is_finite() && value != 0.0;
     let Ok(value) = text.parse::<f64>() else {
-        return Err(refused(text, name, |prefix| {
-            prefix.parse().is_ok_and(in_range)
-        }));
+        return Err(refused(text, name, |prefix| prefix.parse().is_ok_and(in_range)));
     };
     if has_value(text) && !in_range(value) {
         return Err(out_of_range(name));
@@ -284,9 +253,7 @@ pub(crate) fn parse_f32(text: &str) -> Result<f32, ValueError> {
     let text = text.trim_matches(is_space);
     let in_range = |value: f32| value.is_finite() && value != 0.0;
     let Ok(value) = text.parse::<f32>() else {
-        return Err(refused(text, name, |prefix| {
-            prefix.parse().is_ok_and(in_range)
-        }));
+        return Err(refused(text, name, |prefix| prefix.parse().is_ok_and(in_range)));
     };
     if has_value(text) && !in_range(value) {
         return Err(out_of_range(name));

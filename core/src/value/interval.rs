@@ -76,17 +76,11 @@ pub(crate) fn parse_interval(text: &str) -> Result<Interval, ValueError> {
 }
 
 fn syntax() -> ValueError {
-    ValueError::new(
-        SqlState::InvalidDatetimeFormat,
-        "invalid input syntax for type interval",
-    )
+    ValueError::new(SqlState::InvalidDatetimeFormat, "invalid input syntax for type interval")
 }
 
 fn overflow() -> ValueError {
-    ValueError::new(
-        SqlState::DatetimeFieldOverflow,
-        "interval field value out of range",
-    )
+    ValueError::new(SqlState::DatetimeFieldOverflow, "interval field value out of range")
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -196,9 +190,7 @@ impl Parts {
 fn exact_fraction(digits: &[u8], unit: i128) -> Option<i128> {
     let (mut value, mut scale) = (0_i128, 1_i128);
     for digit in digits {
-        value = value
-            .checked_mul(10)?
-            .checked_add(i128::from(digit.wrapping_sub(b'0')))?;
+        value = value.checked_mul(10)?.checked_add(i128::from(digit.wrapping_sub(b'0')))?;
         scale = scale.checked_mul(10)?;
     }
     let product = value.checked_mul(unit)?;
@@ -225,17 +217,11 @@ fn take_number<'a>(text: &mut &'a str) -> Result<Number<'a>, ValueError> {
     }
     *text = rest;
     let whole = whole.parse().ok().ok_or_else(overflow)?;
-    Ok(Number {
-        negative,
-        whole,
-        fraction: fraction.as_bytes(),
-    })
+    Ok(Number { negative, whole, fraction: fraction.as_bytes() })
 }
 
 fn take_digits(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
@@ -250,9 +236,7 @@ fn parse_fields(text: &str, parts: &mut Parts) -> Result<(), ValueError> {
             parse_clock(&mut number, &mut rest, parts)?;
         } else {
             rest = rest.trim_start_matches(is_space);
-            let end = rest
-                .find(|c: char| !c.is_ascii_alphabetic())
-                .unwrap_or(rest.len());
+            let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
             let (name, after) = rest.split_at_checked(end).ok_or_else(syntax)?;
             parts.add(&number, unit(name).ok_or_else(syntax)?)?;
             rest = after;

@@ -124,10 +124,7 @@ fn syntax() -> ValueError {
 }
 
 fn unsupported_escape() -> ValueError {
-    ValueError::new(
-        SqlState::UntranslatableCharacter,
-        "unsupported Unicode escape sequence",
-    )
+    ValueError::new(SqlState::UntranslatableCharacter, "unsupported Unicode escape sequence")
 }
 
 /// PostgreSQL's JSON lexer. `decode`: strings are decoded, so that an escape without a character
@@ -141,11 +138,7 @@ struct Lexer<'a> {
 
 impl<'a> Lexer<'a> {
     fn new(text: &'a str, decode: bool) -> Self {
-        Self {
-            text,
-            at: 0,
-            decode,
-        }
+        Self { text, at: 0, decode }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -166,20 +159,12 @@ impl<'a> Lexer<'a> {
     }
 
     fn expect(&mut self, byte: u8) -> Result<(), ValueError> {
-        if self.accept(byte) {
-            Ok(())
-        } else {
-            Err(syntax())
-        }
+        if self.accept(byte) { Ok(()) } else { Err(syntax()) }
     }
 
     fn end(&mut self) -> Result<(), ValueError> {
         self.skip_space();
-        if self.at == self.text.len() {
-            Ok(())
-        } else {
-            Err(syntax())
-        }
+        if self.at == self.text.len() { Ok(()) } else { Err(syntax()) }
     }
 
     fn slice(&self, from: usize) -> &'a str {
@@ -237,10 +222,7 @@ impl<'a> Lexer<'a> {
         if depth < DEPTH_MAX {
             return Ok(());
         }
-        Err(ValueError::new(
-            SqlState::FeatureNotSupported,
-            "json is nested too deeply",
-        ))
+        Err(ValueError::new(SqlState::FeatureNotSupported, "json is nested too deeply"))
     }
 
     /// Moves over a string, number or word.
@@ -250,14 +232,9 @@ impl<'a> Lexer<'a> {
             Some(b'-' | b'0'..=b'9') => self.number().map(drop),
             _ => {
                 let rest = self.text.get(self.at..).unwrap_or_default();
-                let word = ["null", "true", "false"]
-                    .into_iter()
-                    .find(|w| rest.starts_with(w));
+                let word = ["null", "true", "false"].into_iter().find(|w| rest.starts_with(w));
                 self.at += word.ok_or_else(syntax)?.len();
-                if self
-                    .peek()
-                    .is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_' || b > 127)
-                {
+                if self.peek().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_' || b > 127) {
                     return Err(syntax());
                 }
                 Ok(())
@@ -286,10 +263,7 @@ impl<'a> Lexer<'a> {
             }
             self.digits()?;
         }
-        if self
-            .peek()
-            .is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_' || b > 127)
-        {
+        if self.peek().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_' || b > 127) {
             return Err(syntax());
         }
         Ok(self.slice(from))
@@ -300,11 +274,7 @@ impl<'a> Lexer<'a> {
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
         }
-        if self.at > from {
-            Ok(())
-        } else {
-            Err(syntax())
-        }
+        if self.at > from { Ok(()) } else { Err(syntax()) }
     }
 
     /// Reads a string; what it gives is meaningful only with `decode`.
@@ -316,10 +286,7 @@ impl<'a> Lexer<'a> {
         let mut out = String::new();
         loop {
             let from = self.at;
-            while self
-                .peek()
-                .is_some_and(|b| b >= b' ' && b != b'"' && b != b'\\')
-            {
+            while self.peek().is_some_and(|b| b >= b' ' && b != b'"' && b != b'\\') {
                 self.at += 1;
             }
             if self.decode {
@@ -362,12 +329,7 @@ impl<'a> Lexer<'a> {
             return Err(unsupported_escape());
         }
         let code = if (0xd800..0xdc00).contains(&unit) {
-            if !self
-                .text
-                .get(self.at..)
-                .unwrap_or_default()
-                .starts_with("\\u")
-            {
+            if !self.text.get(self.at..).unwrap_or_default().starts_with("\\u") {
                 return Err(syntax());
             }
             self.at += 2;

@@ -83,31 +83,15 @@ pub fn encode_key_value(value: &Value, out: &mut Vec<u8>) {
         Value::Float4(value) => {
             out.push(FLOAT4);
             let value = if *value == 0.0 { 0.0 } else { *value };
-            let bits = if value.is_nan() {
-                f32::NAN.to_bits()
-            } else {
-                value.to_bits()
-            };
-            let flipped = if bits >> 31 == 1 {
-                !bits
-            } else {
-                bits | 1 << 31
-            };
+            let bits = if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() };
+            let flipped = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
             out.extend_from_slice(&flipped.to_be_bytes());
         }
         Value::Float8(value) => {
             out.push(FLOAT8);
             let value = if *value == 0.0 { 0.0 } else { *value };
-            let bits = if value.is_nan() {
-                f64::NAN.to_bits()
-            } else {
-                value.to_bits()
-            };
-            let flipped = if bits >> 63 == 1 {
-                !bits
-            } else {
-                bits | 1 << 63
-            };
+            let bits = if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() };
+            let flipped = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
             out.extend_from_slice(&flipped.to_be_bytes());
         }
         Value::Text(text) => {
@@ -178,11 +162,7 @@ fn put_numeric(out: &mut Vec<u8>, number: &Numeric) {
             out.push(NUMERIC_ZERO);
             return;
         }
-        (
-            coefficient < 0,
-            scale,
-            write_digits(coefficient.unsigned_abs(), &mut buffer),
-        )
+        (coefficient < 0, scale, write_digits(coefficient.unsigned_abs(), &mut buffer))
     } else if let Some((coefficient, scale)) = number.as_big() {
         let text = coefficient.magnitude().to_string();
         let negative = coefficient.sign() == num_bigint::Sign::Minus;
@@ -222,24 +202,13 @@ fn write_digits(mut value: u128, buffer: &mut [u8; 40]) -> &[u8] {
 
 fn put_finite(out: &mut Vec<u8>, negative: bool, scale: u16, digits: &[u8]) {
     let exponent = i64::try_from(digits.len()).unwrap_or(i64::MAX) - i64::from(scale);
-    let kept = digits
-        .iter()
-        .rposition(|&digit| digit != b'0')
-        .map_or(0, |at| at + 1);
-    out.push(if negative {
-        NUMERIC_NEGATIVE
-    } else {
-        NUMERIC_POSITIVE
-    });
+    let kept = digits.iter().rposition(|&digit| digit != b'0').map_or(0, |at| at + 1);
+    out.push(if negative { NUMERIC_NEGATIVE } else { NUMERIC_POSITIVE });
     let start = out.len();
     if exponent.abs() <= EXPONENT_SHORT_MAX {
         out.push(u8::try_from(exponent + EXPONENT_BIAS).unwrap_or(0));
     } else {
-        out.push(if exponent < 0 {
-            EXPONENT_LONG_NEGATIVE
-        } else {
-            EXPONENT_LONG_POSITIVE
-        });
+        out.push(if exponent < 0 { EXPONENT_LONG_NEGATIVE } else { EXPONENT_LONG_POSITIVE });
         let biased = u32::try_from(exponent + EXPONENT_LONG_BIAS).unwrap_or(0);
         out.extend(biased.to_be_bytes().iter().skip(1));
     }
@@ -284,24 +253,14 @@ pub fn decode_key_value(bytes: &mut &[u8]) -> Result<Value, ValueError> {
         NUMERIC_NAN => Value::Numeric(Numeric::NAN),
         FLOAT4 => {
             let bits = u32::from_be_bytes(take(bytes)?);
-            Value::Float4(f32::from_bits(if bits >> 31 == 1 {
-                bits ^ 1 << 31
-            } else {
-                !bits
-            }))
+            Value::Float4(f32::from_bits(if bits >> 31 == 1 { bits ^ 1 << 31 } else { !bits }))
         }
         FLOAT8 => {
             let bits = u64::from_be_bytes(take(bytes)?);
-            Value::Float8(f64::from_bits(if bits >> 63 == 1 {
-                bits ^ 1 << 63
-            } else {
-                !bits
-            }))
+            Value::Float8(f64::from_bits(if bits >> 63 == 1 { bits ^ 1 << 63 } else { !bits }))
         }
         TEXT => {
-            let text = CompactString::from_utf8(take_bytes(bytes)?)
-                .ok()
-                .ok_or_else(damaged)?;
+            let text = CompactString::from_utf8(take_bytes(bytes)?).ok().ok_or_else(damaged)?;
             Value::Text(text)
         }
         BYTEA => Value::Bytea(take_bytes(bytes)?),
@@ -349,10 +308,7 @@ fn take_int(bytes: &mut &[u8], tag: u8) -> Result<i64, ValueError> {
 fn take_bytes(bytes: &mut &[u8]) -> Result<Vec<u8>, ValueError> {
     let mut out = Vec::new();
     loop {
-        let at = bytes
-            .iter()
-            .position(|&byte| byte == 0)
-            .ok_or_else(damaged)?;
+        let at = bytes.iter().position(|&byte| byte == 0).ok_or_else(damaged)?;
         let (before, after) = bytes.split_at_checked(at).ok_or_else(damaged)?;
         out.extend_from_slice(before);
         let (mark, rest) = after.split_first_chunk::<2>().ok_or_else(damaged)?;
@@ -388,23 +344,15 @@ fn take_numeric(bytes: &mut &[u8], negative: bool) -> Result<Numeric, ValueError
     }
     let digits = digits.trim_end_matches('0');
     let count = i64::try_from(digits.len()).ok().ok_or_else(damaged)?;
-    let scale = u16::try_from((count - exponent).max(0))
-        .ok()
-        .ok_or_else(damaged)?;
-    let zeros = u32::try_from((exponent - count).max(0))
-        .ok()
-        .ok_or_else(damaged)?;
+    let scale = u16::try_from((count - exponent).max(0)).ok().ok_or_else(damaged)?;
+    let zeros = u32::try_from((exponent - count).max(0)).ok().ok_or_else(damaged)?;
     if zeros > 131_072 {
         return Err(damaged());
     }
-    let mut coefficient = BigInt::from_str_radix(digits, 10)
-        .ok()
-        .ok_or_else(damaged)?;
+    let mut coefficient = BigInt::from_str_radix(digits, 10).ok().ok_or_else(damaged)?;
     coefficient *= BigInt::from(10).pow(zeros);
     let coefficient = if negative { -coefficient } else { coefficient };
-    Numeric::from_scaled(coefficient, scale)
-        .ok()
-        .ok_or_else(damaged)
+    Numeric::from_scaled(coefficient, scale).ok().ok_or_else(damaged)
 }
 
 /// Days and microseconds where the days fit, else months of 30 days too.
@@ -413,28 +361,16 @@ fn interval_of_span(span: i128) -> Option<Interval> {
     let micros = i64::try_from(span % day).ok()?;
     let days = span / day;
     if let Ok(days) = i32::try_from(days) {
-        return Some(Interval {
-            months: 0,
-            days,
-            micros,
-        });
+        return Some(Interval { months: 0, days, micros });
     }
     let days_left = i32::try_from(days % 30).ok()?;
     if let Ok(months) = i32::try_from(days / 30) {
-        return Some(Interval {
-            months,
-            days: days_left,
-            micros,
-        });
+        return Some(Interval { months, days: days_left, micros });
     }
     // Past what months can hold the rest of the days and the time hold it.
     let months = if days > 0 { i32::MAX } else { i32::MIN };
     let left = span - i128::from(months) * 30 * day;
     let days = i32::try_from(left / day).unwrap_or(if left > 0 { i32::MAX } else { i32::MIN });
     let micros = i64::try_from(left - i128::from(days) * day).ok()?;
-    Some(Interval {
-        months,
-        days,
-        micros,
-    })
+    Some(Interval { months, days, micros })
 }

@@ -56,8 +56,7 @@ impl Interval {
 
 /// NaN equals NaN and is above infinity; -0 equals 0.
 pub(crate) fn compare_floats(a: f64, b: f64) -> Ordering {
-    a.partial_cmp(&b)
-        .unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
 fn compare_text(a: &str, b: &str, ty: &Type) -> Option<Ordering> {

@@ -63,11 +63,7 @@ pub fn decode_row_into(bytes: &[u8], row: &mut Row) -> Result<(), ValueError> {
     for _ in 0..count {
         row.push(reader.value()?);
     }
-    if reader.bytes.is_empty() {
-        Ok(())
-    } else {
-        Err(damaged())
-    }
+    if reader.bytes.is_empty() { Ok(()) } else { Err(damaged()) }
 }
 
 /// Appends one value.
@@ -243,9 +239,7 @@ impl<'a> Reader<'a> {
             TRUE => Value::Bool(true),
             INT => Value::Int(self.signed()?),
             TEXT => {
-                let text = CompactString::from_utf8(self.slice()?)
-                    .ok()
-                    .ok_or_else(damaged)?;
+                let text = CompactString::from_utf8(self.slice()?).ok().ok_or_else(damaged)?;
                 Value::Text(text)
             }
             NUMERIC_64 => {
@@ -259,11 +253,7 @@ impl<'a> Reader<'a> {
             NUMERIC_BIG => {
                 let scale = self.scale()?;
                 let coefficient = BigInt::from_signed_bytes_le(self.slice()?);
-                Value::Numeric(
-                    Numeric::from_scaled(coefficient, scale)
-                        .ok()
-                        .ok_or_else(damaged)?,
-                )
+                Value::Numeric(Numeric::from_scaled(coefficient, scale).ok().ok_or_else(damaged)?)
             }
             NUMERIC_NAN => Value::Numeric(Numeric::NAN),
             NUMERIC_INFINITY => Value::Numeric(Numeric::INFINITY),
@@ -287,7 +277,5 @@ impl<'a> Reader<'a> {
 }
 
 fn small(coefficient: i128, scale: u16) -> Result<Value, ValueError> {
-    Numeric::from_scaled_i128(coefficient, scale)
-        .map(Value::Numeric)
-        .ok_or_else(damaged)
+    Numeric::from_scaled_i128(coefficient, scale).map(Value::Numeric).ok_or_else(damaged)
 }

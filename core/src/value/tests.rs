@@ -12,11 +12,8 @@ fn numeric(text: &str) -> Numeric {
 }
 
 fn sample() -> Vec<(Type, &'static str)> {
-    let enumeration = Type::Enum {
-        oid: 1,
-        name: "mood".into(),
-        labels: vec!["sad".into(), "ok".into()],
-    };
+    let enumeration =
+        Type::Enum { oid: 1, name: "mood".into(), labels: vec!["sad".into(), "ok".into()] };
     vec![
         (Type::Bool, "t"),
         (Type::Bool, "f"),
@@ -28,14 +25,8 @@ fn sample() -> Vec<(Type, &'static str)> {
         (Type::Numeric(None), "1.50"),
         (Type::Numeric(None), "0.000"),
         (Type::Numeric(None), "-0.001"),
-        (
-            Type::Numeric(None),
-            "170141183460469231731687303715884105728",
-        ),
-        (
-            Type::Numeric(None),
-            "-170141183460469231731687303715884105728.000000001",
-        ),
+        (Type::Numeric(None), "170141183460469231731687303715884105728"),
+        (Type::Numeric(None), "-170141183460469231731687303715884105728.000000001"),
         (Type::Numeric(None), "NaN"),
         (Type::Numeric(None), "Infinity"),
         (Type::Numeric(None), "-Infinity"),
@@ -52,10 +43,7 @@ fn sample() -> Vec<(Type, &'static str)> {
         (Type::Float4, "3.4028235e+38"),
         (Type::Float4, "0.1"),
         (Type::Text, ""),
-        (
-            Type::Text,
-            "a longer text than what fits inline, ünïcödé 🎲",
-        ),
+        (Type::Text, "a longer text than what fits inline, ünïcödé 🎲"),
         (Type::Char(5), "ab   "),
         (Type::Bytea, "\\x00ff10"),
         (Type::Bytea, "\\x"),
@@ -78,13 +66,7 @@ fn sample() -> Vec<(Type, &'static str)> {
         (Type::Uuid, "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
         (Type::Json, "{ \"a\":  1}"),
         (enumeration, "ok"),
-        (
-            Type::Other {
-                oid: 600,
-                name: "point".into(),
-            },
-            "(1,2)",
-        ),
+        (Type::Other { oid: 600, name: "point".into() }, "(1,2)"),
     ]
 }
 
@@ -106,10 +88,7 @@ fn text_row_and_key_give_back_what_went_in() {
     encode_row(&row, &mut bytes);
     assert_eq!(decode_row(&bytes).unwrap(), row);
     for length in 0..bytes.len() {
-        assert!(
-            decode_row(bytes.get(..length).unwrap()).is_err(),
-            "{length} bytes decoded"
-        );
+        assert!(decode_row(bytes.get(..length).unwrap()).is_err(), "{length} bytes decoded");
     }
 }
 
@@ -133,23 +112,14 @@ const LADDERS: &[(Type, &str)] = &[
          1e-127 1e-126 0.0999 0.1 0.11 1 1.01 1.1 2 10 10.5 11 99.99 100 1e125 1e126 1e127 1.5e127 \
          1e131071 Infinity NaN",
     ),
-    (
-        Type::Float8,
-        "-Infinity -1e300 -1 -1e-300 0 5e-324 1 Infinity NaN",
-    ),
+    (Type::Float8, "-Infinity -1e300 -1 -1e-300 0 5e-324 1 Infinity NaN"),
     (Type::Float4, "-Infinity -1 -0.5 0 0.5 1 Infinity NaN"),
     (Type::Text, "a a\u{1} aa b é"),
-    (
-        Type::Bytea,
-        "\\x \\x00 \\x0000 \\x0001 \\x01 \\xff \\xff00 \\xffff",
-    ),
+    (Type::Bytea, "\\x \\x00 \\x0000 \\x0001 \\x01 \\xff \\xff00 \\xffff"),
     (Type::Date, "-infinity 1999-12-31 2000-01-01 infinity"),
     (Type::Timestamp, "-infinity 1999-12-31 2000-01-01 infinity"),
     (Type::Interval, "-P1D 00:00:00 P29D P29DT25H P2M"),
-    (
-        Type::Uuid,
-        "00000000-0000-0000-0000-000000000000 f0000000-0000-0000-0000-000000000000",
-    ),
+    (Type::Uuid, "00000000-0000-0000-0000-000000000000 f0000000-0000-0000-0000-000000000000"),
 ];
 
 #[test]
@@ -163,26 +133,14 @@ fn keys_sort_as_values_compare() {
         for (i, a) in values.iter().enumerate() {
             assert!(key(std::slice::from_ref(a)) < key(&[Value::Null]));
             for (j, b) in values.iter().enumerate() {
-                assert_eq!(
-                    a.compare(b, ty),
-                    Some(i.cmp(&j)),
-                    "{} {}",
-                    texts[i],
-                    texts[j]
-                );
-                let (a, b) = (
-                    key(&[a.clone(), Value::Null]),
-                    key(&[b.clone(), Value::Int(0)]),
-                );
+                assert_eq!(a.compare(b, ty), Some(i.cmp(&j)), "{} {}", texts[i], texts[j]);
+                let (a, b) = (key(&[a.clone(), Value::Null]), key(&[b.clone(), Value::Int(0)]));
                 let bytes = if i == j { Ordering::Greater } else { i.cmp(&j) };
                 assert_eq!(a.cmp(&b), bytes, "{} {}", texts[i], texts[j]);
             }
         }
         // No key of one value is the beginning of another's.
-        let keys: Vec<Vec<u8>> = values
-            .iter()
-            .map(|v| key(std::slice::from_ref(v)))
-            .collect();
+        let keys: Vec<Vec<u8>> = values.iter().map(|v| key(std::slice::from_ref(v))).collect();
         for (i, a) in keys.iter().enumerate() {
             for (j, b) in keys.iter().enumerate() {
                 assert_eq!(b.starts_with(a), i == j);
@@ -204,11 +162,7 @@ fn equal_values_have_one_key() {
         assert_eq!(left, right);
     };
     same(&Type::Numeric(None), "1.0", "1.00");
-    same(
-        &Type::Numeric(None),
-        "1e40",
-        "10000000000000000000000000000000000000000.0",
-    );
+    same(&Type::Numeric(None), "1e40", "10000000000000000000000000000000000000000.0");
     same(&Type::Numeric(None), "0.00", "0e-80");
     same(&Type::Float8, "0", "-0");
     same(&Type::Float4, "0", "-0");
@@ -219,16 +173,8 @@ fn equal_values_have_one_key() {
 #[test]
 fn widest_interval_survives_a_key() {
     for interval in [
-        Interval {
-            months: i32::MAX,
-            days: i32::MAX,
-            micros: i64::MAX,
-        },
-        Interval {
-            months: i32::MIN,
-            days: i32::MIN,
-            micros: i64::MIN,
-        },
+        Interval { months: i32::MAX, days: i32::MAX, micros: i64::MAX },
+        Interval { months: i32::MIN, days: i32::MIN, micros: i64::MIN },
     ] {
         let bytes = key(&[Value::Interval(interval)]);
         assert_eq!(key(&decode_key(&bytes).unwrap()), bytes);
@@ -298,18 +244,9 @@ fn numeric_rounds_half_away_and_fits_columns() {
     }
     assert_eq!(numeric("-1.1").floor().unwrap().to_string(), "-2");
     assert_eq!(numeric("-1.9").ceil().unwrap().to_string(), "-1");
-    assert_eq!(
-        numeric("99.995").with_typmod(4, 2).unwrap_err().message,
-        "numeric field overflow"
-    );
-    assert_eq!(
-        numeric("99.994").with_typmod(4, 2).unwrap().to_string(),
-        "99.99"
-    );
-    assert_eq!(
-        numeric("12345").with_typmod(3, -2).unwrap().to_string(),
-        "12300"
-    );
+    assert_eq!(numeric("99.995").with_typmod(4, 2).unwrap_err().message, "numeric field overflow");
+    assert_eq!(numeric("99.994").with_typmod(4, 2).unwrap().to_string(), "99.99");
+    assert_eq!(numeric("12345").with_typmod(3, -2).unwrap().to_string(), "12300");
     assert!(numeric("123450").with_typmod(3, -2).is_err());
     assert!(numeric("Infinity").with_typmod(3, 0).is_err());
 }
@@ -321,9 +258,7 @@ fn numeric_exports_scaled_integers() {
     assert_eq!(numeric("1.501").to_scaled_i128(1), None);
     assert_eq!(numeric("NaN").to_scaled_i128(1), None);
     assert_eq!(numeric("-1").to_scaled_i256_le(0), Some([0xff; 32]));
-    let wide = numeric("-170141183460469231731687303715884105729")
-        .to_scaled_i256_le(0)
-        .unwrap();
+    let wide = numeric("-170141183460469231731687303715884105729").to_scaled_i256_le(0).unwrap();
     assert_eq!(
         wide[..16],
         [
@@ -337,11 +272,7 @@ fn numeric_exports_scaled_integers() {
 
 #[test]
 fn a_value_is_small() {
-    assert!(
-        std::mem::size_of::<Value>() <= 32,
-        "{}",
-        std::mem::size_of::<Value>()
-    );
+    assert!(std::mem::size_of::<Value>() <= 32, "{}", std::mem::size_of::<Value>());
 }
 
 #[test]
@@ -349,42 +280,22 @@ fn json_parts_are_cut_as_postgresql_does() {
     use super::json::{Step, as_text, get, to_jsonb, validate};
     let doc = r#" {"a": {"b" : [1, 2.50,{"c":null}]}, "k\u00e9":"x\ny", "a2":1, "a2": "two"} "#;
     let path = |steps: &[Step<'_>]| get(doc, steps).unwrap();
-    assert_eq!(
-        path(&[Step::Key("a"), Step::Key("b"), Step::Index(-2)]),
-        Some("2.50")
-    );
+    assert_eq!(path(&[Step::Key("a"), Step::Key("b"), Step::Index(-2)]), Some("2.50"));
     assert_eq!(
         path(&[Step::Either("a"), Step::Either("b"), Step::Either("2")]),
         Some("{\"c\":null}")
     );
-    assert_eq!(
-        path(&[Step::Key("ké")]).map(as_text),
-        Some(Ok(Some("x\ny".to_owned())))
-    );
+    assert_eq!(path(&[Step::Key("ké")]).map(as_text), Some(Ok(Some("x\ny".to_owned()))));
     assert_eq!(path(&[Step::Key("a2")]), Some("\"two\""));
-    assert_eq!(
-        path(&[Step::Key("a"), Step::Key("b"), Step::Index(3)]),
-        None
-    );
+    assert_eq!(path(&[Step::Key("a"), Step::Key("b"), Step::Index(3)]), None);
     assert_eq!(as_text("null"), Ok(None));
     assert_eq!(
         to_jsonb(doc).unwrap(),
         "{\"a\": {\"b\": [1, 2.50, {\"c\": null}]}, \"a2\": \"two\", \"ké\": \"x\\ny\"}"
     );
     assert_eq!(to_jsonb("[1e2, -0, 1.0e-3]").unwrap(), "[100, 0, 0.0010]");
-    for bad in [
-        "",
-        "{",
-        "[1,]",
-        "01",
-        "nul",
-        "nulls",
-        "\"\u{1}\"",
-        "{\"a\" 1}",
-        "1 2",
-        "'a'",
-        "1.",
-    ] {
+    for bad in ["", "{", "[1,]", "01", "nul", "nulls", "\"\u{1}\"", "{\"a\" 1}", "1 2", "'a'", "1."]
+    {
         assert!(validate(bad).is_err(), "{bad}");
         assert!(to_jsonb(bad).is_err(), "{bad}");
     }

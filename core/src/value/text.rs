@@ -183,10 +183,7 @@ fn parse_int(ty: &Type, text: &str) -> Result<i64, ValueError> {
     if negative {
         return Ok(value);
     }
-    value
-        .checked_neg()
-        .filter(|value| *value <= max)
-        .ok_or_else(out_of_range)
+    value.checked_neg().filter(|value| *value <= max).ok_or_else(out_of_range)
 }
 
 pub(crate) fn too_long(type_name: &str, limit: u32) -> ValueError {
@@ -211,11 +208,7 @@ fn limited<'a>(text: &'a str, limit: u32, type_name: &str) -> Result<&'a str, Va
         return Ok(text);
     };
     let (kept, rest) = text.split_at_checked(at).unwrap_or((text, ""));
-    if rest.bytes().all(|byte| byte == b' ') {
-        Ok(kept)
-    } else {
-        Err(too_long(type_name, limit))
-    }
+    if rest.bytes().all(|byte| byte == b' ') { Ok(kept) } else { Err(too_long(type_name, limit)) }
 }
 
 pub(crate) fn pad(mut text: CompactString, width: u32) -> CompactString {
@@ -239,11 +232,7 @@ fn parse_bytea(text: &str) -> Result<Vec<u8>, ValueError> {
             continue;
         }
         let low = digits.next().ok_or_else(syntax)?;
-        let nibble = |byte: u8| {
-            char::from(byte)
-                .to_digit(16)
-                .and_then(|n| u8::try_from(n).ok())
-        };
+        let nibble = |byte: u8| char::from(byte).to_digit(16).and_then(|n| u8::try_from(n).ok());
         out.push(nibble(high).ok_or_else(syntax)? << 4 | nibble(low).ok_or_else(syntax)?);
     }
     Ok(out)
@@ -298,9 +287,5 @@ fn parse_uuid(text: &str) -> Result<u128, ValueError> {
         value = value << 4 | u128::from(digit);
         hyphen_allowed = digits % 4 == 0 && digits < 32;
     }
-    if digits == 32 && !inner.ends_with('-') {
-        Ok(value)
-    } else {
-        Err(syntax())
-    }
+    if digits == 32 && !inner.ends_with('-') { Ok(value) } else { Err(syntax()) }
 }

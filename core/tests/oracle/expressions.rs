@@ -43,37 +43,20 @@ pub(crate) fn literal(random: &mut Random, ty: &str) -> String {
         "i4" => random.between(-9, 9).to_string(),
         "i8" => format!("{}::bigint", random.between(-9, 9)),
         "f4" => format!("'{}'::real", random.pick(&["0", "1.5", "-2e30", "NaN"])),
-        "f8" => format!(
-            "'{}'::float8",
-            random.pick(&["0", "2.5", "-1e200", "Infinity"])
-        ),
-        "n" | "n122" => random
-            .pick(&["0.00", "1.5", "-7", "0.001", "1234567890.123456789"])
-            .to_owned(),
+        "f8" => format!("'{}'::float8", random.pick(&["0", "2.5", "-1e200", "Infinity"])),
+        "n" | "n122" => {
+            random.pick(&["0.00", "1.5", "-7", "0.001", "1234567890.123456789"]).to_owned()
+        }
         "s" | "sn" | "v10" | "c5" => {
-            format!(
-                "'{}'",
-                random.pick(&["", "a", "ab", "é", "12", "日", "x  "])
-            )
+            format!("'{}'", random.pick(&["", "a", "ab", "é", "12", "日", "x  "]))
         }
         "by" => "'\\x00ff'::bytea".to_owned(),
-        "d" => format!(
-            "date '{}'",
-            random.pick(&["2000-02-29", "0001-01-01 BC", "infinity"])
-        ),
+        "d" => format!("date '{}'", random.pick(&["2000-02-29", "0001-01-01 BC", "infinity"])),
         "ti" => "time '13:14:15.16'".to_owned(),
-        "ts" => format!(
-            "timestamp '{}'",
-            random.pick(&["2024-01-31 10:00:00", "-infinity"])
-        ),
+        "ts" => format!("timestamp '{}'", random.pick(&["2024-01-31 10:00:00", "-infinity"])),
         "tz" => "timestamptz '2024-12-31 23:59:59.999999+00'".to_owned(),
         "iv" => {
-            let texts = [
-                "1 mon",
-                "-1 days",
-                "1 year -1 mons +2 days 03:04:05.6",
-                "36:00:00",
-            ];
+            let texts = ["1 mon", "-1 days", "1 year -1 mons +2 days 03:04:05.6", "36:00:00"];
             format!("interval '{}'", random.pick(&texts))
         }
         "u" => "'00000000-0000-0000-0000-000000000001'::uuid".to_owned(),
@@ -109,20 +92,12 @@ pub(crate) fn expression(random: &mut Random, ty: &str, depth: usize) -> String 
 }
 
 fn operand(random: &mut Random, ty: &str, depth: usize) -> String {
-    if random.one_in(3) {
-        literal(random, ty)
-    } else {
-        expression(random, ty, depth)
-    }
+    if random.one_in(3) { literal(random, ty) } else { expression(random, ty, depth) }
 }
 
 fn pair(random: &mut Random, ty: &str, op: &str, depth: usize) -> String {
     let (a, b) = (expression(random, ty, depth), operand(random, ty, depth));
-    if random.one_in(4) {
-        format!("({b} {op} {a})")
-    } else {
-        format!("({a} {op} {b})")
-    }
+    if random.one_in(4) { format!("({b} {op} {a})") } else { format!("({a} {op} {b})") }
 }
 
 /// What exists for every type.
@@ -172,11 +147,8 @@ fn boolean(random: &mut Random, depth: usize) -> String {
             format!("({} {op} '{pattern}')", expression(random, "s", depth))
         }
         _ => {
-            let (a, b, c) = (
-                expression(random, ty, depth),
-                operand(random, ty, 0),
-                operand(random, ty, 0),
-            );
+            let (a, b, c) =
+                (expression(random, ty, depth), operand(random, ty, 0), operand(random, ty, 0));
             match random.below(2) {
                 0 => format!("({a} BETWEEN {b} AND {c})"),
                 _ => format!("({a} NOT IN ({b}, {c}))"),
@@ -210,11 +182,7 @@ fn integer(random: &mut Random, ty: &str, depth: usize) -> String {
         }
         7 => format!("length({})::{name}", one_of(random, &["s", "c5"], depth)),
         8 => format!("({})::{name}", pair(random, "d", "-", depth)),
-        _ => format!(
-            "extract({} FROM {})::{name}",
-            field(random),
-            one_of(random, MOMENTS, depth)
-        ),
+        _ => format!("extract({} FROM {})::{name}", field(random), one_of(random, MOMENTS, depth)),
     }
 }
 
@@ -253,10 +221,7 @@ fn float(random: &mut Random, ty: &str, depth: usize) -> String {
             let op = random.pick(&["+", "-", "*", "/"]);
             pair(random, ty, op, depth)
         }
-        4 => format!(
-            "({})::{name}",
-            one_of(random, &["i8", "n", "f8", "f4", "sn"], depth)
-        ),
+        4 => format!("({})::{name}", one_of(random, &["i8", "n", "f8", "f4", "sn"], depth)),
         5 if ty == "f8" => {
             let function = random.pick(&["round", "floor", "ceil", "abs"]);
             format!("{function}({})", expression(random, ty, depth))
@@ -273,11 +238,7 @@ fn numeric(random: &mut Random, depth: usize) -> String {
             let op = random.pick(&["+", "-", "*", "/", "%"]);
             pair(random, ty, op, depth)
         }
-        4 => format!(
-            "round({}, {})",
-            expression(random, ty, depth),
-            random.between(-5, 8)
-        ),
+        4 => format!("round({}, {})", expression(random, ty, depth), random.between(-5, 8)),
         5 => {
             let function = random.pick(&["round", "floor", "ceil", "abs", "-"]);
             format!("{function}({})", expression(random, ty, depth))
@@ -287,18 +248,13 @@ fn numeric(random: &mut Random, depth: usize) -> String {
             let to = random.pick(&["numeric", "numeric(8,3)", "numeric(4,0)", "numeric(30,20)"]);
             format!("({})::{to}", expression(random, from, depth))
         }
-        _ => format!(
-            "extract({} FROM {})",
-            field(random),
-            one_of(random, MOMENTS, depth)
-        ),
+        _ => format!("extract({} FROM {})", field(random), one_of(random, MOMENTS, depth)),
     }
 }
 
 fn castable(random: &mut Random, depth: usize) -> String {
-    let from = random.pick(&[
-        "b", "i4", "i8", "f4", "f8", "n", "s", "v10", "c5", "d", "ts", "iv", "u", "m",
-    ]);
+    let from = random
+        .pick(&["b", "i4", "i8", "f4", "f8", "n", "s", "v10", "c5", "d", "ts", "iv", "u", "m"]);
     format!("({})", expression(random, from, depth))
 }
 
@@ -320,19 +276,15 @@ fn text(random: &mut Random, depth: usize) -> String {
         ),
         6 => {
             let by = random.pick(&["a", ",", "aa", "", " ", "ab"]);
-            format!(
-                "split_part({}, '{by}', {n})",
-                expression(random, "s", depth)
-            )
+            format!("split_part({}, '{by}', {n})", expression(random, "s", depth))
         }
         7 => {
             let function = random.pick(&["lower", "upper", "md5", "btrim", "ltrim", "rtrim"]);
             format!("{function}({})", expression(random, "s", depth))
         }
-        8 => format!(
-            "encode(sha256(convert_to({}, 'UTF8')), 'hex')",
-            expression(random, "s", depth)
-        ),
+        8 => {
+            format!("encode(sha256(convert_to({}, 'UTF8')), 'hex')", expression(random, "s", depth))
+        }
         9 => {
             let key = random.pick(&["'a'", "'b'", "0", "-1", "2"]);
             let ty = random.pick(&["j", "jb"]);
@@ -372,11 +324,7 @@ fn time(random: &mut Random, depth: usize) -> String {
 }
 
 fn timestamp(random: &mut Random, ty: &str, depth: usize) -> String {
-    let name = if ty == "ts" {
-        "timestamp"
-    } else {
-        "timestamptz"
-    };
+    let name = if ty == "ts" { "timestamp" } else { "timestamptz" };
     match random.below(6) {
         0..=2 => format!(
             "({} {} {})",
@@ -424,9 +372,8 @@ fn interval(random: &mut Random, depth: usize) -> String {
         }
         2 => format!("(- {})", expression(random, "iv", depth)),
         3 => {
-            let unit = random.pick(&[
-                "second", "hour", "day", "month", "quarter", "year", "decade", "century",
-            ]);
+            let unit = random
+                .pick(&["second", "hour", "day", "month", "quarter", "year", "decade", "century"]);
             format!("date_trunc('{unit}', {})", expression(random, "iv", depth))
         }
         _ => format!("({})::interval", expression(random, "ti", depth)),

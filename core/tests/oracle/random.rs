@@ -7,14 +7,7 @@ pub(crate) struct Random(u64);
 
 impl Random {
     /// From `SEED`, or the clock; the seed is printed, and shown when a test fails.
-    #[expect(
-        clippy::print_stderr,
-        reason = "a random test says how to run it again"
-    )]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the seed of a test comes from outside"
-    )]
+    #[expect(clippy::print_stderr, reason = "a random test says how to run it again")]
     pub(crate) fn new(test: &str) -> Self {
         let seed = match std::env::var("SEED") {
             Ok(seed) => seed.parse().expect("SEED is a number"),
@@ -41,11 +34,7 @@ impl Random {
 
     pub(crate) fn between(&mut self, from: i64, to: i64) -> i64 {
         let span = to.abs_diff(from);
-        let offset = if span == u64::MAX {
-            self.next()
-        } else {
-            self.next() % (span + 1)
-        };
+        let offset = if span == u64::MAX { self.next() } else { self.next() % (span + 1) };
         from.wrapping_add_unsigned(offset)
     }
 
@@ -176,16 +165,9 @@ impl Random {
             }
         };
         let (months, days) = (part(30), part(70));
-        let micros = if wide {
-            self.int()
-        } else {
-            self.between(-200_000_000_000, 200_000_000_000)
-        };
-        let micros = if self.one_in(3) {
-            0
-        } else {
-            self.rounded(micros)
-        };
+        let micros =
+            if wide { self.int() } else { self.between(-200_000_000_000, 200_000_000_000) };
+        let micros = if self.one_in(3) { 0 } else { self.rounded(micros) };
         Interval {
             months: i32::try_from(months).unwrap(),
             days: i32::try_from(days).unwrap(),
@@ -203,11 +185,7 @@ impl Random {
 
     /// A document with blanks, escapes, duplicate keys and numbers of every form.
     pub(crate) fn json(&mut self, depth: usize) -> String {
-        let kind = if depth == 0 {
-            self.below(5)
-        } else {
-            self.below(9)
-        };
+        let kind = if depth == 0 { self.below(5) } else { self.below(9) };
         match kind {
             0 => "null".to_owned(),
             1 => self.pick(&["true", "false"]).to_owned(),
@@ -275,11 +253,9 @@ impl Random {
             "timestamptz" => Value::TimestampTz(self.micros()),
             "interval" => Value::Interval(self.interval()),
             "uuid" => Value::Uuid(u128::from(self.next()) << 64 | u128::from(self.next())),
-            "bytea" => Value::Bytea(
-                (0..self.below(9))
-                    .map(|_| self.next().to_le_bytes()[0])
-                    .collect(),
-            ),
+            "bytea" => {
+                Value::Bytea((0..self.below(9)).map(|_| self.next().to_le_bytes()[0]).collect())
+            }
             "text" => Value::Text(self.text().into()),
             _ => panic!("no values of {ty}"),
         }

@@ -44,32 +44,16 @@ impl Server {
         let folder = std::env::temp_dir().join(format!("walview-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
-        let server = Self {
-            folder,
-            bin: newest_postgres(),
-        };
+        let server = Self { folder, bin: newest_postgres() };
         let data = server.path("data");
-        let init = [
-            "-D",
-            &data,
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--no-sync",
-        ];
+        let init = ["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"];
         server.run("initdb", &[&init[..], &["--locale=C.UTF-8"]].concat());
         let options = format!(
             "-k {} -c listen_addresses='' -c fsync=off -c autovacuum=off",
             server.folder.display()
         );
         let log = server.path("log");
-        server.run(
-            "pg_ctl",
-            &["-D", &data, "-o", &options, "-l", &log, "-w", "start"],
-        );
+        server.run("pg_ctl", &["-D", &data, "-o", &options, "-l", &log, "-w", "start"]);
         server
     }
 
@@ -107,23 +91,8 @@ impl Server {
     /// Runs a script; what it prints. Any error fails the test.
     pub(crate) fn psql(&self, script: &str) -> String {
         let mut child = Command::new(self.bin.join("psql"))
-            .args([
-                "-h",
-                self.folder.to_str().unwrap(),
-                "-U",
-                "postgres",
-                "-d",
-                "postgres",
-            ])
-            .args([
-                "-AtXq",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-P",
-                "null=\u{2}",
-                "-F",
-                "\u{1f}",
-            ])
+            .args(["-h", self.folder.to_str().unwrap(), "-U", "postgres", "-d", "postgres"])
+            .args(["-AtXq", "-v", "ON_ERROR_STOP=1", "-P", "null=\u{2}", "-F", "\u{1f}"])
             .args(["-R", "\u{1e}", "-f", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -157,16 +126,9 @@ impl Server {
         let mut script = format!("{ASK}COPY question FROM stdin;\n");
         let mut count = 0;
         for (n, (expression, source)) in questions.enumerate() {
-            let escaped = |text: &str| {
-                text.replace('\\', "\\\\")
-                    .replace('\n', "\\n")
-                    .replace('\t', "\\t")
-            };
-            script.push_str(&format!(
-                "{n}\t{}\t{}\n",
-                escaped(expression),
-                escaped(source)
-            ));
+            let escaped =
+                |text: &str| text.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t");
+            script.push_str(&format!("{n}\t{}\t{}\n", escaped(expression), escaped(source)));
             count = n + 1;
         }
         script.push_str("\\.\nSELECT ask(expression, source) FROM question ORDER BY n;\n");
@@ -213,10 +175,7 @@ fn newest_postgres() -> PathBuf {
         .filter(|(version, bin): &(u32, PathBuf)| *version >= 15 && is_file(&bin.join("initdb")))
         .collect();
     versions.sort();
-    versions
-        .pop()
-        .expect("this test needs PostgreSQL 15 or later")
-        .1
+    versions.pop().expect("this test needs PostgreSQL 15 or later").1
 }
 
 fn is_file(path: &Path) -> bool {

@@ -42,10 +42,7 @@ const CODE_RESULT_TOO_LARGE: i32 = 396;
 impl EngineError {
     /// An error of our own in the engine's shape.
     pub(crate) fn new(code: i32, name: &str, text: impl std::fmt::Display) -> Self {
-        Self {
-            code,
-            message: format!("Code: {code}. DB::Exception: {text} ({name})"),
-        }
+        Self { code, message: format!("Code: {code}. DB::Exception: {text} ({name})") }
     }
 
     /// Parses the engine's text. Some calls add the version, others do not; it is cut off here so
@@ -54,9 +51,7 @@ impl EngineError {
     fn parse(text: &str) -> Self {
         const WRAPPED: &str = "DB::Exception: Code: ";
         let text = match text.rfind(WRAPPED) {
-            Some(at) => text
-                .get(at + WRAPPED.len() - "Code: ".len()..)
-                .unwrap_or(text),
+            Some(at) => text.get(at + WRAPPED.len() - "Code: ".len()..).unwrap_or(text),
             None => text,
         };
         let text = text.split(" (version ").next().unwrap_or(text).trim_end();
@@ -65,10 +60,7 @@ impl EngineError {
             .and_then(|rest| rest.split('.').next())
             .and_then(|digits| digits.parse().ok());
         match code {
-            Some(code) => Self {
-                code,
-                message: text.to_owned(),
-            },
+            Some(code) => Self { code, message: text.to_owned() },
             None => Self::new(CODE_UNKNOWN, "UNKNOWN_EXCEPTION", text),
         }
     }
@@ -127,17 +119,13 @@ impl Engine {
         data: &Path,
         settings: &[String],
     ) -> Result<Self, OpenError> {
-        let functions = Functions::load(library.as_os_str()).map_err(|source| OpenError::Load {
-            path: library.display().to_string(),
-            source,
-        })?;
+        let functions = Functions::load(library.as_os_str())
+            .map_err(|source| OpenError::Load { path: library.display().to_string(), source })?;
         // SAFETY: sets a flag, callable at any time. Signals are ours: the library's handlers would
         // turn SIGTERM into a death without closing.
         unsafe { (functions.set_signal_handlers_enabled)(0) };
-        let data = data
-            .to_str()
-            .ok_or_else(|| OpenError::Path(data.display().to_string()))?
-            .to_owned();
+        let data =
+            data.to_str().ok_or_else(|| OpenError::Path(data.display().to_string()))?.to_owned();
         let arguments = ["clickhouse".to_owned(), format!("--path={data}")]
             .into_iter()
             .chain(settings.iter().cloned())
@@ -148,11 +136,7 @@ impl Engine {
                 })
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self {
-            functions,
-            arguments,
-            data,
-        })
+        Ok(Self { functions, arguments, data })
     }
 
     /// The library's own version, e.g. `26.7.3`.
@@ -167,11 +151,8 @@ impl Engine {
     ///
     /// [`OpenError::Connect`]: the engine gives no reason, but prints one.
     pub(crate) fn connect(self: &Arc<Self>) -> Result<Connection, OpenError> {
-        let mut argv: Vec<*mut c_char> = self
-            .arguments
-            .iter()
-            .map(|argument| argument.as_ptr().cast_mut())
-            .collect();
+        let mut argv: Vec<*mut c_char> =
+            self.arguments.iter().map(|argument| argument.as_ptr().cast_mut()).collect();
         let argc = c_int::try_from(argv.len()).unwrap_or(c_int::MAX);
         // SAFETY: argv holds argc pointers to zero-terminated strings that outlive the call; the
         // library copies them and does not write to them.
@@ -180,10 +161,7 @@ impl Engine {
         if slot.is_null() || unsafe { *slot }.is_null() {
             return Err(OpenError::Connect(self.data.clone()));
         }
-        Ok(Connection {
-            engine: Arc::clone(self),
-            slot,
-        })
+        Ok(Connection { engine: Arc::clone(self), slot })
     }
 
     /// Stops the engine's threads. Refused (false) while a connection is open.
@@ -191,6 +169,17 @@ impl Engine {
         // SAFETY: callable at any time; it refuses while connections are open.
         unsafe { (self.functions.shutdown)() == 0 }
     }
+}
+
+/// Ends the process at once. `exit` would run the library's destructors, and those crash or hang
+/// under statements that still run (seen with 26.7: SIGSEGV, SIGABRT, an endless loop). Nothing is
+/// lost: parts that are in a table are on disk.
+pub(crate) fn leave(code: c_int) -> ! {
+    unsafe extern "C" {
+        fn _exit(code: c_int) -> !;
+    }
+    // SAFETY: POSIX's _exit takes any code and touches no memory of ours.
+    unsafe { _exit(code) }
 }
 
 /// A session of the engine.
@@ -236,11 +225,7 @@ impl Connection {
     ) -> Result<ResultStream<'_>, EngineError> {
         let handle = self.call(self.functions().stream_query, sql, format, parameters);
         let handle = QueryResult::checked(*self.functions(), handle)?;
-        Ok(ResultStream {
-            connection: self,
-            handle,
-            finished: false,
-        })
+        Ok(ResultStream { connection: self, handle, finished: false })
     }
 
     /// Opens an insert whose rows follow with [`InsertStream::append`]. `sql` ends before FORMAT or
@@ -256,11 +241,7 @@ impl Connection {
         parameters: &Parameters,
     ) -> Result<InsertStream<'_>, EngineError> {
         let handle = self.call(self.functions().insert_open, sql, format, parameters);
-        let stream = InsertStream {
-            connection: self,
-            handle,
-            finished: false,
-        };
+        let stream = InsertStream { connection: self, handle, finished: false };
         match stream.error() {
             Some(error) => Err(error),
             None => Ok(stream),
@@ -295,10 +276,7 @@ impl Connection {
         parameters: &Parameters,
     ) -> *mut std::ffi::c_void {
         let pointers = |of: fn(&(String, String)) -> &String| -> (Vec<*const c_char>, Vec<usize>) {
-            parameters
-                .iter()
-                .map(|pair| (of(pair).as_ptr().cast(), of(pair).len()))
-                .unzip()
+            parameters.iter().map(|pair| (of(pair).as_ptr().cast(), of(pair).len())).unzip()
         };
         let (names, name_lengths) = pointers(|pair| &pair.0);
         let (values, value_lengths) = pointers(|pair| &pair.1);
@@ -372,13 +350,7 @@ impl QueryResult {
         let written_rows = unsafe { (functions.result_rows_written)(self.handle) };
         // SAFETY: as above.
         let written_bytes = unsafe { (functions.result_bytes_written)(self.handle) };
-        Statistics {
-            read_rows,
-            read_bytes,
-            written_rows,
-            written_bytes,
-            result_rows: self.rows(),
-        }
+        Statistics { read_rows, read_bytes, written_rows, written_bytes, result_rows: self.rows() }
     }
 }
 
@@ -474,11 +446,7 @@ impl InsertStream<'_> {
             return Ok(());
         }
         Err(self.error().unwrap_or_else(|| {
-            EngineError::new(
-                CODE_UNKNOWN,
-                "UNKNOWN_EXCEPTION",
-                "the engine refused the rows",
-            )
+            EngineError::new(CODE_UNKNOWN, "UNKNOWN_EXCEPTION", "the engine refused the rows")
         }))
     }
 
@@ -537,11 +505,7 @@ unsafe fn owned_text(text: *const c_char) -> Option<String> {
         return None;
     }
     // SAFETY: the caller's promise.
-    Some(
-        unsafe { CStr::from_ptr(text) }
-            .to_string_lossy()
-            .into_owned(),
-    )
+    Some(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -551,11 +515,7 @@ mod tests {
     #[test]
     fn errors_lose_their_version_and_keep_their_code() {
         let text = "Code: 60. DB::Exception: Table x.(y) does not exist. (UNKNOWN_TABLE)";
-        for suffix in [
-            "",
-            " (version 26.7.2.1)",
-            " (version 26.7.2.1 (official build))\n",
-        ] {
+        for suffix in ["", " (version 26.7.2.1)", " (version 26.7.2.1 (official build))\n"] {
             let error = EngineError::parse(&format!("{text}{suffix}"));
             assert_eq!((error.code, error.message.as_str()), (60, text));
         }

@@ -18,10 +18,7 @@ struct Item {
 }
 
 fn item(id: i64) -> Item {
-    Item {
-        id,
-        name: format!("name {id}"),
-    }
+    Item { id, name: format!("name {id}") }
 }
 
 async fn round_trip(client: &Client) {
@@ -32,12 +29,7 @@ async fn round_trip(client: &Client) {
     }
     insert.end().await.expect("inserted");
     let sql = "SELECT ?fields FROM t WHERE id >= {low:Int64} ORDER BY id";
-    let rows = client
-        .query(sql)
-        .param("low", 10)
-        .fetch_all::<Item>()
-        .await
-        .expect("rows");
+    let rows = client.query(sql).param("low", 10).fetch_all::<Item>().await.expect("rows");
     assert_eq!((rows.len(), rows.first()), (99_990, Some(&item(10))));
     let none = client.query("SELECT ?fields FROM t WHERE id < ?").bind(0);
     assert_eq!(none.fetch_optional::<Item>().await.expect("no row"), None);
@@ -69,15 +61,9 @@ async fn arrow_batches_go_there_and_back() {
         insert.write(&batch).await.expect("a batch");
     }
     insert.end().await.expect("inserted");
-    let mut cursor = client
-        .query("SELECT id, name FROM t")
-        .fetch_arrow()
-        .expect("a cursor");
+    let mut cursor = client.query("SELECT id, name FROM t").fetch_arrow().expect("a cursor");
     let batches = cursor.collect().await.expect("batches");
-    assert_eq!(
-        batches.iter().map(RecordBatch::num_rows).sum::<usize>(),
-        200_000
-    );
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 200_000);
     assert!(batches.len() > 1, "a long result comes in blocks");
     let empty = client
         .query("SELECT id FROM t WHERE id < 0")
@@ -85,25 +71,14 @@ async fn arrow_batches_go_there_and_back() {
         .expect("a cursor")
         .collect()
         .await;
-    assert_eq!(
-        empty
-            .expect("no rows")
-            .iter()
-            .map(RecordBatch::num_rows)
-            .sum::<usize>(),
-        0
-    );
+    assert_eq!(empty.expect("no rows").iter().map(RecordBatch::num_rows).sum::<usize>(), 0);
 
     let wrong: ArrayRef = Arc::new(StringArray::from(vec!["no number"]));
     assert_eq!(wrong.len(), 1);
     let wrong = RecordBatch::try_from_iter([("id", wrong)]).expect("a batch");
     let mut insert = client.insert_arrow("t").expect("an insert");
     insert.write(&wrong).await.expect("a batch");
-    let error = insert
-        .end()
-        .await
-        .expect_err("text is no number")
-        .to_string();
+    let error = insert.end().await.expect_err("text is no number").to_string();
     assert!(error.contains("Code: "), "{error}");
 }
 
@@ -111,11 +86,7 @@ async fn arrow_batches_go_there_and_back() {
 async fn errors_before_and_in_a_result() {
     let (server, _folder) = start();
     let client = server.client();
-    let error = client
-        .query("SELECT * FROM nope")
-        .execute()
-        .await
-        .expect_err("no table");
+    let error = client.query("SELECT * FROM nope").execute().await.expect_err("no table");
     assert!(error.to_string().contains("Code: 60."), "{error}");
     let sql = "SELECT throwIf(number = 400000) AS n FROM numbers(500000)";
     let mut cursor = client.query(sql).fetch::<u8>().expect("a cursor");
@@ -127,25 +98,14 @@ async fn errors_before_and_in_a_result() {
             Err(error) => break error.to_string(),
         }
     };
-    assert!(
-        rows > 0 && error.contains("Code: 395."),
-        "{rows} rows, {error}"
-    );
+    assert!(rows > 0 && error.contains("Code: 395."), "{rows} rows, {error}");
 }
 
 #[tokio::test]
 async fn native_results() {
     let (server, _folder) = start();
     let sql = "SELECT number FROM numbers(100000)";
-    let mut bytes = server
-        .client()
-        .query(sql)
-        .fetch_bytes("Native")
-        .expect("a cursor");
+    let mut bytes = server.client().query(sql).fetch_bytes("Native").expect("a cursor");
     let bytes = bytes.collect().await.expect("a result");
-    assert!(
-        bytes.len() > 800_000 && bytes.len() < 801_000,
-        "{}",
-        bytes.len()
-    );
+    assert!(bytes.len() > 800_000 && bytes.len() < 801_000, "{}", bytes.len());
 }

@@ -26,10 +26,7 @@ pub(crate) struct Answer {
 
 pub(crate) fn command(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_walview-clickhouse"));
-    command
-        .arg("--data")
-        .arg(data)
-        .args(["--listen", "127.0.0.1:0"]);
+    command.arg("--data").arg(data).args(["--listen", "127.0.0.1:0"]);
     command
 }
 
@@ -49,9 +46,7 @@ impl Server {
             .expect("the binary starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("stdout");
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("a first line");
+        BufReader::new(stdout).read_line(&mut line).expect("a first line");
         let mut stderr = child.stderr.take().expect("stderr");
         let Some(url) = line.trim_end().strip_prefix("listening on ") else {
             let mut text = String::new();
@@ -59,22 +54,13 @@ impl Server {
             let status = child.wait().expect("its end");
             panic!("walview-clickhouse did not start ({status}): {text}");
         };
-        Self {
-            child,
-            stderr: Some(stderr),
-            url: url.to_owned(),
-        }
+        Self { child, stderr: Some(stderr), url: url.to_owned() }
     }
 
     /// POSTs a statement; `query` is the address's part behind `?`.
     pub(crate) async fn post(&self, query: &str, body: impl Into<reqwest::Body>) -> Answer {
         let url = format!("{}/?{query}", self.url);
-        let response = reqwest::Client::new()
-            .post(url)
-            .body(body)
-            .send()
-            .await
-            .expect("an answer");
+        let response = reqwest::Client::new().post(url).body(body).send().await.expect("an answer");
         Answer::read(response).await
     }
 
@@ -93,10 +79,7 @@ impl Server {
             if found == expect {
                 return;
             }
-            assert!(
-                start.elapsed() < WAIT_MAX,
-                "{sql}: still {found}, not {expect}"
-            );
+            assert!(start.elapsed() < WAIT_MAX, "{sql}: still {found}, not {expect}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -115,20 +98,14 @@ impl Server {
     pub(crate) fn peak_mib(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).expect("its status");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmHWM"))
-            .expect("VmHWM");
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).expect("VmHWM");
         let kib = line.split_ascii_whitespace().nth(1).expect("a number");
         kib.parse::<u64>().expect("a number") >> 10
     }
 
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        let sent = Command::new("kill")
-            .args([name, &pid])
-            .status()
-            .expect("kill runs");
+        let sent = Command::new("kill").args([name, &pid]).status().expect("kill runs");
         assert!(sent.success());
     }
 
@@ -153,18 +130,11 @@ impl Answer {
     pub(crate) async fn read(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.expect("a whole body");
-        Self {
-            status,
-            headers,
-            text,
-        }
+        Self { status, headers, text }
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map(|value| value.to_str().expect("text"))
-            .unwrap_or_default()
+        self.headers.get(name).map(|value| value.to_str().expect("text")).unwrap_or_default()
     }
 }
 

@@ -27,10 +27,8 @@ fn without_password(text: &str) -> String {
     text.replace("  password_file: ${SECRET_FILE:-}\n", "")
 }
 
-const GOOD: [(&str, &str); 2] = [
-    ("SOURCE_URL", "postgres://u:hunter2@h/d"),
-    ("CLICKHOUSE_URL", "http://h:8123"),
-];
+const GOOD: [(&str, &str); 2] =
+    [("SOURCE_URL", "postgres://u:hunter2@h/d"), ("CLICKHOUSE_URL", "http://h:8123")];
 
 #[test]
 fn every_absent_variable_is_named_where_it_is_used() {
@@ -51,9 +49,7 @@ fn urls_of_other_servers_are_refused_without_quoting_them() {
         ("CLICKHOUSE_URL", "redis://:hunter2@h"),
         ("DATABASE", "hunter2`"),
     ]);
-    let said = pipeline(&without_password(TEXT))
-        .connect(&environment)
-        .unwrap_err();
+    let said = pipeline(&without_password(TEXT)).connect(&environment).unwrap_err();
     assert_eq!(said.list().len(), 4, "{said}");
     assert!(!said.with_excerpts().contains("hunter2"), "{said}");
 }
@@ -70,15 +66,9 @@ fn a_password_file_is_read_without_its_line_break() {
     };
     for content in [b"hunter2".as_slice(), b"hunter2\n", b"hunter2\r\n"] {
         let connections = with(content).unwrap();
-        assert_eq!(
-            connections.source.password.as_ref().unwrap().expose(),
-            "hunter2"
-        );
+        assert_eq!(connections.source.password.as_ref().unwrap().expose(), "hunter2");
         assert_eq!(connections.source.url.expose(), "postgres://u:hunter2@h/d");
-        assert_eq!(
-            connections.stores.get(1).unwrap().database.as_deref(),
-            Some("app")
-        );
+        assert_eq!(connections.stores.get(1).unwrap().database.as_deref(), Some("app"));
         assert!(!format!("{connections:?}").contains("hunter2"));
     }
     for content in [b"".as_slice(), b"\n", b"a\nhunter2\n", b"\xff"] {
@@ -105,10 +95,7 @@ fn the_definition_does_not_depend_on_comments_and_servers() {
     assert!(!plain.contains("hunter2"), "{plain}");
     let moved = text.replace("pipeline: p", "# moved\npipeline: p");
     let moved = moved.replace("FROM t", "-- all of them\n      FROM t");
-    assert_eq!(
-        canonical(&moved, &[("REDIS_URL", "redis://elsewhere")]),
-        plain
-    );
+    assert_eq!(canonical(&moved, &[("REDIS_URL", "redis://elsewhere")]), plain);
     assert_ne!(canonical(&text, &[("DATABASE", "other")]), plain);
     assert_ne!(canonical(&text.replace("v:{id}", "w:{id}"), &[]), plain);
     assert_ne!(canonical(&text.replace("FROM t", "FROM u"), &[]), plain);

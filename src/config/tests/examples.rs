@@ -36,14 +36,8 @@ fn the_schema_has_the_keys_of_the_code() {
         in_schema.sort_unstable();
         in_code.sort_unstable();
         assert_eq!(in_schema, in_code, "{pointer}");
-        let parent = schema
-            .pointer(pointer.trim_end_matches("/properties"))
-            .unwrap();
-        assert_eq!(
-            parent.get("additionalProperties"),
-            Some(&Value::Bool(false)),
-            "{pointer}"
-        );
+        let parent = schema.pointer(pointer.trim_end_matches("/properties")).unwrap();
+        assert_eq!(parent.get("additionalProperties"), Some(&Value::Bool(false)), "{pointer}");
     }
 }
 
@@ -52,9 +46,7 @@ fn a_bomb_of_aliases_is_refused_at_once() {
     let mut text = "a0: &a0 [x, x, x]\n".to_owned();
     for level in 1..40 {
         let before = level - 1;
-        text.push_str(&format!(
-            "a{level}: &a{level} [*a{before}, *a{before}, *a{before}]\n"
-        ));
+        text.push_str(&format!("a{level}: &a{level} [*a{before}, *a{before}, *a{before}]\n"));
     }
     assert!(says(&text).contains("a YAML alias (*name) is not accepted"));
     assert!(says(&"[".repeat(100_000)).contains("nested deeper than"));

@@ -22,10 +22,7 @@ fn what_is_not_a_text_file() {
         says("no.yaml", None),
         "no.yaml: cannot be read: no such file or directory; check the path"
     );
-    assert_eq!(
-        says("", None),
-        ": is a directory; name the files: pipeline/*.yaml".trim_start()
-    );
+    assert_eq!(says("", None), ": is a directory; name the files: pipeline/*.yaml".trim_start());
     assert_eq!(
         says("latin1.yaml", Some(b"pipeline: a\nviews: \xe9\n")),
         "latin1.yaml: is not UTF-8 text (line 2); save it as UTF-8"
@@ -46,9 +43,7 @@ fn two_files_of_one_pipeline() {
     let folder = tempfile::tempdir().unwrap();
     let text = "pipeline: a\nsource: { url: \"${U}\" }\nstores: { redis: { url: \"${R}\" } }\nviews:\n  \
                 - name: v\n    sql: |\n      SELECT id FROM t\n    to: [ { redis: { hash: \"v:{id}\" } } ]\n";
-    let files: Vec<PathBuf> = ["a.yaml", "b.yaml"]
-        .map(|name| folder.path().join(name))
-        .into();
+    let files: Vec<PathBuf> = ["a.yaml", "b.yaml"].map(|name| folder.path().join(name)).into();
     for file in &files {
         std::fs::write(file, text).unwrap();
     }

@@ -24,14 +24,9 @@ pub struct ClickHouseKind {
 impl ClickHouse {
     pub async fn start(folder: &Path, log: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let kind = ClickHouseKind {
-            program: program()?,
-            folder: folder.to_owned(),
-            log: log.to_owned(),
-        };
-        Ok(Self {
-            server: Server::start_new(kind).await?,
-        })
+        let kind =
+            ClickHouseKind { program: program()?, folder: folder.to_owned(), log: log.to_owned() };
+        Ok(Self { server: Server::start_new(kind).await? })
     }
 
     pub fn url(&self) -> String {
@@ -66,9 +61,7 @@ impl Kind for ClickHouseKind {
         let listen = address(port);
         Launch {
             program: self.program.clone(),
-            args: ["--data", &data, "--listen", &listen]
-                .map(str::to_owned)
-                .to_vec(),
+            args: ["--data", &data, "--listen", &listen].map(str::to_owned).to_vec(),
             env: Vec::new(),
             user: None,
             log: self.log.clone(),
@@ -77,9 +70,7 @@ impl Kind for ClickHouseKind {
     }
 
     async fn ready(&self, port: u16, _pid: u32) -> bool {
-        http::get(&address(port), "/ping")
-            .await
-            .is_ok_and(|(status, _)| status == 200)
+        http::get(&address(port), "/ping").await.is_ok_and(|(status, _)| status == 200)
             && query(&address(port), "SELECT 1").await.is_ok()
     }
 }
@@ -91,17 +82,9 @@ fn address(port: u16) -> String {
 /// Beside this program, or one folder up where this program is a test (`target/debug/deps/`).
 fn program() -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot tell where this program is")?;
-    let found = own
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join(PROGRAM));
-    found
-        .into_iter()
-        .find(|path| path.is_file())
-        .or_else(|| super::find_in_path(PROGRAM))
-        .context(
-            "walview-clickhouse is neither beside this program nor in PATH; build it: \
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(PROGRAM));
+    found.into_iter().find(|path| path.is_file()).or_else(|| super::find_in_path(PROGRAM)).context(
+        "walview-clickhouse is neither beside this program nor in PATH; build it: \
          cargo build --package walview-clickhouse",
-        )
+    )
 }

@@ -43,18 +43,13 @@ async fn exchange(address: &str, method: &str, path: &str, body: &str) -> Result
 }
 
 fn parse(answer: &[u8]) -> Result<(u16, String)> {
-    let end = answer
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .context("no end of headers")?;
+    let end =
+        answer.windows(4).position(|four| four == b"\r\n\r\n").context("no end of headers")?;
     let (head, body) = answer.split_at(end);
     let body = body.get(4..).unwrap_or_default();
     let head = std::str::from_utf8(head).context("headers that are not text")?;
     let mut lines = head.lines();
-    let status = lines
-        .next()
-        .and_then(|line| line.split(' ').nth(1))
-        .context("no status line")?;
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("no status line")?;
     for line in lines {
         if let Some((name, value)) = line.split_once(':')
             && name.eq_ignore_ascii_case("content-length")

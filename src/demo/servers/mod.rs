@@ -62,11 +62,7 @@ pub struct Server<K: Kind> {
 
 impl<K: Kind> Server<K> {
     async fn start_new(kind: K) -> Result<Self> {
-        let mut server = Self {
-            kind,
-            port: 0,
-            process: None,
-        };
+        let mut server = Self { kind, port: 0, process: None };
         for attempt in 1.. {
             server.port = free_port()?;
             match server.start().await {
@@ -85,9 +81,7 @@ impl<K: Kind> Server<K> {
         }
         let mut process = Process::spawn(K::NAME, &self.kind.launch(self.port))?;
         let (kind, port, pid) = (&self.kind, self.port, process.pid());
-        process
-            .until("ready", START_LIMIT, async || kind.ready(port, pid).await)
-            .await?;
+        process.until("ready", START_LIMIT, async || kind.ready(port, pid).await).await?;
         self.process = Some(process);
         Ok(())
     }
@@ -129,15 +123,11 @@ impl<K: Kind> Server<K> {
     }
 
     fn running(&self) -> Result<&Process> {
-        self.process
-            .as_ref()
-            .with_context(|| format!("{} is not running", K::NAME))
+        self.process.as_ref().with_context(|| format!("{} is not running", K::NAME))
     }
 
     fn take(&mut self) -> Result<Process> {
-        self.process
-            .take()
-            .with_context(|| format!("{} is not running", K::NAME))
+        self.process.take().with_context(|| format!("{} is not running", K::NAME))
     }
 }
 
@@ -149,11 +139,7 @@ fn free_port() -> Result<u16> {
             return Ok(port);
         }
     }
-    bail!(
-        "no free port on 127.0.0.1 between {} and {}",
-        PORTS.start,
-        PORTS.end
-    )
+    bail!("no free port on 127.0.0.1 between {} and {}", PORTS.start, PORTS.end)
 }
 
 /// Where the shell would find a program.
@@ -163,10 +149,7 @@ fn find_in_path(program: &str) -> Option<PathBuf> {
         .output()
         .ok()?;
     let path = String::from_utf8(output.stdout).ok()?;
-    output
-        .status
-        .success()
-        .then(|| PathBuf::from(path.trim_end()))
+    output.status.success().then(|| PathBuf::from(path.trim_end()))
 }
 
 fn lost_port(error: &anyhow::Error) -> bool {

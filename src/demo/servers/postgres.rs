@@ -24,10 +24,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            fsync: true,
-            extra: Vec::new(),
-        }
+        Self { fsync: true, extra: Vec::new() }
     }
 }
 
@@ -66,21 +63,14 @@ impl Postgres {
         };
         kind.initdb().await?;
         let server = Server::start_new(kind).await?;
-        let postgres = Self {
-            server,
-            database: database.to_owned(),
-        };
+        let postgres = Self { server, database: database.to_owned() };
         let admin = Db::connect(&postgres.admin_url("postgres")).await?;
         // Neither name nor password has a character that needs quoting.
         let password = &postgres.server.kind.password;
         admin
-            .batch_execute(&format!(
-                "CREATE ROLE walview LOGIN REPLICATION PASSWORD '{password}'"
-            ))
+            .batch_execute(&format!("CREATE ROLE walview LOGIN REPLICATION PASSWORD '{password}'"))
             .await?;
-        admin
-            .batch_execute(&format!("CREATE DATABASE {database} OWNER walview"))
-            .await?;
+        admin.batch_execute(&format!("CREATE DATABASE {database} OWNER walview")).await?;
         Ok(postgres)
     }
 
@@ -155,10 +145,7 @@ impl Kind for PostgresKind {
     const STOP: Signal = Signal::INT;
 
     fn launch(&self, port: u16) -> Launch {
-        let mut args = vec![
-            "-D".to_owned(),
-            self.folder.join("data").display().to_string(),
-        ];
+        let mut args = vec!["-D".to_owned(), self.folder.join("data").display().to_string()];
         let own = [
             ("listen_addresses", "127.0.0.1".to_owned()),
             ("port", port.to_string()),
@@ -166,20 +153,13 @@ impl Kind for PostgresKind {
             ("wal_level", "logical".to_owned()),
             ("max_wal_senders", "20".to_owned()),
             ("max_replication_slots", "20".to_owned()),
-            (
-                "fsync",
-                if self.settings.fsync { "on" } else { "off" }.to_owned(),
-            ),
+            ("fsync", if self.settings.fsync { "on" } else { "off" }.to_owned()),
             ("shared_buffers", "128MB".to_owned()),
             ("max_wal_size", "2GB".to_owned()),
             ("log_checkpoints", "off".to_owned()),
         ];
         let own = own.iter().map(|(name, value)| (*name, value));
-        let extra = self
-            .settings
-            .extra
-            .iter()
-            .map(|(name, value)| (name.as_str(), value));
+        let extra = self.settings.extra.iter().map(|(name, value)| (name.as_str(), value));
         for (name, value) in own.chain(extra) {
             args.extend(["-c".to_owned(), format!("{name}={value}")]);
         }
@@ -211,18 +191,14 @@ pub struct Db {
 
 impl Db {
     pub async fn connect(url: &str) -> Result<Self> {
-        let (client, connection) = tokio_postgres::connect(url, NoTls)
-            .await
-            .context("cannot connect to PostgreSQL")?;
+        let (client, connection) =
+            tokio_postgres::connect(url, NoTls).await.context("cannot connect to PostgreSQL")?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             // What breaks a connection, the client's next call says too.
             connection.await.ok();
         });
-        Ok(Self {
-            client,
-            _connection: tasks,
-        })
+        Ok(Self { client, _connection: tasks })
     }
 }
 
@@ -282,7 +258,5 @@ fn unprivileged_user() -> Result<Option<User>> {
 
 fn random_password() -> String {
     let mut random = rand::rng();
-    (0..12)
-        .map(|_| char::from(random.random_range(b'a'..=b'z')))
-        .collect()
+    (0..12).map(|_| char::from(random.random_range(b'a'..=b'z'))).collect()
 }

@@ -66,18 +66,10 @@ impl Process {
             .open(&launch.log)
             .with_context(|| format!("cannot write the log {:?}", launch.log))?;
         let mut command = launch.command();
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = spawn_from_lasting_thread(command)
             .with_context(|| format!("cannot start {name} ({:?})", launch.program))?;
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            log: launch.log.clone(),
-            death: launch.death,
-        })
+        Ok(Self { name: name.to_owned(), child, log: launch.log.clone(), death: launch.death })
     }
 
     pub fn name(&self) -> &str {
@@ -108,11 +100,7 @@ impl Process {
     /// An error about this program, with the end of its log.
     pub fn failure(&self, what: &str) -> anyhow::Error {
         let tail = log_tail(&self.log, 15);
-        anyhow!(
-            "{} {what}; the end of its log {:?}:\n{tail}",
-            self.name,
-            self.log
-        )
+        anyhow!("{} {what}; the end of its log {:?}:\n{tail}", self.name, self.log)
     }
 
     /// Waits until `ready` says so; fails when the program ends or `limit` has passed.
@@ -182,11 +170,7 @@ impl Process {
         }
         let limit = Duration::from_secs(20);
         if self.exited(limit).await.is_none() {
-            bail!(
-                "{} (pid {}) survived SIGKILL for {limit:?}",
-                self.name,
-                self.child.id()
-            );
+            bail!("{} (pid {}) survived SIGKILL for {limit:?}", self.name, self.child.id());
         }
         let deadline = Instant::now() + limit;
         while children.iter().any(|child| alive(*child)) {
@@ -234,10 +218,7 @@ impl Launch {
         command.arg("--pdeathsig").arg(signal_name(self.death));
         if let Some(user) = self.user {
             command.arg("--reuid").arg(user.uid.to_string());
-            command
-                .arg("--regid")
-                .arg(user.gid.to_string())
-                .arg("--clear-groups");
+            command.arg("--regid").arg(user.gid.to_string()).arg("--clear-groups");
         }
         command.arg("--").arg(&self.program).args(&self.args);
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
@@ -268,13 +249,8 @@ pub fn log_tail(path: &Path, lines: usize) -> String {
     };
     let text = read().unwrap_or_else(|error| format!("(cannot be read: {error})"));
     let all: Vec<&str> = text.lines().collect();
-    let tail = all
-        .get(all.len().saturating_sub(lines)..)
-        .unwrap_or_default();
-    tail.iter()
-        .map(|line| format!("    {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    let tail = all.get(all.len().saturating_sub(lines)..).unwrap_or_default();
+    tail.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
 fn signal_pid(pid: u32, signal: Signal) -> std::io::Result<()> {
@@ -291,22 +267,15 @@ fn children_of(pid: u32) -> Vec<u32> {
     tasks
         .flatten()
         .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
-        .flat_map(|line| {
-            line.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        })
+        .flat_map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
         .filter_map(|pid| pid.parse().ok())
         .collect()
 }
 
 /// Whether it runs; a zombie that its new parent has not collected yet does not.
 fn alive(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        stat.rsplit(") ")
-            .next()
-            .is_some_and(|rest| !rest.starts_with('Z'))
-    })
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| !rest.starts_with('Z')))
 }
 
 fn signal_name(signal: Signal) -> &'static str {
@@ -339,7 +308,5 @@ fn spawn_from_lasting_thread(command: Command) -> Result<Child> {
         .map_err(|_poisoned| anyhow!("the spawner's lock is poisoned"))?
         .send((command, reply))
         .context("the thread that starts processes has ended")?;
-    Ok(answer
-        .recv()
-        .context("the thread that starts processes has ended")??)
+    Ok(answer.recv().context("the thread that starts processes has ended")??)
 }

@@ -37,15 +37,9 @@ impl Redis {
         let program = super::find_in_path("redis-server")
             .context("no redis-server found; install it: apt-get install redis-server")?;
         std::fs::create_dir_all(folder)?;
-        let kind = RedisKind {
-            program,
-            folder: folder.to_owned(),
-            log: log.to_owned(),
-            persistence,
-        };
-        Ok(Self {
-            server: Server::start_new(kind).await?,
-        })
+        let kind =
+            RedisKind { program, folder: folder.to_owned(), log: log.to_owned(), persistence };
+        Ok(Self { server: Server::start_new(kind).await? })
     }
 
     pub fn url(&self) -> String {
@@ -62,11 +56,7 @@ impl Kind for RedisKind {
     const STOP: Signal = Signal::TERM;
 
     fn launch(&self, port: u16) -> Launch {
-        let append_only = if self.persistence == Persistence::AppendOnly {
-            "yes"
-        } else {
-            "no"
-        };
+        let append_only = if self.persistence == Persistence::AppendOnly { "yes" } else { "no" };
         let args = [
             ["--port", &port.to_string()],
             ["--bind", "127.0.0.1"],
@@ -91,10 +81,8 @@ impl Kind for RedisKind {
         };
         // LOADING answers INFO too, but not PING.
         let pong = redis::cmd("PING").exec_async(&mut connection).await.is_ok();
-        let info: Result<String, _> = redis::cmd("INFO")
-            .arg("server")
-            .query_async(&mut connection)
-            .await;
+        let info: Result<String, _> =
+            redis::cmd("INFO").arg("server").query_async(&mut connection).await;
         pong && info.is_ok_and(|info| info.lines().any(|line| line == format!("process_id:{pid}")))
     }
 }

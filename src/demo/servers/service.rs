@@ -116,8 +116,7 @@ impl Service {
 
     /// Waits until it streams, its snapshot done.
     pub async fn until_live(&mut self, limit: Duration) -> Result<Status> {
-        self.until("live", limit, |status| status.state == Phase::Live)
-            .await
+        self.until("live", limit, |status| status.state == Phase::Live).await
     }
 
     /// Waits until every store holds everything up to `lsn`.

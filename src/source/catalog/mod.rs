@@ -59,14 +59,9 @@ ORDER BY i.indrelid, i.indisprimary DESC, i.indexrelid";
 /// A table does not exist, cannot be read, or cannot be followed.
 pub async fn load(client: &Client, tables: &[TableName]) -> Result<Catalog, SourceError> {
     let failed = |error| SourceError::query("read the catalog", error);
-    let (schemas, names): (Vec<_>, Vec<_>) = tables
-        .iter()
-        .map(|(schema, name)| (schema.as_str(), name.as_str()))
-        .unzip();
-    let rows = client
-        .query(TABLES, &[&schemas, &names])
-        .await
-        .map_err(failed)?;
+    let (schemas, names): (Vec<_>, Vec<_>) =
+        tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
+    let rows = client.query(TABLES, &[&schemas, &names]).await.map_err(failed)?;
     let mut found: Vec<Table> = Vec::with_capacity(rows.len());
     for row in &rows {
         let table = match read_table(row).map_err(failed)? {
@@ -126,9 +121,7 @@ fn read_table(row: &Row) -> Result<Result<Table, Refusal>, tokio_postgres::Error
     let (readable, schema_open): (bool, bool) = (row.try_get(6)?, row.try_get(7)?);
     let persistence: String = row.try_get(9)?;
     let unfit = |message: String, remedy: &str| {
-        Ok(Err(Refusal::Unfit(Box::new(SourceError::stop(
-            message, remedy,
-        )))))
+        Ok(Err(Refusal::Unfit(Box::new(SourceError::stop(message, remedy)))))
     };
     if let Some(kind) = kind {
         return unfit(
@@ -140,10 +133,7 @@ fn read_table(row: &Row) -> Result<Result<Table, Refusal>, tokio_postgres::Error
         let schema_grant = if schema_open {
             String::new()
         } else {
-            format!(
-                "GRANT USAGE ON SCHEMA {} TO {role_name}; ",
-                quote_name(&schema)
-            )
+            format!("GRANT USAGE ON SCHEMA {} TO {role_name}; ", quote_name(&schema))
         };
         return unfit(
             format!("role \"{role}\" may not read table {label}"),
@@ -179,14 +169,7 @@ fn read_table(row: &Row) -> Result<Result<Table, Refusal>, tokio_postgres::Error
         _ => ReplicaIdentity::Default,
     };
     let (columns, unique_keys) = (Vec::new(), Vec::new());
-    Ok(Ok(Table {
-        oid,
-        schema,
-        name,
-        columns,
-        unique_keys,
-        replica_identity,
-    }))
+    Ok(Ok(Table { oid, schema, name, columns, unique_keys, replica_identity }))
 }
 
 /// "Does not exist", with where a table of that name does.
@@ -197,16 +180,9 @@ async fn missing(client: &Client, schema: &str, name: &str) -> SourceError {
         WHERE c.relkind IN ('r', 'p') AND lower(c.relname) = lower($1)
           AND n.nspname NOT IN ('pg_catalog', 'information_schema')
         ORDER BY n.nspname = $2 DESC, 1, 2 LIMIT 1";
-    let found = client
-        .query_opt(ELSEWHERE, &[&name, &schema])
-        .await
-        .ok()
-        .flatten();
+    let found = client.query_opt(ELSEWHERE, &[&name, &schema]).await.ok().flatten();
     let found = found.and_then(|row| {
-        Some((
-            row.try_get::<_, String>(0).ok()?,
-            row.try_get::<_, String>(1).ok()?,
-        ))
+        Some((row.try_get::<_, String>(0).ok()?, row.try_get::<_, String>(1).ok()?))
     });
     let remedy = found.map_or_else(
         || "check its name and source.schema".to_owned(),
@@ -226,28 +202,16 @@ async fn refuse_partition_beside_root(
         WHERE r.relid <> p.oid AND r.relid = ANY($1)";
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let failed = |error| SourceError::query("read the partitions", error);
-    let Some(row) = client
-        .query(BESIDE, &[&oids])
-        .await
-        .map_err(failed)?
-        .into_iter()
-        .next()
-    else {
+    let Some(row) = client.query(BESIDE, &[&oids]).await.map_err(failed)?.into_iter().next() else {
         return Ok(());
     };
     let name = |at: usize| -> Result<String, SourceError> {
         let oid: u32 = row.try_get(at).map_err(failed)?;
         let table = tables.iter().find(|table| table.oid == oid);
-        Ok(table.map_or_else(String::new, |table| {
-            format!("{}.{}", table.schema, table.name)
-        }))
+        Ok(table.map_or_else(String::new, |table| format!("{}.{}", table.schema, table.name)))
     };
     Err(SourceError::stop(
-        format!(
-            "table \"{}\" is a partition of \"{}\", and views use both",
-            name(0)?,
-            name(1)?
-        ),
+        format!("table \"{}\" is a partition of \"{}\", and views use both", name(0)?, name(1)?),
         "use one of the two",
     ))
 }
@@ -288,12 +252,7 @@ fn read_collation(row: &Row) -> Result<Collation, tokio_postgres::Error> {
 
 fn add_key(table: &mut Table, row: &Row) -> Result<(), tokio_postgres::Error> {
     let attnums: Vec<i16> = row.try_get(2)?;
-    let place = |attnum: &i16| {
-        table
-            .columns
-            .iter()
-            .position(|column| column.attnum == *attnum)
-    };
+    let place = |attnum: &i16| table.columns.iter().position(|column| column.attnum == *attnum);
     let Some(columns) = attnums.iter().map(place).collect::<Option<Vec<usize>>>() else {
         return Ok(());
     };
@@ -305,11 +264,7 @@ fn add_key(table: &mut Table, row: &Row) -> Result<(), tokio_postgres::Error> {
         of.clone_from(&columns);
     }
     if immediate {
-        table.unique_keys.push(UniqueKey {
-            name: row.try_get(1)?,
-            columns,
-            primary,
-        });
+        table.unique_keys.push(UniqueKey { name: row.try_get(1)?, columns, primary });
     }
     Ok(())
 }

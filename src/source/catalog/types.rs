@@ -36,16 +36,9 @@ impl Types {
                      ORDER BY e.enumsortorder) END
             FROM used JOIN pg_type t USING (oid)";
         let failed = |error| SourceError::query("read the types", error);
-        let oids = columns
-            .iter()
-            .map(|row| row.try_get(3))
-            .collect::<Result<Vec<u32>, _>>();
+        let oids = columns.iter().map(|row| row.try_get(3)).collect::<Result<Vec<u32>, _>>();
         let mut types = HashMap::new();
-        for row in client
-            .query(TYPES, &[&oids.map_err(failed)?])
-            .await
-            .map_err(failed)?
-        {
+        for row in client.query(TYPES, &[&oids.map_err(failed)?]).await.map_err(failed)? {
             let (oid, entry) = read(&row).map_err(failed)?;
             types.insert(oid, entry);
         }
@@ -54,49 +47,27 @@ impl Types {
 
     pub(super) fn resolve(&self, oid: u32, modifier: i32) -> Type {
         let Some(entry) = self.0.get(&oid) else {
-            return Type::Other {
-                oid,
-                name: format!("type {oid}"),
-            };
+            return Type::Other { oid, name: format!("type {oid}") };
         };
         match (&entry.base, &entry.labels) {
             (Some((base, modifier)), _) => self.resolve(*base, *modifier),
-            (None, Some(labels)) => Type::Enum {
-                oid,
-                name: entry.name.clone(),
-                labels: labels.clone(),
-            },
-            (None, None) => built_in(oid, modifier).unwrap_or_else(|| Type::Other {
-                oid,
-                name: entry.name.clone(),
-            }),
+            (None, Some(labels)) => {
+                Type::Enum { oid, name: entry.name.clone(), labels: labels.clone() }
+            }
+            (None, None) => built_in(oid, modifier)
+                .unwrap_or_else(|| Type::Other { oid, name: entry.name.clone() }),
         }
     }
 }
 
 fn read(row: &Row) -> Result<(u32, Entry), tokio_postgres::Error> {
-    let base = if row.try_get(2)? {
-        Some((row.try_get(3)?, row.try_get(4)?))
-    } else {
-        None
-    };
-    Ok((
-        row.try_get(0)?,
-        Entry {
-            name: row.try_get(1)?,
-            base,
-            labels: row.try_get(5)?,
-        },
-    ))
+    let base = if row.try_get(2)? { Some((row.try_get(3)?, row.try_get(4)?)) } else { None };
+    Ok((row.try_get(0)?, Entry { name: row.try_get(1)?, base, labels: row.try_get(5)? }))
 }
 
 /// OIDs from `pg_type.dat`; they never change.
 fn built_in(oid: u32, modifier: i32) -> Option<Type> {
-    let limit = || {
-        modifier
-            .checked_sub(MODIFIER_OFFSET)
-            .and_then(|n| u32::try_from(n).ok())
-    };
+    let limit = || modifier.checked_sub(MODIFIER_OFFSET).and_then(|n| u32::try_from(n).ok());
     Some(match oid {
         16 => Type::Bool,
         17 => Type::Bytea,

@@ -123,25 +123,15 @@ impl Stream {
     ) -> Result<Self, SourceError> {
         slot::check_name(slot)?;
         let sql = connect(config).await?;
-        slot::info(&sql, slot)
-            .await?
-            .ok_or_else(|| slot::missing(slot))?
-            .require(config, from)?;
+        slot::info(&sql, slot).await?.ok_or_else(|| slot::missing(slot))?.require(config, from)?;
         publication::require(&sql, publication).await?;
         let start = pgwire_replication::Lsn::from_u64(from.0);
-        let session = replication_config(
-            config,
-            &Replication {
-                slot,
-                publication,
-                start,
-            },
-        )?
-        .with_ack_lsn(start)
-        .with_status_interval(STATUS_INTERVAL)
-        .with_wakeup_interval(STATUS_INTERVAL)
-        .with_buffer_size(EVENTS_BUFFERED)
-        .with_max_message_size(MESSAGE_BYTES_MAX);
+        let session = replication_config(config, &Replication { slot, publication, start })?
+            .with_ack_lsn(start)
+            .with_status_interval(STATUS_INTERVAL)
+            .with_wakeup_interval(STATUS_INTERVAL)
+            .with_buffer_size(EVENTS_BUFFERED)
+            .with_max_message_size(MESSAGE_BYTES_MAX);
         let (mut client, identity) = replication(config, session).await?;
         let answered = Lineage::from_identity(&identity)?;
         if let Some(lineage) = lineage {
@@ -202,10 +192,7 @@ impl Stream {
             match tokio::time::timeout(SILENCE_MAX, self.client.recv()).await {
                 Ok(received) => self.take(received)?,
                 Err(_elapsed) => {
-                    self.probe
-                        .ask(&self.config)
-                        .await
-                        .map_err(|error| self.stalled(error))?;
+                    self.probe.ask(&self.config).await.map_err(|error| self.stalled(error))?;
                 }
             }
         }
@@ -243,40 +230,22 @@ impl Stream {
                 bytes += data.len();
                 Event::Data(data)
             }
-            ReplicationEvent::Begin {
-                final_lsn,
-                xid,
-                commit_time_micros,
-            } => Event::Begin {
-                xid,
-                commit_lsn: lsn(final_lsn),
-                committed_at: commit_time_micros,
-            },
-            ReplicationEvent::Commit {
-                lsn: commit,
-                end_lsn,
-                commit_time_micros,
-            } => Event::Commit {
-                commit_lsn: lsn(commit),
-                end_lsn: lsn(end_lsn),
-                committed_at: commit_time_micros,
-            },
-            ReplicationEvent::KeepAlive { wal_end, .. } => Event::KeepAlive {
-                wal_end: lsn(wal_end),
-            },
-            ReplicationEvent::Message {
-                transactional,
-                lsn: at,
-                prefix,
-                content,
-            } => {
-                bytes += prefix.len() + content.len();
-                Event::Message {
-                    transactional,
-                    lsn: lsn(at),
-                    prefix,
-                    content,
+            ReplicationEvent::Begin { final_lsn, xid, commit_time_micros } => {
+                Event::Begin { xid, commit_lsn: lsn(final_lsn), committed_at: commit_time_micros }
+            }
+            ReplicationEvent::Commit { lsn: commit, end_lsn, commit_time_micros } => {
+                Event::Commit {
+                    commit_lsn: lsn(commit),
+                    end_lsn: lsn(end_lsn),
+                    committed_at: commit_time_micros,
                 }
+            }
+            ReplicationEvent::KeepAlive { wal_end, .. } => {
+                Event::KeepAlive { wal_end: lsn(wal_end) }
+            }
+            ReplicationEvent::Message { transactional, lsn: at, prefix, content } => {
+                bytes += prefix.len() + content.len();
+                Event::Message { transactional, lsn: lsn(at), prefix, content }
             }
             // Only comes where a stop position was asked for.
             ReplicationEvent::StoppedAt { .. } => return Ok(()),
@@ -299,8 +268,7 @@ impl Stream {
     /// ignored. It is sent within [`STATUS_INTERVAL`].
     pub fn confirm(&mut self, lsn: Lsn) {
         self.confirmed = self.confirmed.max(lsn);
-        self.client
-            .update_applied_lsn(pgwire_replication::Lsn::from_u64(lsn.0));
+        self.client.update_applied_lsn(pgwire_replication::Lsn::from_u64(lsn.0));
     }
 
     /// Ends the stream in order, after the last confirmed position has been sent. Events that were

@@ -58,10 +58,8 @@ async fn ask(session: &Session, pid: i32) -> Result<(), SourceError> {
     let Some(row) = session.query_opt(STATE, &[&pid]).await.map_err(failed)? else {
         return lost(format!("the server has ended our session (pid {pid})"));
     };
-    let (waits, age): (bool, Option<f64>) = (
-        row.try_get(0).map_err(failed)?,
-        row.try_get(1).map_err(failed)?,
-    );
+    let (waits, age): (bool, Option<f64>) =
+        (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
     match age {
         Some(age) if waits && age > REPLY_AGE_MAX.as_secs_f64() => lost(format!(
             "the server (pid {pid}) has heard nothing from us for {age:.0} s: the connection is cut"

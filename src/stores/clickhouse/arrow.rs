@@ -17,10 +17,7 @@ const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// Microseconds since 1970; a time that no server has (its clock is off by ages) reads as 1970.
 pub(super) fn unix_micros(micros: i64) -> i64 {
-    micros
-        .checked_add(EPOCH_MICROS)
-        .filter(|unix| *unix >= 0)
-        .unwrap_or(0)
+    micros.checked_add(EPOCH_MICROS).filter(|unix| *unix >= 0).unwrap_or(0)
 }
 
 /// A batch under construction.
@@ -47,11 +44,7 @@ impl Batch {
         Self {
             schema: Arc::new(Schema::new(fields)),
             columns: target.columns().iter().map(Builder::new).collect(),
-            nullable: target
-                .columns()
-                .iter()
-                .map(|column| column.nullable)
-                .collect(),
+            nullable: target.columns().iter().map(|column| column.nullable).collect(),
             versions: FixedSizeBinaryBuilder::new(16),
             deleted: UInt8Builder::new(),
             committed_at: TimestampMicrosecondBuilder::new().with_timezone("UTC"),
@@ -153,17 +146,10 @@ impl Builder {
 
     /// A NULL in a column without NULL is the type's default. Cells are of their column's type by
     /// construction, and integers were range-checked where they were encoded.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "a cell of another type cannot stand there"
-    )]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a cell of another type cannot stand there")]
     fn append(&mut self, cell: Cell<'_>, nullable: bool) {
         let null = matches!(cell, Cell::Null) && nullable;
-        let int = if let Cell::Int(value) = cell {
-            value
-        } else {
-            0
-        };
+        let int = if let Cell::Int(value) = cell { value } else { 0 };
         match self {
             Self::Bool(b) => b.append_option((!null).then_some(matches!(cell, Cell::Bool(true)))),
             Self::Int16(b) => b.append_option((!null).then(|| int.try_into().unwrap_or_default())),

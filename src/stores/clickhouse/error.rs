@@ -29,18 +29,10 @@ impl Exception {
         let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
         let is_name = |word: &&str| {
             word.len() > 3
-                && word
-                    .bytes()
-                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+                && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
         };
-        let name = text
-            .rsplit('(')
-            .filter_map(|part| part.split(')').next())
-            .find(is_name);
-        Some(Self {
-            code: digits.parse().ok()?,
-            name: name.unwrap_or("exception").to_owned(),
-        })
+        let name = text.rsplit('(').filter_map(|part| part.split(')').next()).find(is_name);
+        Some(Self { code: digits.parse().ok()?, name: name.unwrap_or("exception").to_owned() })
     }
 
     pub(super) fn class(&self) -> Class {

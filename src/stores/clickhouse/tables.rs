@@ -20,24 +20,17 @@ enum Found {
 
 impl ClickHouse {
     fn marks_table(&self) -> String {
-        format!(
-            "{}.`walview_marks`",
-            quote(&rows_database(&self.config.database))
-        )
+        format!("{}.`walview_marks`", quote(&rows_database(&self.config.database)))
     }
 
     pub(super) async fn create_databases(&self) -> Result<(), StoreError> {
         let database = &self.config.database;
         for name in [database.clone(), rows_database(database)] {
             let known = self
-                .rows(&format!(
-                    "SELECT name FROM system.databases WHERE name = {}",
-                    literal(&name)
-                ))
+                .rows(&format!("SELECT name FROM system.databases WHERE name = {}", literal(&name)))
                 .await?;
             if known.is_empty() {
-                self.run(&format!("CREATE DATABASE IF NOT EXISTS {}", quote(&name)))
-                    .await?;
+                self.run(&format!("CREATE DATABASE IF NOT EXISTS {}", quote(&name))).await?;
             }
         }
         self.create_marks().await
@@ -45,9 +38,8 @@ impl ClickHouse {
 
     async fn create_marks(&self) -> Result<(), StoreError> {
         let database = self.config.database.clone();
-        if let Found::Nothing = self
-            .find(&rows_database(&database), "walview_marks", "walview marks")
-            .await?
+        if let Found::Nothing =
+            self.find(&rows_database(&database), "walview_marks", "walview marks").await?
         {
             // Without a version column the row inserted last wins, which is the writer's order.
             self.run(&format!(
@@ -59,9 +51,8 @@ impl ClickHouse {
             ))
             .await?;
         }
-        if let Found::Nothing = self
-            .find(&database, "walview_freshness", "walview freshness")
-            .await?
+        if let Found::Nothing =
+            self.find(&database, "walview_freshness", "walview freshness").await?
         {
             let view = |security: &str| {
                 format!(
@@ -81,10 +72,7 @@ impl ClickHouse {
 
     /// Tries with `SQL SECURITY DEFINER`, by which readers need no rights on the rows.
     async fn create_view(&self, sql: impl Fn(&str) -> String) -> Result<(), StoreError> {
-        match self
-            .run(&sql(" DEFINER = CURRENT_USER SQL SECURITY DEFINER"))
-            .await
-        {
+        match self.run(&sql(" DEFINER = CURRENT_USER SQL SECURITY DEFINER")).await {
             Err(StoreError::Stop { .. }) => self.run(&sql("")).await,
             done => done,
         }
@@ -137,12 +125,10 @@ impl ClickHouse {
         let view = self.find(database, target.table(), &comment).await?;
         match self.find(&rows, target.table(), &comment).await? {
             Found::Own(found) if found == comment => {
-                self.run(&format!("TRUNCATE TABLE {}", target.rows_name(database)))
-                    .await?;
+                self.run(&format!("TRUNCATE TABLE {}", target.rows_name(database))).await?;
             }
             Found::Own(_) => {
-                self.run(&format!("DROP TABLE {} SYNC", target.rows_name(database)))
-                    .await?;
+                self.run(&format!("DROP TABLE {} SYNC", target.rows_name(database))).await?;
                 self.run(&target.create_rows(database, &comment)).await?;
             }
             Found::Nothing => self.run(&target.create_rows(database, &comment)).await?,
@@ -166,11 +152,7 @@ impl ClickHouse {
                 literal(&self.config.identity.pipeline)
             ))
             .await?;
-        match rows
-            .into_iter()
-            .next()
-            .and_then(|row| row.into_iter().next().flatten())
-        {
+        match rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()) {
             Some(text) => Ok(Some(text.parse()?)),
             None => Ok(None),
         }

@@ -6,7 +6,6 @@ use super::server::ClickHouseServer;
 use super::{A, Content, Rig, Row, at, batch, each_change, identity, ready, values, view};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Instant;
 use walview_core::outbox::Record;
 use walview_core::plan::{OutputColumn, View};
 use walview_core::position::{Lsn, Position};
@@ -30,17 +29,11 @@ fn spec(table: &str, order_by: &[&str]) -> Spec {
 
 /// The second has a sorting key that changes.
 fn targets() -> Vec<Target> {
-    let moving = Spec {
-        partition_by: Some("intDiv(n, 10)".to_owned()),
-        ..spec("m", &["n", "id"])
-    };
-    vec![
-        Target::bind(&spec("t", &["id"]), &view()),
-        Target::bind(&moving, &view()),
-    ]
-    .into_iter()
-    .collect::<Result<_, _>>()
-    .unwrap()
+    let moving = Spec { partition_by: Some("intDiv(n, 10)".to_owned()), ..spec("m", &["n", "id"]) };
+    vec![Target::bind(&spec("t", &["id"]), &view()), Target::bind(&moving, &view())]
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .unwrap()
 }
 
 impl ClickHouseRig {
@@ -64,9 +57,7 @@ impl Rig for ClickHouseRig {
     type Store = ClickHouse;
 
     async fn start() -> Self {
-        Self {
-            server: ClickHouseServer::start().await,
-        }
+        Self { server: ClickHouseServer::start().await }
     }
 
     fn address(&self) -> String {
@@ -86,9 +77,7 @@ impl Rig for ClickHouseRig {
         let mut ops = Vec::new();
         each_change(changes, at, |change, at| {
             for (index, target) in (0..).zip(&targets) {
-                target
-                    .render(index, change, at, &Commit { committed_at: 0 }, &mut ops)
-                    .unwrap();
+                target.render(index, change, at, &Commit { committed_at: 0 }, &mut ops).unwrap();
             }
         });
         let mut bytes = Vec::new();
@@ -102,10 +91,7 @@ impl Rig for ClickHouseRig {
         let mut content = Content::new();
         for target in targets() {
             read_all(&self.config(&self.address()), &target, |row| {
-                content.insert(
-                    format!("{} {:?}", target.table(), row.first()),
-                    format!("{row:?}"),
-                );
+                content.insert(format!("{} {:?}", target.table(), row.first()), format!("{row:?}"));
             })
             .await
             .unwrap();
@@ -118,10 +104,7 @@ impl Rig for ClickHouseRig {
         for target in targets() {
             for row in rows {
                 let row = target.expected(&values(*row)).unwrap();
-                content.insert(
-                    format!("{} {:?}", target.table(), row.first()),
-                    format!("{row:?}"),
-                );
+                content.insert(format!("{} {:?}", target.table(), row.first()), format!("{row:?}"));
             }
         }
         content
@@ -132,14 +115,12 @@ impl Rig for ClickHouseRig {
     }
 
     async fn break_first_target(&self) {
-        self.sql("ALTER TABLE test_rows.t DROP COLUMN name SETTINGS mutations_sync = 2")
-            .await;
+        self.sql("ALTER TABLE test_rows.t DROP COLUMN name SETTINGS mutations_sync = 2").await;
     }
 
     async fn put_foreign(&self) {
         self.sql("CREATE DATABASE IF NOT EXISTS test").await;
-        self.sql("CREATE TABLE test.mine (a Int8) ENGINE = MergeTree ORDER BY a")
-            .await;
+        self.sql("CREATE TABLE test.mine (a Int8) ENGINE = MergeTree ORDER BY a").await;
         self.sql("INSERT INTO test.mine VALUES (1)").await;
     }
 
@@ -152,8 +133,7 @@ impl Rig for ClickHouseRig {
 async fn a_table_of_the_users_is_refused() {
     let rig = ClickHouseRig::start().await;
     rig.sql("CREATE DATABASE test").await;
-    rig.sql("CREATE TABLE test.m (a Int8) ENGINE = MergeTree ORDER BY a")
-        .await;
+    rig.sql("CREATE TABLE test.m (a Int8) ENGINE = MergeTree ORDER BY a").await;
     rig.sql("INSERT INTO test.m VALUES (1)").await;
     let mut store = rig.store(&rig.address());
     store.connect().await.unwrap();
@@ -167,119 +147,59 @@ async fn a_table_of_the_users_is_refused() {
 async fn freshness_names_every_view() {
     let rig = ClickHouseRig::start().await;
     let mut store = ready(&rig, &rig.address()).await;
-    store
-        .fresh(848_530_920_123_456, Lsn(0x16_B374_D848))
-        .await
-        .unwrap();
+    store.fresh(848_530_920_123_456, Lsn(0x16_B374_D848)).await.unwrap();
     let rows = rig
         .sql("SELECT pipeline, view, as_of, lsn, state FROM test.walview_freshness ORDER BY view LIMIT 1")
         .await;
-    assert_eq!(
-        rows,
-        "test\tv\t2026-11-20 23:02:00.123456\t16/B374D848\tlive"
-    );
-    store
-        .apply(&batch(&rig, 1, 2, &[(None, Some(A))]))
-        .await
-        .unwrap();
+    assert_eq!(rows, "test\tv\t2026-11-20 23:02:00.123456\t16/B374D848\tlive");
+    store.apply(&batch(&rig, 1, 2, &[(None, Some(A))])).await.unwrap();
 }
 
 fn all_types() -> (View, Vec<Vec<Value>>) {
-    let label = Type::Enum {
-        oid: 1,
-        name: "e".to_owned(),
-        labels: vec!["ä".to_owned()],
-    };
+    let label = Type::Enum { oid: 1, name: "e".to_owned(), labels: vec!["ä".to_owned()] };
     let columns: Vec<(&str, Type, [&str; 2])> = vec![
         ("b", Type::Bool, ["t", "f"]),
         ("i2", Type::Int2, ["-32768", "32767"]),
         ("i4", Type::Int4, ["-2147483648", "2147483647"]),
-        (
-            "i8",
-            Type::Int8,
-            ["-9223372036854775808", "9223372036854775807"],
-        ),
+        ("i8", Type::Int8, ["-9223372036854775808", "9223372036854775807"]),
         ("f4", Type::Float4, ["NaN", "1e-45"]),
         ("f8", Type::Float8, ["-Infinity", "-0"]),
-        (
-            "n12",
-            Type::Numeric(Some((12, 2))),
-            ["-9999999999.99", "0.10"],
-        ),
-        (
-            "n40",
-            Type::Numeric(Some((40, 20))),
-            ["-12345678901234567890.12345678901234567890", "0"],
-        ),
-        (
-            "n",
-            Type::Numeric(None),
-            ["-1.50", "12345678901234567890123456789012345678.1"],
-        ),
+        ("n12", Type::Numeric(Some((12, 2))), ["-9999999999.99", "0.10"]),
+        ("n40", Type::Numeric(Some((40, 20))), ["-12345678901234567890.12345678901234567890", "0"]),
+        ("n", Type::Numeric(None), ["-1.50", "12345678901234567890123456789012345678.1"]),
         ("n3", Type::Numeric(Some((3, -2))), ["12300", "-99900"]),
         ("s", Type::Text, ["", "a'\\\"\t\n\u{1}é\u{10FFFF}"]),
         ("c", Type::Char(3), ["a  ", "abc"]),
         ("by", Type::Bytea, ["\\x", "\\x00ff27"]),
         ("d", Type::Date, ["1900-01-01", "2299-12-31"]),
         ("ti", Type::Time, ["00:00:00", "24:00:00"]),
-        (
-            "ts",
-            Type::Timestamp,
-            ["1900-01-01 00:00:00", "2299-12-31 23:59:59.999999"],
-        ),
+        ("ts", Type::Timestamp, ["1900-01-01 00:00:00", "2299-12-31 23:59:59.999999"]),
         (
             "tz",
             Type::TimestampTz,
-            [
-                "1999-12-31 23:59:59.999999+00",
-                "2026-11-20 23:02:00.123456+00",
-            ],
+            ["1999-12-31 23:59:59.999999+00", "2026-11-20 23:02:00.123456+00"],
         ),
         ("iv", Type::Interval, ["1 mon 2 days 03:04:05.6", "-1 days"]),
         (
             "u",
             Type::Uuid,
-            [
-                "00112233-4455-6677-8899-aabbccddeeff",
-                "ffffffff-ffff-ffff-ffff-ffffffffffff",
-            ],
+            ["00112233-4455-6677-8899-aabbccddeeff", "ffffffff-ffff-ffff-ffff-ffffffffffff"],
         ),
         ("j", Type::Json, ["{\"a\" : 1}", "null"]),
         ("jb", Type::Jsonb, ["{\"a\": [1, 2]}", "\"x\""]),
         ("e", label, ["ä", "ä"]),
-        (
-            "o",
-            Type::Other {
-                oid: 869,
-                name: "inet".to_owned(),
-            },
-            ["10.0.0.1/8", "::1"],
-        ),
+        ("o", Type::Other { oid: 869, name: "inet".to_owned() }, ["10.0.0.1/8", "::1"]),
     ];
-    let mut output = vec![OutputColumn {
-        name: "id".to_owned(),
-        ty: Type::Int8,
-        nullable: false,
-    }];
+    let mut output = vec![OutputColumn { name: "id".to_owned(), ty: Type::Int8, nullable: false }];
     let mut rows: Vec<Vec<Value>> = (0..3).map(|id| vec![Value::Int(id)]).collect();
     for (name, ty, texts) in columns {
         for (row, text) in rows.iter_mut().zip(texts) {
             row.push(Value::parse(&ty, text).unwrap());
         }
         rows[2].push(Value::Null);
-        output.push(OutputColumn {
-            name: name.to_owned(),
-            ty,
-            nullable: true,
-        });
+        output.push(OutputColumn { name: name.to_owned(), ty, nullable: true });
     }
-    (
-        View {
-            columns: output,
-            ..view()
-        },
-        rows,
-    )
+    (View { columns: output, ..view() }, rows)
 }
 
 /// Every type, at its edges and NULL, reads back as it was; tombstones of every type are taken.
@@ -294,10 +214,7 @@ async fn every_type_reads_back() {
             .columns
             .iter()
             .cloned()
-            .map(|c| OutputColumn {
-                nullable: false,
-                ..c
-            })
+            .map(|c| OutputColumn { nullable: false, ..c })
             .collect(),
         ..view
     };
@@ -318,14 +235,9 @@ async fn every_type_reads_back() {
     for (index, target) in (0_u16..).zip(&wanted) {
         let rows = if index == 0 { &rows[..] } else { &rows[..2] };
         for (ordinal, row) in (1..).zip(rows) {
-            let change = Change {
-                old: None,
-                new: Some(row),
-            };
+            let change = Change { old: None, new: Some(row) };
             let at = Position { ordinal, ..at(2) };
-            target
-                .render(index, &change, at, &Commit { committed_at: 0 }, &mut ops)
-                .unwrap();
+            target.render(index, &change, at, &Commit { committed_at: 0 }, &mut ops).unwrap();
         }
     }
     for op in &ops {
@@ -334,14 +246,9 @@ async fn every_type_reads_back() {
     store.apply(&one_record(1, bytes)).await.unwrap();
     for (index, target) in wanted.iter().enumerate() {
         let rows = if index == 0 { &rows[..] } else { &rows[..2] };
-        let mut expected: Vec<_> = rows
-            .iter()
-            .map(|row| target.expected(row).unwrap())
-            .collect();
+        let mut expected: Vec<_> = rows.iter().map(|row| target.expected(row).unwrap()).collect();
         let mut held = Vec::new();
-        read_all(&rig.config(&rig.address()), target, |row| held.push(row))
-            .await
-            .unwrap();
+        read_all(&rig.config(&rig.address()), target, |row| held.push(row)).await.unwrap();
         expected.sort();
         held.sort();
         assert_eq!(held, expected, "{}", target.table());
@@ -350,14 +257,9 @@ async fn every_type_reads_back() {
     for (index, target) in (0_u16..).zip(&wanted) {
         let rows = if index == 0 { &rows[..] } else { &rows[..2] };
         for (ordinal, row) in (1..).zip(rows) {
-            let change = Change {
-                old: Some(row),
-                new: None,
-            };
+            let change = Change { old: Some(row), new: None };
             let at = Position { ordinal, ..at(3) };
-            target
-                .render(index, &change, at, &Commit { committed_at: 0 }, &mut ops)
-                .unwrap();
+            target.render(index, &change, at, &Commit { committed_at: 0 }, &mut ops).unwrap();
         }
     }
     for op in &ops {
@@ -366,28 +268,15 @@ async fn every_type_reads_back() {
     store.apply(&one_record(2, bytes)).await.unwrap();
     for target in &wanted {
         let mut held = 0;
-        read_all(&rig.config(&rig.address()), target, |_| held += 1)
-            .await
-            .unwrap();
+        read_all(&rig.config(&rig.address()), target, |_| held += 1).await.unwrap();
         assert_eq!(held, 0, "{}", target.table());
     }
 }
 
 fn one_record(from: u64, ops: Vec<u8>) -> Batch {
     let to = at(from + 1);
-    let record = Record {
-        seq: from,
-        to,
-        committed_at: 0,
-        ends: true,
-        ops: ops.into(),
-    };
-    Batch {
-        from: at(from),
-        to,
-        committed_at: 0,
-        records: vec![Arc::new(record)],
-    }
+    let record = Record { seq: from, to, committed_at: 0, ends: true, ops: ops.into() };
+    Batch { from: at(from), to, committed_at: 0, records: vec![Arc::new(record)] }
 }
 
 /// Rows over 400 partitions in one batch (the server's default limit is 100).
@@ -399,27 +288,4 @@ async fn many_partitions_in_one_batch() {
     let changes: Vec<_> = rows.iter().map(|row| (None, Some(*row))).collect();
     store.apply(&batch(&rig, 1, 2, &changes)).await.unwrap();
     assert_eq!(rig.content().await, rig.expected(&rows));
-}
-
-/// Not a test of speed: prints figures for whoever looks.
-#[tokio::test]
-#[expect(clippy::print_stderr, reason = "the figures are for whoever runs it")]
-async fn figures() {
-    let rig = ClickHouseRig::start().await;
-    let mut store = ready(&rig, &rig.address()).await;
-    let count = 100_000_u64;
-    let changes: Vec<_> = (0..count)
-        .map(|id| {
-            let id = i64::try_from(id).unwrap();
-            (None, Some((id, Some("a name"), id % 50)))
-        })
-        .collect();
-    let batch = batch(&rig, 1, 2, &changes);
-    let start = Instant::now();
-    store.apply(&batch).await.unwrap();
-    let rows = 2 * u128::from(count);
-    eprintln!(
-        "clickhouse: {rows} rows into two tables, {} ns each",
-        start.elapsed().as_nanos() / rows
-    );
 }

@@ -66,12 +66,7 @@ impl Proxy {
                 tokio::spawn(replies(from_server, to_client, modes.clone(), cut, cuts));
             }
         });
-        Self {
-            address,
-            mode,
-            shared,
-            accept,
-        }
+        Self { address, mode, shared, accept }
     }
 
     pub(super) fn address(&self) -> String {

@@ -2,10 +2,10 @@
 
 use super::super::redis::{Config, Redis, read_all};
 use super::super::{Store as _, StoreError};
+use super::proxy::{Mode, Proxy};
 use super::server::RedisServer;
 use super::{A, Content, Rig, Row, at, batch, each_change, identity, ready, values, view};
 use bytes::Bytes;
-use std::time::Instant;
 use walview_core::position::{Lsn, Position};
 use walview_core::target::redis::{Action, Op, Spec, SpecShape, Target};
 use walview_core::target::template::Template;
@@ -18,48 +18,15 @@ pub(super) struct RedisRig {
 pub(super) fn targets() -> Vec<Target> {
     let target = |template: &str, shape| {
         let template = Template::parse(template).unwrap();
-        Target::bind(
-            &Spec {
-                template,
-                shape,
-                fields: None,
-            },
-            &view(),
-        )
-        .unwrap()
+        Target::bind(&Spec { template, shape, fields: None }, &view()).unwrap()
     };
-    let stream = SpecShape::Stream {
-        events: Events::default(),
-        maxlen: None,
-    };
+    let stream = SpecShape::Stream { events: Events::default(), maxlen: None };
     vec![
-        target(
-            "ids",
-            SpecShape::Set {
-                member: "id".to_owned(),
-            },
-        ),
-        target(
-            "n:{id}",
-            SpecShape::String {
-                value: "n".to_owned(),
-                empty_zero: false,
-            },
-        ),
+        target("ids", SpecShape::Set { member: "id".to_owned() }),
+        target("n:{id}", SpecShape::String { value: "n".to_owned(), empty_zero: false }),
         target("h:{id}", SpecShape::Hash),
-        target(
-            "j:{{all}}:{id}",
-            SpecShape::Json {
-                numbers_text: false,
-            },
-        ),
-        target(
-            "top",
-            SpecShape::ZSet {
-                member: "id".to_owned(),
-                score: "n".to_owned(),
-            },
-        ),
+        target("j:{{all}}:{id}", SpecShape::Json { numbers_text: false }),
+        target("top", SpecShape::ZSet { member: "id".to_owned(), score: "n".to_owned() }),
         target("events", stream),
     ]
 }
@@ -67,14 +34,9 @@ pub(super) fn targets() -> Vec<Target> {
 impl RedisRig {
     async fn cli(&self, words: &[&str]) -> String {
         let port = self.server.address().rsplit(':').next().unwrap().to_owned();
-        let output = tokio::process::Command::new("redis-cli")
-            .args(["-p", &port])
-            .args(words)
-            .output();
-        String::from_utf8(output.await.unwrap().stdout)
-            .unwrap()
-            .trim()
-            .to_owned()
+        let output =
+            tokio::process::Command::new("redis-cli").args(["-p", &port]).args(words).output();
+        String::from_utf8(output.await.unwrap().stdout).unwrap().trim().to_owned()
     }
 }
 
@@ -82,9 +44,7 @@ impl Rig for RedisRig {
     type Store = Redis;
 
     async fn start() -> Self {
-        Self {
-            server: RedisServer::start().await,
-        }
+        Self { server: RedisServer::start().await }
     }
 
     fn address(&self) -> String {
@@ -109,14 +69,22 @@ impl Rig for RedisRig {
         let mut ops = Vec::new();
         each_change(changes, at, |change, at| {
             for (index, target) in (0..).zip(&targets) {
-                target
-                    .render(index, change, at, &Commit { committed_at: 0 }, &mut ops)
-                    .unwrap();
+                target.render(index, change, at, &Commit { committed_at: 0 }, &mut ops).unwrap();
             }
         });
         let mut bytes = Vec::new();
         for op in &ops {
             op.encode(&mut bytes);
+        }
+        bytes.into()
+    }
+
+    fn snapshot(&self, changes: &[(Option<Row>, Option<Row>)], at: Position) -> Bytes {
+        let mut bytes = Vec::new();
+        for op in Op::decode_all(&self.ops(changes, at)).unwrap() {
+            if !matches!(op.action, Action::StreamAdd { .. }) {
+                op.encode(&mut bytes);
+            }
         }
         bytes.into()
     }
@@ -160,24 +128,12 @@ impl Rig for RedisRig {
     }
 
     async fn foreign_is_there(&self) -> bool {
-        self.cli(&[
-            "EXISTS",
-            "n:x:1",
-            "n:a%3a",
-            "nn:1",
-            "ids2",
-            "walview:other:mark",
-        ])
-        .await
-            == "5"
+        self.cli(&["EXISTS", "n:x:1", "n:a%3a", "nn:1", "ids2", "walview:other:mark"]).await == "5"
     }
 }
 
 /// Fields in one order, scores as doubles.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the others compare as they are"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others compare as they are")]
 fn add(content: &mut Content, action: Action) {
     let slot = format!("{} {:?}", action.key(), action.member());
     let text = match action {
@@ -196,24 +152,40 @@ async fn a_foreign_type_inside_exec_stops_its_view_alone() {
     let rig = RedisRig::start().await;
     let mut store = ready(&rig, &rig.address()).await;
     rig.cli(&["SET", "top", "foreign"]).await;
-    let error = store
-        .apply(&batch(&rig, 1, 2, &[(None, Some(A))]))
-        .await
-        .unwrap_err();
-    let StoreError::StopView(faults) = &error else {
-        panic!("{error}")
-    };
-    assert_eq!(
-        faults.iter().map(|fault| fault.target).collect::<Vec<_>>(),
-        [4]
-    );
+    let error = store.apply(&batch(&rig, 1, 2, &[(None, Some(A))])).await.unwrap_err();
+    let StoreError::StopView(faults) = &error else { panic!("{error}") };
+    assert_eq!(faults.iter().map(|fault| fault.target).collect::<Vec<_>>(), [4]);
     assert!(error.to_string().contains("another type"), "{error}");
-    assert_eq!(
-        rig.cli(&["GET", "n:1"]).await,
-        "10",
-        "its neighbours are written"
-    );
+    assert_eq!(rig.cli(&["GET", "n:1"]).await, "10", "its neighbours are written");
     assert_eq!(store.mark().await.unwrap(), Some(identity().mark(at(2))));
+}
+
+/// The reply that named the fault was lost, and the mark says that the batch arrived.
+#[tokio::test]
+async fn a_fault_is_not_lost_with_its_reply() {
+    let rig = RedisRig::start().await;
+    let proxy = Proxy::start(&rig.address()).await;
+    let mut store = ready(&rig, &proxy.address()).await;
+    rig.cli(&["SET", "top", "foreign"]).await;
+    let batch = batch(&rig, 1, 2, &[(None, Some(A))]);
+    proxy.set(Mode::DropReply);
+    let error = store.apply(&batch).await.unwrap_err();
+    assert!(matches!(error, StoreError::Retry { .. }), "{error}");
+    proxy.set(Mode::Pass);
+    let error = store.apply(&batch).await.unwrap_err();
+    assert!(matches!(error, StoreError::StopView(_)), "{error}");
+    assert_eq!(rig.events().await, Some(1));
+}
+
+/// A repeat is harmless; ids that somebody else raised would swallow every event.
+#[tokio::test]
+async fn a_stream_with_later_entries_of_others_stops_its_view() {
+    let rig = RedisRig::start().await;
+    let mut store = ready(&rig, &rig.address()).await;
+    rig.cli(&["XADD", "events", "18446744073709551615-1", "foreign", "1"]).await;
+    let error = store.apply(&batch(&rig, 1, 2, &[(None, Some(A))])).await.unwrap_err();
+    let StoreError::StopView(faults) = &error else { panic!("{error}") };
+    assert_eq!(faults.iter().map(|fault| fault.target).collect::<Vec<_>>(), [5]);
 }
 
 #[tokio::test]
@@ -236,8 +208,7 @@ async fn a_full_redis_is_waited_for() {
 #[tokio::test]
 async fn an_evicting_redis_is_refused_unless_accepted() {
     let rig = RedisRig::start().await;
-    rig.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
-        .await;
+    rig.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
     let error = rig.store(&rig.address()).connect().await.unwrap_err();
     assert!(matches!(error, StoreError::Stop { .. }), "{error}");
     assert!(error.to_string().contains("allkeys-lru"), "{error}");
@@ -248,18 +219,11 @@ async fn a_wrong_password_and_a_refused_connection_are_told_apart() {
     let rig = RedisRig::start().await;
     rig.cli(&["CONFIG", "SET", "requirepass", "right"]).await;
     for url in ["", "u:secret@"] {
-        let error = rig
-            .store(&format!("{url}{}", rig.address()))
-            .connect()
-            .await
-            .unwrap_err();
+        let error = rig.store(&format!("{url}{}", rig.address())).connect().await.unwrap_err();
         assert!(matches!(error, StoreError::Stop { .. }), "{error:?}");
         assert!(!format!("{error:?}").contains("secret"));
     }
-    rig.store(&format!(":right@{}", rig.address()))
-        .connect()
-        .await
-        .unwrap();
+    rig.store(&format!(":right@{}", rig.address())).connect().await.unwrap();
     let error = rig.store("127.0.0.1:1").connect().await.unwrap_err();
     assert!(matches!(error, StoreError::Retry { .. }), "{error}");
 }
@@ -268,71 +232,14 @@ async fn a_wrong_password_and_a_refused_connection_are_told_apart() {
 async fn fresh_says_when_and_expires() {
     let rig = RedisRig::start().await;
     let mut store = ready(&rig, &rig.address()).await;
-    store
-        .fresh(848_530_920_123_456, Lsn(0x16_B374_D848))
-        .await
-        .unwrap();
+    store.fresh(848_530_920_123_456, Lsn(0x16_B374_D848)).await.unwrap();
     assert_eq!(
         rig.cli(&["GET", "walview:test:fresh"]).await,
         "{\"as_of\":\"2026-11-20T23:02:00.123456Z\",\"lsn\":\"16/B374D848\"}"
     );
     assert!(
-        (1..=5).contains(
-            &rig.cli(&["TTL", "walview:test:fresh"])
-                .await
-                .parse::<i64>()
-                .unwrap()
-        )
+        (1..=5).contains(&rig.cli(&["TTL", "walview:test:fresh"]).await.parse::<i64>().unwrap())
     );
     // The watch survives it.
-    store
-        .apply(&batch(&rig, 1, 2, &[(None, Some(A))]))
-        .await
-        .unwrap();
-}
-
-/// Not a test of speed: prints figures for whoever looks.
-#[tokio::test]
-#[expect(clippy::print_stderr, reason = "the figures are for whoever runs it")]
-async fn figures() {
-    let rig = RedisRig::start().await;
-    let mut store = ready(&rig, &rig.address()).await;
-    rig.cli(&["CONFIG", "SET", "appendonly", "no"]).await;
-    let (batches, size) = (20_u64, 5_000_u64);
-    let mut ops_count = 0;
-    let made: Vec<_> = (0..batches)
-        .map(|step| {
-            let changes: Vec<_> = (0..size)
-                .map(|id| {
-                    let id = i64::try_from(step * size + id).unwrap();
-                    (None, Some((id, Some("a name"), id)))
-                })
-                .collect();
-            let batch = batch(&rig, step + 1, step + 2, &changes);
-            ops_count += Op::decode_all(&batch.records[0].ops).unwrap().len();
-            batch
-        })
-        .collect();
-    let start = Instant::now();
-    for batch in &made {
-        store.apply(batch).await.unwrap();
-    }
-    let seconds = start.elapsed().as_secs_f64();
-    let micros = start.elapsed().as_micros() / u128::try_from(ops_count).unwrap();
-    eprintln!("redis: {ops_count} operations in {seconds:.2} s, {micros} us each");
-    let from = batches + 1;
-    let mut worst = 0;
-    let start = Instant::now();
-    for step in from..from + 200 {
-        let one = Instant::now();
-        store
-            .apply(&batch(&rig, step, step + 1, &[(None, Some(A))]))
-            .await
-            .unwrap();
-        worst = worst.max(one.elapsed().as_micros());
-    }
-    eprintln!(
-        "redis: small batch {} us on average, {worst} us at worst",
-        start.elapsed().as_micros() / 200
-    );
+    store.apply(&batch(&rig, 1, 2, &[(None, Some(A))])).await.unwrap();
 }

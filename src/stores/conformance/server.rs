@@ -16,29 +16,14 @@ impl RedisServer {
     pub(super) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Free now; a rival that takes it first fails the start.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Self::spawn(folder.path(), port).await;
-        Self {
-            child,
-            folder,
-            port,
-        }
+        Self { child, folder, port }
     }
 
     async fn spawn(folder: &Path, port: u16) -> Child {
         let child = Command::new("redis-server")
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-            ])
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
             .arg(folder)
             .stdout(Stdio::null())
@@ -46,10 +31,7 @@ impl RedisServer {
             .spawn()
             .unwrap();
         for _ in 0..400 {
-            if tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .is_ok()
-            {
+            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
                 return child;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
@@ -77,11 +59,7 @@ impl ClickHouseServer {
     pub(super) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (child, address) = Self::spawn(folder.path(), "127.0.0.1:0").await;
-        Self {
-            child,
-            folder,
-            address,
-        }
+        Self { child, folder, address }
     }
 
     async fn spawn(folder: &Path, listen: &str) -> (Child, String) {
@@ -121,9 +99,5 @@ fn binary() -> PathBuf {
         return path.into();
     }
     let tests = std::env::current_exe().unwrap();
-    tests
-        .parent()
-        .and_then(Path::parent)
-        .unwrap()
-        .join("walview-clickhouse")
+    tests.parent().and_then(Path::parent).unwrap().join("walview-clickhouse")
 }

@@ -9,8 +9,8 @@ pub(super) struct Commands {
     commands: Vec<Cmd>,
     /// For each command: whose it is, if a target's.
     targets: Vec<Option<u16>>,
-    /// Commands that add a stream entry: their index, key and id.
-    entries: Vec<(usize, String, (u64, u64))>,
+    /// Commands that add a stream entry: their index and key, in order.
+    streams: Vec<(usize, String)>,
 }
 
 impl Commands {
@@ -73,12 +73,7 @@ impl Commands {
                 command = ::redis::cmd("ZREM");
                 command.arg(key).arg(member);
             }
-            Action::StreamAdd {
-                key,
-                id,
-                fields,
-                maxlen,
-            } => {
+            Action::StreamAdd { key, id, fields, maxlen } => {
                 command = ::redis::cmd("XADD");
                 command.arg(&key);
                 if let Some(maxlen) = maxlen {
@@ -88,7 +83,7 @@ impl Commands {
                 for (name, value) in fields {
                     command.arg(name).arg(value);
                 }
-                self.entries.push((self.commands.len(), key, id));
+                self.streams.push((self.commands.len(), key));
             }
         }
         self.add(target, command);
@@ -114,11 +109,9 @@ impl Commands {
         self.targets.get(index).copied().flatten()
     }
 
-    /// Key and id, where the command at `index` adds a stream entry.
-    pub(super) fn entry(&self, index: usize) -> Option<(&str, (u64, u64))> {
-        self.entries
-            .iter()
-            .find(|(entry, _, _)| *entry == index)
-            .map(|(_, key, id)| (key.as_str(), *id))
+    /// The key, where the command at `index` adds a stream entry.
+    pub(super) fn stream(&self, index: usize) -> Option<&str> {
+        let place = self.streams.binary_search_by_key(&index, |(entry, _)| *entry).ok()?;
+        self.streams.get(place).map(|(_, key)| key.as_str())
     }
 }

@@ -14,15 +14,17 @@
 //! is written; every write goes through [`Redis::write`].
 
 mod commands;
+mod error;
 mod read;
 
 pub use read::read_all;
 
 use super::{Batch, Fault, Identity, Mark, MarkText, Store, StoreError};
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, Pipeline, RedisError, Value as Reply};
+use ::redis::{AsyncConnectionConfig, Client, Pipeline, Value as Reply};
 use commands::Commands;
-use std::collections::BTreeSet;
+use error::{client_error, server_error};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 use walview_core::position::{Lsn, Position};
 use walview_core::target::format::write_text;
@@ -91,26 +93,16 @@ impl Redis {
         if self.session.is_none() {
             let mut connection = open(&self.config.url).await?;
             check(&mut connection, self.config.accept_eviction).await?;
-            let mut session = Session {
-                connection,
-                seen: None,
-            };
+            let mut session = Session { connection, seen: None };
             session.watch(&self.mark_key).await?;
             self.session = Some(session);
         }
-        self.session
-            .as_mut()
-            .ok_or_else(|| StoreError::retry("not connected to Redis"))
+        self.session.as_mut().ok_or_else(|| StoreError::retry("not connected to Redis"))
     }
 
     /// The mark as last seen under WATCH.
     async fn seen(&mut self) -> Result<Option<MarkText>, StoreError> {
-        self.session()
-            .await?
-            .seen
-            .as_deref()
-            .map(str::parse)
-            .transpose()
+        self.session().await?.seen.as_deref().map(str::parse).transpose()
     }
 
     /// Watches the mark anew.
@@ -135,7 +127,7 @@ impl Redis {
         let result = session.exec(&mut commands, &mark_key, mark).await;
         match result {
             Ok(Some(replies)) => {
-                let faults = self.faults(&commands, replies).await?;
+                let faults = self.faults(&commands, replies, mark).await?;
                 if faults.is_empty() {
                     Ok(Written::Done)
                 } else {
@@ -151,32 +143,43 @@ impl Redis {
         }
     }
 
-    /// The targets whose commands failed inside EXEC.
+    /// The targets whose commands failed inside EXEC. Redis refuses stream ids that do not grow,
+    /// which is a repeat where the stream ends at or before `mark`: nothing but this batch and what
+    /// was before it can stand there.
     async fn faults(
         &mut self,
         commands: &Commands,
         replies: Vec<Reply>,
+        mark: Option<&MarkText>,
     ) -> Result<Vec<Fault>, StoreError> {
+        let end = match mark {
+            Some(MarkText::At(mark)) => mark.position.stream_id(),
+            Some(MarkText::Loading(_)) | None => None,
+        };
         let mut faults: Vec<Fault> = Vec::new();
+        let mut repeats: HashMap<String, bool> = HashMap::new();
         for (index, reply) in replies.iter().enumerate() {
             let Reply::ServerError(error) = reply else {
                 continue;
             };
             let Some(target) = commands.target(index) else {
-                return Err(server_error(error.code()));
+                return Err(server_error(error.code(), error.details()));
             };
             if faults.iter().any(|fault| fault.target == target) {
                 continue;
             }
-            let repeat = match commands.entry(index) {
-                Some((key, id))
-                    if error
-                        .details()
-                        .is_some_and(|d| d.contains("equal or smaller")) =>
-                {
-                    self.is_repeat(key, id).await?
-                }
-                _ => false,
+            let refused_id = error.details().is_some_and(|text| text.contains("equal or smaller"));
+            let stream = commands.stream(index).filter(|_| refused_id);
+            let repeat = match stream {
+                None => false,
+                Some(key) => match repeats.get(key) {
+                    Some(repeat) => *repeat,
+                    None => {
+                        let repeat = self.last_id(key).await?.is_some_and(|last| Some(last) <= end);
+                        repeats.insert(key.to_owned(), repeat);
+                        repeat
+                    }
+                },
             };
             if !repeat {
                 faults.push(self.fault(target, error.code()));
@@ -185,13 +188,15 @@ impl Redis {
         Ok(faults)
     }
 
-    /// Redis refuses stream ids that do not grow: a replay, unless a later entry is not ours.
-    async fn is_repeat(&mut self, key: &str, id: (u64, u64)) -> Result<bool, StoreError> {
+    /// The id of a stream's last entry.
+    async fn last_id(&mut self, key: &str) -> Result<Option<(u64, u64)>, StoreError> {
         let mut pipeline = Pipeline::new();
-        let id = format!("{}-{}", id.0, id.1);
-        pipeline.cmd("XRANGE").arg(key).arg(&id).arg(&id);
-        let replies = self.session().await?.send(&pipeline).await?;
-        Ok(matches!(replies.first(), Some(Reply::Array(entries)) if !entries.is_empty()))
+        pipeline.cmd("XREVRANGE").arg(key).arg("+").arg("-").arg("COUNT").arg(1);
+        let sent = self.session().await?.send(&pipeline).await;
+        if sent.is_err() {
+            self.session = None;
+        }
+        Ok(sent?.first().and_then(last_id))
     }
 
     fn fault(&self, target: u16, code: &str) -> Fault {
@@ -206,11 +211,7 @@ impl Redis {
         } else {
             format!("Redis refused a write to a key of \"{template}\" ({code})")
         };
-        Fault {
-            target,
-            message,
-            remedy: "remove the foreign key, then resync the view".to_owned(),
-        }
+        Fault { target, message, remedy: "remove the foreign key, then resync the view".to_owned() }
     }
 
     fn commands(&self, ops: Vec<Op>) -> Commands {
@@ -230,11 +231,7 @@ impl Redis {
         if self.stopped.is_empty() && ops.is_empty() {
             *ops = decoded;
         } else {
-            ops.extend(
-                decoded
-                    .into_iter()
-                    .filter(|op| !self.stopped.contains(&op.target)),
-            );
+            ops.extend(decoded.into_iter().filter(|op| !self.stopped.contains(&op.target)));
         }
         Ok(())
     }
@@ -261,10 +258,7 @@ impl Redis {
 
     /// Removes every key that a target can have made.
     async fn clear(&mut self, target: usize) -> Result<(), StoreError> {
-        let Some(template) = self
-            .targets
-            .get(target)
-            .map(|target| target.template().clone())
+        let Some(template) = self.targets.get(target).map(|target| target.template().clone())
         else {
             return Ok(());
         };
@@ -284,11 +278,8 @@ impl Redis {
                 self.session = None;
             }
             let (next, keys) = page?;
-            let ours: Vec<&str> = keys
-                .iter()
-                .map(String::as_str)
-                .filter(|key| template.matches(key))
-                .collect();
+            let ours: Vec<&str> =
+                keys.iter().map(String::as_str).filter(|key| template.matches(key)).collect();
             if !ours.is_empty() {
                 self.step(Commands::unlink(ours)).await?;
             }
@@ -315,8 +306,7 @@ impl Store for Redis {
 
     async fn reset(&mut self) -> Result<(), StoreError> {
         self.look().await?;
-        self.step(Commands::unlink([self.fresh_key.as_str()]))
-            .await?;
+        self.step(Commands::unlink([self.fresh_key.as_str()])).await?;
         for target in 0..self.targets.len() {
             self.clear(target).await?;
         }
@@ -349,21 +339,21 @@ impl Store for Redis {
     async fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let from = MarkText::At(self.config.identity.mark(batch.from));
         let to = MarkText::At(self.config.identity.mark(batch.to));
-        let seen = self.seen().await?;
-        if seen.as_ref() == Some(&to) {
-            // It had arrived, and only the reply was lost.
-            return Ok(());
-        }
-        if seen != Some(from) {
-            return Err(self.moved().await);
-        }
         let mut ops = Vec::new();
         for record in &batch.records {
             self.decode(&record.ops, &mut ops)?;
         }
+        let seen = self.seen().await?;
+        // At `to` it had arrived, and only the reply was lost. With it the faults inside EXEC were,
+        // so it is written again: the watch holds off whatever came later.
+        if seen.as_ref() != Some(&to) && seen != Some(from) {
+            return Err(self.moved().await);
+        }
         match self.write(self.commands(ops), Some(&to)).await? {
             Written::Done => Ok(()),
-            Written::Moved if self.seen().await? == Some(to) => Ok(()),
+            Written::Moved if self.seen().await? == Some(to) => {
+                Err(StoreError::retry("another connection has just written this batch to Redis"))
+            }
             Written::Moved => Err(self.moved().await),
         }
     }
@@ -391,12 +381,7 @@ impl Store for Redis {
 impl Session {
     async fn watch(&mut self, mark_key: &str) -> Result<(), StoreError> {
         let mut pipeline = Pipeline::new();
-        pipeline
-            .cmd("UNWATCH")
-            .cmd("WATCH")
-            .arg(mark_key)
-            .cmd("GET")
-            .arg(mark_key);
+        pipeline.cmd("UNWATCH").cmd("WATCH").arg(mark_key).cmd("GET").arg(mark_key);
         let mut replies = self.send(&pipeline).await?;
         self.seen = mark_text(replies.pop())?;
         Ok(())
@@ -416,12 +401,7 @@ impl Session {
             pipeline.cmd("SET").arg(mark_key).arg(mark.to_string());
         }
         let queued = pipeline.len();
-        pipeline
-            .cmd("EXEC")
-            .cmd("WATCH")
-            .arg(mark_key)
-            .cmd("GET")
-            .arg(mark_key);
+        pipeline.cmd("EXEC").cmd("WATCH").arg(mark_key).cmd("GET").arg(mark_key);
         let mut replies = self.send_raw(&pipeline).await?;
         let seen = replies.pop();
         let watched = replies.pop();
@@ -429,16 +409,14 @@ impl Session {
         // A command that is refused when it is queued says why; EXEC says only EXECABORT.
         for reply in replies.iter().take(queued).chain(&exec).chain(&watched) {
             if let Reply::ServerError(error) = reply {
-                return Err(server_error(error.code()));
+                return Err(server_error(error.code(), error.details()));
             }
         }
         self.seen = mark_text(seen)?;
         match exec {
             Some(Reply::Array(replies)) => Ok(Some(replies)),
             Some(Reply::Nil) => Ok(None),
-            _ => Err(StoreError::retry(
-                "Redis answered a transaction with something else",
-            )),
+            _ => Err(StoreError::retry("Redis answered a transaction with something else")),
         }
     }
 
@@ -446,7 +424,7 @@ impl Session {
         let replies = self.send_raw(pipeline).await?;
         for reply in &replies {
             if let Reply::ServerError(error) = reply {
-                return Err(server_error(error.code()));
+                return Err(server_error(error.code(), error.details()));
             }
         }
         Ok(replies)
@@ -462,17 +440,28 @@ async fn send(
     pipeline: &Pipeline,
 ) -> Result<Vec<Reply>, StoreError> {
     let expected = pipeline.len();
-    let replies = connection
-        .send_packed_commands(pipeline, 0, expected)
-        .await
-        .map_err(client_error)?;
+    let replies =
+        connection.send_packed_commands(pipeline, 0, expected).await.map_err(client_error)?;
     if replies.len() == expected {
         Ok(replies)
     } else {
-        Err(StoreError::retry(
-            "Redis answered with fewer replies than commands",
-        ))
+        Err(StoreError::retry("Redis answered with fewer replies than commands"))
     }
+}
+
+/// Of the first entry of a reply to XREVRANGE.
+fn last_id(reply: &Reply) -> Option<(u64, u64)> {
+    let Reply::Array(entries) = reply else {
+        return None;
+    };
+    let Some(Reply::Array(entry)) = entries.first() else {
+        return None;
+    };
+    let Some(Reply::BulkString(id)) = entry.first() else {
+        return None;
+    };
+    let (high, low) = std::str::from_utf8(id).ok()?.split_once('-')?;
+    Some((high.parse().ok()?, low.parse().ok()?))
 }
 
 fn mark_text(reply: Option<Reply>) -> Result<Option<String>, StoreError> {
@@ -487,7 +476,7 @@ fn mark_text(reply: Option<Reply>) -> Result<Option<String>, StoreError> {
                 cause: Some(Box::new(error.utf8_error())),
             }),
         },
-        Some(Reply::ServerError(error)) => Err(server_error(error.code())),
+        Some(Reply::ServerError(error)) => Err(server_error(error.code(), error.details())),
         _ => Err(StoreError::retry("Redis answered GET with something else")),
     }
 }
@@ -495,9 +484,7 @@ fn mark_text(reply: Option<Reply>) -> Result<Option<String>, StoreError> {
 async fn open(url: &str) -> Result<MultiplexedConnection, StoreError> {
     if url.starts_with("rediss:") {
         // Fails where the process has chosen one already, which is as good.
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
+        rustls::crypto::ring::default_provider().install_default().ok();
     }
     let client = Client::open(url).map_err(|error| StoreError::Stop {
         message: format!("the URL of Redis is not usable: {}", error.category()),
@@ -507,10 +494,7 @@ async fn open(url: &str) -> Result<MultiplexedConnection, StoreError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(RESPONSE_TIMEOUT));
-    client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await
-        .map_err(client_error)
+    client.get_multiplexed_async_connection_with_config(&config).await.map_err(client_error)
 }
 
 /// Refuses what would lose rows or is not supported.
@@ -524,12 +508,11 @@ async fn check(
     let text = match replies.into_iter().next() {
         Some(Reply::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
         Some(Reply::VerbatimString { text, .. }) => text,
-        Some(Reply::ServerError(error)) => return Err(server_error(error.code())),
+        Some(Reply::ServerError(error)) => return Err(server_error(error.code(), error.details())),
         _ => return Err(StoreError::retry("Redis answered INFO with something else")),
     };
     let field = |name: &str| {
-        text.lines()
-            .find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
+        text.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
     };
     if field("cluster_enabled") == Some("1") {
         return Err(StoreError::stop(
@@ -541,9 +524,7 @@ async fn check(
         return Err(StoreError::retry("Redis is loading its data"));
     }
     if field("role").is_some_and(|role| role != "master") {
-        return Err(StoreError::retry(
-            "this Redis is a replica; waiting for it to be the primary",
-        ));
+        return Err(StoreError::retry("this Redis is a replica; waiting for it to be the primary"));
     }
     match field("maxmemory_policy") {
         Some(policy) if policy.starts_with("allkeys-") && !accept_eviction => {
@@ -553,54 +534,5 @@ async fn check(
             ))
         }
         _ => Ok(()),
-    }
-}
-
-/// An error without an answer from the server, or while connecting.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "only wrong credentials will not pass by themselves"
-)]
-fn client_error(error: RedisError) -> StoreError {
-    if let Some(code) = error.code().filter(|_| !error.is_io_error()) {
-        return server_error(code);
-    }
-    match error.kind() {
-        ::redis::ErrorKind::AuthenticationFailed => server_error("WRONGPASS"),
-        _ => {
-            let message = if error.is_timeout() {
-                "Redis did not answer in time".to_owned()
-            } else if error.is_connection_refusal() {
-                "Redis refuses connections".to_owned()
-            } else {
-                format!("the connection to Redis failed: {}", error.category())
-            };
-            StoreError::Retry {
-                message,
-                cause: Some(Box::new(error)),
-            }
-        }
-    }
-}
-
-/// What a server's error code means. Its text is left out: it may quote keys and values.
-fn server_error(code: &str) -> StoreError {
-    match code {
-        "NOAUTH" | "WRONGPASS" => StoreError::stop(
-            "Redis does not accept the user or the password",
-            "correct them in the store's url",
-        ),
-        "NOPERM" => StoreError::stop(
-            "the Redis user may not do what walview needs",
-            "allow it MULTI, WATCH, INFO, SCAN and reading and writing of the views' keys and walview:*",
-        ),
-        "OOM" => StoreError::retry("Redis is at maxmemory and takes no writes (OOM)"),
-        "NOPROTO" | "NOSCRIPT" | "ERR" => StoreError::stop(
-            format!("Redis refused a command ({code})"),
-            "walview needs Redis 6 or later, without renamed commands",
-        ),
-        // READONLY, LOADING, MASTERDOWN, MISCONF, NOREPLICAS, BUSY, TRYAGAIN, CLUSTERDOWN, MOVED, …:
-        // states that pass, or that the check at the next connection tells apart.
-        code => StoreError::retry(format!("Redis takes no writes now ({code})")),
     }
 }

@@ -1,7 +1,8 @@
 //! The reading side: what a target holds, page by page.
 
 use super::super::StoreError;
-use super::{SCAN_COUNT, open, send, server_error};
+use super::error::server_error;
+use super::{SCAN_COUNT, open, send};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Pipeline, Value as Reply};
 use walview_core::target::redis::{Action, Kind, Target};
@@ -54,21 +55,12 @@ pub(super) async fn scan(
     }
     pattern.push('*');
     let mut pipeline = Pipeline::new();
-    pipeline
-        .cmd("SCAN")
-        .arg(cursor)
-        .arg("MATCH")
-        .arg(pattern)
-        .arg("COUNT")
-        .arg(count);
+    pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(count);
     let (next, items) = page(send(connection, &pipeline).await?)?;
     Ok((next, items.into_iter().filter_map(text).collect()))
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "every other reply is unexpected"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other reply is unexpected")]
 async fn read_keys(
     connection: &mut MultiplexedConnection,
     kind: Kind,
@@ -92,10 +84,7 @@ async fn read_keys(
                         value: String::from_utf8_lossy(&value).into_owned(),
                     }),
                     Reply::Array(items) if !items.is_empty() => {
-                        each(Action::HashReplace {
-                            key: key.clone(),
-                            fields: pairs(items),
-                        });
+                        each(Action::HashReplace { key: key.clone(), fields: pairs(items) });
                     }
                     Reply::Map(fields) if !fields.is_empty() => each(Action::HashReplace {
                         key: key.clone(),
@@ -130,27 +119,15 @@ async fn read_members(
     let mut cursor = "0".to_owned();
     loop {
         let mut pipeline = Pipeline::new();
-        pipeline
-            .cmd(command)
-            .arg(key)
-            .arg(&cursor)
-            .arg("COUNT")
-            .arg(SCAN_COUNT);
+        pipeline.cmd(command).arg(key).arg(&cursor).arg("COUNT").arg(SCAN_COUNT);
         let (next, items) = page(send(connection, &pipeline).await?)?;
         if kind == Kind::Set {
             for member in items.into_iter().filter_map(text) {
-                each(Action::SetAdd {
-                    key: key.to_owned(),
-                    member,
-                });
+                each(Action::SetAdd { key: key.to_owned(), member });
             }
         } else {
             for (member, score) in pairs(items) {
-                each(Action::ZAdd {
-                    key: key.to_owned(),
-                    member,
-                    score,
-                });
+                each(Action::ZAdd { key: key.to_owned(), member, score });
             }
         }
         if next == "0" {
@@ -181,10 +158,7 @@ fn pairs(items: Vec<Reply>) -> Vec<(String, String)> {
     pairs
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "every other reply is unexpected"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other reply is unexpected")]
 fn text(reply: Reply) -> Option<String> {
     match reply {
         Reply::BulkString(bytes) => String::from_utf8(bytes).ok(),
@@ -195,17 +169,14 @@ fn text(reply: Reply) -> Option<String> {
     }
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "every other reply is unexpected"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other reply is unexpected")]
 fn unexpected(reply: &Reply) -> StoreError {
     match reply {
         Reply::ServerError(error) if error.code() == "WRONGTYPE" => StoreError::stop(
             "a key of the view holds a value of another type, written by someone else",
             "remove the foreign key, then resync the view",
         ),
-        Reply::ServerError(error) => server_error(error.code()),
+        Reply::ServerError(error) => server_error(error.code(), error.details()),
         _ => StoreError::retry("Redis answered with something else"),
     }
 }

@@ -50,28 +50,15 @@ impl Target {
         if let Some(partition) = &self.partition_by {
             write!(sql, " PARTITION BY {partition}").ok();
         }
-        let order: Vec<String> = self
-            .order_columns()
-            .map(|column| quote(&column.name))
-            .collect();
-        write!(
-            sql,
-            " ORDER BY ({}) COMMENT {}",
-            order.join(", "),
-            literal(comment)
-        )
-        .ok();
+        let order: Vec<String> = self.order_columns().map(|column| quote(&column.name)).collect();
+        write!(sql, " ORDER BY ({}) COMMENT {}", order.join(", "), literal(comment)).ok();
         sql
     }
 
     /// `CREATE OR REPLACE VIEW` of the exact view. `definer`: readers need no rights on the rows.
     #[must_use]
     pub fn create_view(&self, database: &str, comment: &str, definer: bool) -> String {
-        let security = if definer {
-            " DEFINER = CURRENT_USER SQL SECURITY DEFINER"
-        } else {
-            ""
-        };
+        let security = if definer { " DEFINER = CURRENT_USER SQL SECURITY DEFINER" } else { "" };
         let shown: Vec<String> = self.shown().map(|column| quote(&column.name)).collect();
         format!(
             "CREATE OR REPLACE VIEW {}{security} AS SELECT {} FROM {} FINAL WHERE `_deleted` = 0 \
@@ -105,11 +92,7 @@ impl Target {
     #[must_use]
     pub fn select_text(&self, database: &str) -> String {
         let shown: Vec<String> = self.shown().map(text_expression).collect();
-        format!(
-            "SELECT {} FROM {}",
-            shown.join(", "),
-            self.view_name(database)
-        )
+        format!("SELECT {} FROM {}", shown.join(", "), self.view_name(database))
     }
 }
 

@@ -119,20 +119,17 @@ impl Target {
                 Err(error) => columns.errors.push(error),
             }
         }
-        let needs_old = order
-            .iter()
-            .filter_map(|index| fields.get(*index))
-            .any(|field| {
-                !view.key.contains(&field.index)
-                    || matches!(
-                        field.ty,
-                        Type::Numeric(None)
-                            | Type::Float4
-                            | Type::Float8
-                            | Type::Char(_)
-                            | Type::Interval
-                    )
-            });
+        let needs_old = order.iter().filter_map(|index| fields.get(*index)).any(|field| {
+            !view.key.contains(&field.index)
+                || matches!(
+                    field.ty,
+                    Type::Numeric(None)
+                        | Type::Float4
+                        | Type::Float8
+                        | Type::Char(_)
+                        | Type::Interval
+                )
+        });
         let target = Self {
             view: view.name.clone(),
             table: spec.table.clone(),
@@ -166,9 +163,7 @@ impl Target {
 
     /// The sorting key, in its order.
     pub fn order_columns(&self) -> impl Iterator<Item = &Column> {
-        self.order
-            .iter()
-            .filter_map(|index| self.columns.get(*index))
+        self.order.iter().filter_map(|index| self.columns.get(*index))
     }
 
     /// The columns that the exact view shows, in its order.
@@ -218,10 +213,8 @@ impl Target {
         // A row that could not be rendered was parked and holds nothing.
         let old = change.old.filter(|row| self.encode_rest(row).is_ok());
         let old = old.and_then(|row| self.encode_key(row).ok());
-        let new = change
-            .new
-            .map(|row| Ok((self.encode_key(row)?, self.encode_rest(row)?)))
-            .transpose();
+        let new =
+            change.new.map(|row| Ok((self.encode_key(row)?, self.encode_rest(row)?))).transpose();
         if let Some(key) = old
             && !matches!(&new, Ok(Some((new_key, _))) if *new_key == key)
         {
@@ -243,14 +236,9 @@ impl Target {
         for (column, field) in self.columns.iter().zip(&self.fields) {
             bytes.clear();
             self.put(column, field, row, &mut bytes)?;
-            let cell = column
-                .ty
-                .read(&mut Reader::new(&bytes))
-                .ok()
-                .ok_or_else(|| RenderError::Unfit {
-                    column: field.name.clone(),
-                    why: "it cannot be read back",
-                })?;
+            let cell = column.ty.read(&mut Reader::new(&bytes)).ok().ok_or_else(|| {
+                RenderError::Unfit { column: field.name.clone(), why: "it cannot be read back" }
+            })?;
             if column.shown {
                 texts.push(text_of(cell, column.ty));
             }
@@ -269,9 +257,7 @@ impl Target {
         mut put: impl FnMut(usize, Option<Cell<'a>>),
     ) -> Result<(), CodecError> {
         if op.schema != self.fingerprint {
-            return Err(CodecError {
-                what: "rows of an earlier definition of the view",
-            });
+            return Err(CodecError { what: "rows of an earlier definition of the view" });
         }
         let mut key = Reader::new(op.key);
         for index in &self.order {
@@ -281,19 +267,13 @@ impl Target {
         }
         let mut rest = Reader::new(op.rest);
         for (index, column) in self.columns.iter().enumerate().filter(|(_, c)| !c.ordered) {
-            let cell = if op.deleted {
-                None
-            } else {
-                Some(column.ty.read(&mut rest)?)
-            };
+            let cell = if op.deleted { None } else { Some(column.ty.read(&mut rest)?) };
             put(index, cell);
         }
         if key.is_empty() && rest.is_empty() {
             Ok(())
         } else {
-            Err(CodecError {
-                what: "a damaged row",
-            })
+            Err(CodecError { what: "a damaged row" })
         }
     }
 
@@ -310,12 +290,7 @@ impl Target {
 
     fn encode_rest(&self, row: &[Value]) -> Result<Vec<u8>, RenderError> {
         let mut bytes = Vec::with_capacity(16 * self.columns.len());
-        for (column, field) in self
-            .columns
-            .iter()
-            .zip(&self.fields)
-            .filter(|(c, _)| !c.ordered)
-        {
+        for (column, field) in self.columns.iter().zip(&self.fields).filter(|(c, _)| !c.ordered) {
             self.put(column, field, row, &mut bytes)?;
         }
         Ok(bytes)
@@ -330,17 +305,12 @@ impl Target {
     ) -> Result<(), RenderError> {
         let value = value_of(row, field);
         if !column.nullable && matches!(value, Value::Null) {
-            return Err(RenderError::NullKey {
-                column: field.name.clone(),
-            });
+            return Err(RenderError::NullKey { column: field.name.clone() });
         }
         column
             .ty
             .put(value, &field.ty, out)
-            .map_err(|why| RenderError::Unfit {
-                column: field.name.clone(),
-                why,
-            })
+            .map_err(|why| RenderError::Unfit { column: field.name.clone(), why })
     }
 }
 
@@ -363,25 +333,17 @@ fn bind_order(spec: &Spec, fields: &mut Vec<Field>, columns: &mut Columns<'_>) -
                  nothing; cast it to numeric in the view"
             ));
         }
-        let index = fields
-            .iter()
-            .position(|known| known.name == *name)
-            .unwrap_or_else(|| {
-                fields.push(field);
-                fields.len() - 1
-            });
+        let index = fields.iter().position(|known| known.name == *name).unwrap_or_else(|| {
+            fields.push(field);
+            fields.len() - 1
+        });
         if order.contains(&index) {
-            columns
-                .errors
-                .push(format!("\"order_by\" names column \"{name}\" twice"));
+            columns.errors.push(format!("\"order_by\" names column \"{name}\" twice"));
         } else {
             order.push(index);
         }
     }
-    let used: Vec<&Field> = order
-        .iter()
-        .filter_map(|index| fields.get(*index))
-        .collect();
+    let used: Vec<&Field> = order.iter().filter_map(|index| fields.get(*index)).collect();
     columns.must_hold_key(&used, "\"order_by\"", "add it at the end");
     order
 }
@@ -434,18 +396,13 @@ fn check_partition(spec: &Spec, errors: &mut Vec<String>) {
                     continue;
                 }
                 if !spec.order_by.contains(&name) {
-                    return refuse(&format!(
-                        "which uses \"{name}\", not a column of \"order_by\""
-                    ));
+                    return refuse(&format!("which uses \"{name}\", not a column of \"order_by\""));
                 }
                 uses_column = true;
             }
             c if c.is_ascii_digit() => {
                 while chars.next_if(char::is_ascii_digit).is_some() {}
-                if chars
-                    .peek()
-                    .is_some_and(|next| next.is_ascii_alphabetic() || *next == '_')
-                {
+                if chars.peek().is_some_and(|next| next.is_ascii_alphabetic() || *next == '_') {
                     return refuse("in which a number runs into a name");
                 }
             }
@@ -472,9 +429,7 @@ fn fingerprint(columns: &[Column], order: &[usize]) -> u32 {
     for column in columns {
         write!(text, "|{} {}", column.name, column.sql_type()).ok();
     }
-    text.bytes().fold(0x811C_9DC5, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
+    text.bytes().fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 fn text_of(cell: Cell<'_>, ty: ChType) -> Option<String> {
@@ -485,10 +440,9 @@ fn text_of(cell: Cell<'_>, ty: ChType) -> Option<String> {
         Cell::Float32(value) => value.to_bits().to_string(),
         Cell::Float64(value) => value.to_bits().to_string(),
         Cell::Decimal128(value) => decimal_text(&value.to_string(), ty),
-        Cell::Decimal256(bytes) => decimal_text(
-            &num_bigint::BigInt::from_signed_bytes_le(&bytes).to_string(),
-            ty,
-        ),
+        Cell::Decimal256(bytes) => {
+            decimal_text(&num_bigint::BigInt::from_signed_bytes_le(&bytes).to_string(), ty)
+        }
         Cell::Bytes(bytes) => bytes.iter().fold(String::new(), |mut text, byte| {
             write!(text, "{byte:02X}").ok();
             text
@@ -509,25 +463,16 @@ fn text_of(cell: Cell<'_>, ty: ChType) -> Option<String> {
 
 /// As `ClickHouse` prints it: without trailing zeros.
 fn decimal_text(digits: &str, ty: ChType) -> String {
-    let scale = if let ChType::Decimal(_, scale) = ty {
-        usize::from(scale)
-    } else {
-        0
-    };
+    let scale = if let ChType::Decimal(_, scale) = ty { usize::from(scale) } else { 0 };
     let (sign, digits) = match digits.strip_prefix('-') {
         Some(digits) => ("-", digits),
         None => ("", digits),
     };
     let padded = format!("{digits:0>width$}", width = scale + 1);
-    let (whole, fraction) = padded
-        .split_at_checked(padded.len() - scale)
-        .unwrap_or((padded.as_str(), ""));
+    let (whole, fraction) =
+        padded.split_at_checked(padded.len() - scale).unwrap_or((padded.as_str(), ""));
     let fraction = fraction.trim_end_matches('0');
-    if fraction.is_empty() {
-        format!("{sign}{whole}")
-    } else {
-        format!("{sign}{whole}.{fraction}")
-    }
+    if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
 }
 
 #[cfg(test)]

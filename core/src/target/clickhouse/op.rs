@@ -68,13 +68,9 @@ impl<'a> OpRef<'a> {
 
     fn decode(reader: &mut Reader<'a>) -> Result<Self, CodecError> {
         if reader.byte()? != VERSION {
-            return Err(CodecError {
-                what: "a ClickHouse operation of another version",
-            });
+            return Err(CodecError { what: "a ClickHouse operation of another version" });
         }
-        let cut = |_| CodecError {
-            what: "a cut record",
-        };
+        let cut = |_| CodecError { what: "a cut record" };
         Ok(Self {
             target: reader.small()?,
             schema: u32::from_le_bytes(reader.take(4)?.try_into().map_err(cut)?),

@@ -1,7 +1,4 @@
-#![expect(
-    clippy::unwrap_used,
-    reason = "a spec that does not bind fails its test"
-)]
+#![expect(clippy::unwrap_used, reason = "a spec that does not bind fails its test")]
 
 use super::*;
 use crate::plan::{OutputColumn, ViewKind};
@@ -9,11 +6,7 @@ use crate::position::Lsn;
 use proptest::prelude::*;
 
 fn view() -> View {
-    let column = |name: &str, ty, nullable| OutputColumn {
-        name: name.to_owned(),
-        ty,
-        nullable,
-    };
+    let column = |name: &str, ty, nullable| OutputColumn { name: name.to_owned(), ty, nullable };
     View {
         name: "bets".to_owned(),
         inputs: Vec::new(),
@@ -26,6 +19,7 @@ fn view() -> View {
             column("note", Type::Text, true),
         ],
         key: vec![0],
+        key_hint: String::new(),
     }
 }
 
@@ -41,20 +35,11 @@ fn spec(order_by: &[&str], partition_by: Option<&str>) -> Spec {
 
 fn row(id: i64, placed_at: i64, note: Option<&str>) -> Vec<Value> {
     let note = note.map_or(Value::Null, |text| Value::Text(text.into()));
-    vec![
-        Value::Int(id),
-        Value::TimestampTz(placed_at),
-        Value::Null,
-        note,
-    ]
+    vec![Value::Int(id), Value::TimestampTz(placed_at), Value::Null, note]
 }
 
 fn at(ordinal: u64) -> Position {
-    Position {
-        epoch: 1,
-        lsn: Lsn(7),
-        ordinal,
-    }
+    Position { epoch: 1, lsn: Lsn(7), ordinal }
 }
 
 fn render(target: &Target, old: Option<&[Value]>, new: Option<&[Value]>) -> (Vec<Op>, bool) {
@@ -80,22 +65,12 @@ fn rows_and_tombstones_have_their_versions() {
     assert_eq!(kinds(render(&target, None, Some(&a))), [false]);
     assert_eq!(kinds(render(&target, Some(&a), Some(&b))), [false]);
     assert_eq!(kinds(render(&target, Some(&b), Some(&b))), []);
-    assert_eq!(
-        kinds(render(&target, Some(&b), Some(&moved))),
-        [true, false]
-    );
+    assert_eq!(kinds(render(&target, Some(&b), Some(&moved))), [true, false]);
     assert_eq!(kinds(render(&target, Some(&moved), None)), [true]);
     let infinite = row(1, i64::MAX, None);
     let (ops, ok) = render(&target, Some(&a), Some(&infinite));
-    assert!(
-        !ok && ops.len() == 1 && ops[0].deleted,
-        "what the old row held goes"
-    );
-    assert_eq!(
-        render(&target, Some(&infinite), None).0,
-        [],
-        "a parked row holds nothing"
-    );
+    assert!(!ok && ops.len() == 1 && ops[0].deleted, "what the old row held goes");
+    assert_eq!(render(&target, Some(&infinite), None).0, [], "a parked row holds nothing");
 }
 
 #[test]
@@ -123,65 +98,31 @@ fn sql_is_quoted_and_whole() {
 fn what_cannot_be_exact_is_refused() {
     let check = |spec: &Spec, wanted: &str| {
         let errors = Target::bind(spec, &view()).unwrap_err();
-        assert!(
-            errors.iter().any(|error| error.contains(wanted)),
-            "{errors:?}: {wanted}"
-        );
+        assert!(errors.iter().any(|error| error.contains(wanted)), "{errors:?}: {wanted}");
     };
     check(&spec(&["placed_at"], None), "key of the result");
     check(&spec(&["id", "note"], None), "may be NULL");
     check(&spec(&["id", "id"], None), "twice");
     check(&spec(&[], None), "empty");
-    for partition in [
-        "note",
-        "toYYYYMM(amount)",
-        "id; DROP",
-        "id -- x",
-        "f(id",
-        "id)",
-        "'x'",
-        "1",
-        "id /* x */",
-    ] {
+    for partition in
+        ["note", "toYYYYMM(amount)", "id; DROP", "id -- x", "f(id", "id)", "'x'", "1", "id /* x */"]
+    {
         check(&spec(&["id"], Some(partition)), "\"partition_by\"");
     }
-    for partition in [
-        "id",
-        "toYYYYMM(placed_at)",
-        "(intDiv(id, 100), toDate (placed_at))",
-    ] {
+    for partition in ["id", "toYYYYMM(placed_at)", "(intDiv(id, 100), toDate (placed_at))"] {
         Target::bind(&spec(&["id", "placed_at"], Some(partition)), &view()).unwrap();
     }
-    for ty in [
-        "Int8",
-        "DateTime64(3)",
-        "Decimal(77, 2)",
-        "Decimal(3, 4)",
-        "DateTime64(6)",
-    ] {
+    for ty in ["Int8", "DateTime64(3)", "Decimal(77, 2)", "Decimal(3, 4)", "DateTime64(6)"] {
         let types = vec![("amount".to_owned(), ty.to_owned())];
-        check(
-            &Spec {
-                types,
-                ..spec(&["id"], None)
-            },
-            "\"types\"",
-        );
+        check(&Spec { types, ..spec(&["id"], None) }, "\"types\"");
     }
-    check(
-        &Spec {
-            table: "walview_marks".to_owned(),
-            ..spec(&["id"], None)
-        },
-        "walview's own",
-    );
+    check(&Spec { table: "walview_marks".to_owned(), ..spec(&["id"], None) }, "walview's own");
 }
 
 #[test]
 fn values_that_do_not_fit_are_said() {
     let put = |ch: ChType, ty: &Type, text: &str| {
-        ch.put(&Value::parse(ty, text).unwrap(), ty, &mut Vec::new())
-            .is_ok()
+        ch.put(&Value::parse(ty, text).unwrap(), ty, &mut Vec::new()).is_ok()
     };
     let numeric = Type::Numeric(None);
     assert!(put(ChType::Decimal(4, 2), &numeric, "99.9900"));
@@ -190,11 +131,7 @@ fn values_that_do_not_fit_are_said() {
     }
     let widest = format!("{}.{}", "9".repeat(38), "9".repeat(38));
     assert!(put(ChType::Decimal(76, 38), &numeric, &widest));
-    assert!(!put(
-        ChType::Decimal(76, 38),
-        &numeric,
-        &format!("1{}", "0".repeat(38))
-    ));
+    assert!(!put(ChType::Decimal(76, 38), &numeric, &format!("1{}", "0".repeat(38))));
     for text in ["infinity", "0044-03-15 BC", "1899-12-31", "2300-01-01"] {
         assert!(!put(ChType::Date32, &Type::Date, text), "{text}");
         assert!(!put(ChType::DateTime64, &Type::Timestamp, text), "{text}");

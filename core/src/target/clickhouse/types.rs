@@ -176,9 +176,7 @@ impl ChType {
             0 => return Ok(Cell::Null),
             1 => {}
             _ => {
-                return Err(CodecError {
-                    what: "a damaged value",
-                });
+                return Err(CodecError { what: "a damaged value" });
             }
         }
         Ok(match self {
@@ -217,9 +215,7 @@ pub enum Cell<'a> {
 }
 
 fn array<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N], CodecError> {
-    reader.take(N)?.try_into().ok().ok_or(CodecError {
-        what: "a cut record",
-    })
+    reader.take(N)?.try_into().ok().ok_or(CodecError { what: "a cut record" })
 }
 
 /// 1900-01-01 and 2299-12-31 as days since 1970-01-01: what `ClickHouse` documents for `Date32` and
@@ -231,9 +227,7 @@ const TIMESTAMP_RANGE: &str = "DateTime64 holds the years 1900 to 2299";
 /// Microseconds since 1970 of PostgreSQL's since 2000.
 pub(super) fn unix_micros(micros: i64) -> Option<i64> {
     let unix = micros.checked_add(EPOCH_DAYS * DAY_MICROS)?;
-    (DAYS_MIN..=DAYS_MAX)
-        .contains(&unix.div_euclid(DAY_MICROS))
-        .then_some(unix)
+    (DAYS_MIN..=DAYS_MAX).contains(&unix.div_euclid(DAY_MICROS)).then_some(unix)
 }
 
 /// `numeric(3, -2)` holds 12300; `numeric(2, 5)` holds 0.00012.
@@ -245,10 +239,7 @@ fn decimal_for(precision: u16, scale: i16) -> Option<ChType> {
     if precision > DECIMAL_DIGITS_MAX {
         return None;
     }
-    Some(ChType::Decimal(
-        u8::try_from(precision).ok()?,
-        u8::try_from(scale).ok()?,
-    ))
+    Some(ChType::Decimal(u8::try_from(precision).ok()?, u8::try_from(scale).ok()?))
 }
 
 fn parse_decimal(text: &str) -> Option<ChType> {
@@ -266,10 +257,7 @@ fn put_decimal(
     out: &mut Vec<u8>,
 ) -> Result<(), &'static str> {
     let widened;
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "every other value is refused"
-    )]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other value is refused")]
     let number = match value {
         Value::Numeric(number) => number,
         Value::Int(integer) => {

@@ -9,6 +9,7 @@
 //!   template and member hold a key of the result, and templates are injective;
 //! - operations are absolute; what an old row held elsewhere is removed before the new is written.
 
+mod bind;
 mod op;
 
 pub use op::{Action, Op, coalesce};
@@ -19,6 +20,7 @@ use super::{Change, Columns, Commit, Event, Events, Field, RenderError, same_fie
 use crate::plan::View;
 use crate::position::Position;
 use crate::value::{Type, Value};
+use bind::{bind_shape, check_reserved, needs_old};
 
 /// A Redis target as the pipeline file says it, names not yet looked up in the view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,9 +104,6 @@ enum Shape {
         identity: Vec<usize>,
     },
 }
-
-/// Columns of a stream entry that are not the view's.
-const STREAM_META: [&str; 4] = ["_op", "_view", "_committed_at", "_old"];
 
 impl Target {
     /// # Errors
@@ -190,20 +189,10 @@ impl Target {
         out: &mut Vec<Op>,
     ) -> Result<(), RenderError> {
         let mut push = |action| out.push(Op { target, action });
-        if let Shape::Stream {
-            events,
-            maxlen,
-            identity,
-        } = &self.shape
-        {
+        if let Shape::Stream { events, maxlen, identity } = &self.shape {
             if let Some(entry) = self.event(change, *events, identity, at, commit)? {
                 let (key, id, fields) = entry;
-                push(Action::StreamAdd {
-                    key,
-                    id,
-                    fields,
-                    maxlen: *maxlen,
-                });
+                push(Action::StreamAdd { key, id, fields, maxlen: *maxlen });
             }
             return Ok(());
         }
@@ -216,10 +205,7 @@ impl Target {
         // A row that could not be rendered was parked and holds nothing.
         let old = change.old.and_then(|row| self.slot(row).ok());
         let new = match change.new {
-            Some(row) => match self
-                .slot(row)
-                .and_then(|slot| Ok((self.content(row)?, slot)))
-            {
+            Some(row) => match self.slot(row).and_then(|slot| Ok((self.content(row)?, slot))) {
                 Ok((content, slot)) => Some((content, slot)),
                 Err(error) => {
                     if let Some(old) = old {
@@ -286,10 +272,7 @@ impl Target {
             }
             Shape::String { .. } | Shape::Hash | Shape::Json { .. } | Shape::Stream { .. } => None,
         };
-        Ok(Slot {
-            key: self.key(row)?,
-            member,
-        })
+        Ok(Slot { key: self.key(row)?, member })
     }
 
     /// What the slot of a row holds; `None` for nothing.
@@ -314,13 +297,7 @@ impl Target {
     }
 
     fn vanish(&self, slot: Slot) -> Action {
-        if matches!(
-            self.shape,
-            Shape::String {
-                empty_zero: true,
-                ..
-            }
-        ) {
+        if matches!(self.shape, Shape::String { empty_zero: true, .. }) {
             put(slot, Content::Text("0".to_owned()))
         } else {
             remove(slot, &self.shape)
@@ -360,25 +337,17 @@ impl Target {
         let id = at.stream_id().ok_or(RenderError::Position(at))?;
         let mut fields = match event {
             Event::Insert | Event::Update => flat(&self.shown, row),
-            Event::Delete => flat(
-                self.shown
-                    .iter()
-                    .filter(|field| identity.contains(&field.index)),
-                row,
-            ),
+            Event::Delete => {
+                flat(self.shown.iter().filter(|field| identity.contains(&field.index)), row)
+            }
         };
         fields.push(("_op".to_owned(), name.to_owned()));
         fields.push(("_view".to_owned(), self.view.clone()));
         let committed_at = Value::TimestampTz(commit.committed_at);
-        fields.push((
-            "_committed_at".to_owned(),
-            text_of(&committed_at, &Type::TimestampTz),
-        ));
+        fields.push(("_committed_at".to_owned(), text_of(&committed_at, &Type::TimestampTz)));
         if let Some(old) = change.old {
             let changed = self.shown.iter().filter(|field| {
-                change
-                    .new
-                    .is_none_or(|new| value_of(old, field) != value_of(new, field))
+                change.new.is_none_or(|new| value_of(old, field) != value_of(new, field))
             });
             let mut text = String::new();
             write_object(changed, old, false, &mut text);
@@ -431,9 +400,7 @@ fn held<'a>(row: &'a [Value], field: &Field) -> Option<&'a Value> {
 }
 
 fn not_null<'a>(row: &'a [Value], field: &Field) -> Result<&'a Value, RenderError> {
-    held(row, field).ok_or_else(|| RenderError::NullKey {
-        column: field.name.clone(),
-    })
+    held(row, field).ok_or_else(|| RenderError::NullKey { column: field.name.clone() })
 }
 
 fn text_of(value: &Value, ty: &Type) -> String {
@@ -477,10 +444,7 @@ fn score_of(row: &[Value], field: &Field) -> Result<Option<String>, RenderError>
     if matches!(value, Value::Null) {
         return Ok(None);
     }
-    let unfit = |why| RenderError::Unfit {
-        column: field.name.clone(),
-        why,
-    };
+    let unfit = |why| RenderError::Unfit { column: field.name.clone(), why };
     let text = text_of(value, &field.ty);
     match text.as_str() {
         "Infinity" => return Ok(Some("inf".to_owned())),
@@ -499,140 +463,6 @@ fn score_of(row: &[Value], field: &Field) -> Result<Option<String>, RenderError>
         }
         Ok(_) => Ok(Some(text)),
         Err(_) => Err(unfit("it is not a number")),
-    }
-}
-
-/// The pipeline's own keys stand under `walview:`.
-fn check_reserved(template: &Template, errors: &mut Vec<String>) {
-    if let Ok(own) = Template::parse("walview:{pipeline}:{what}")
-        && own.overlaps(template)
-    {
-        errors.push(
-            "the key template can meet walview's own keys \"walview:…\"; choose another prefix"
-                .to_owned(),
-        );
-    }
-}
-
-fn bind_shape(spec: &Spec, view: &View, columns: &mut Columns<'_>) -> Option<(Shape, Vec<Field>)> {
-    let single = |columns: &mut Columns<'_>, shape: &str| {
-        if spec.fields.is_some() {
-            columns.errors.push(format!(
-                "\"fields\" has no meaning for a {shape}; it is for hash, json and stream"
-            ));
-        }
-    };
-    let fields = spec.fields.as_deref();
-    Some(match &spec.shape {
-        SpecShape::String { value, empty_zero } => {
-            single(columns, "string");
-            let value = columns.find(value, "\"value\"")?;
-            if *empty_zero && !is_number(&value.ty) {
-                columns.errors.push(format!(
-                    "\"empty: zero\" needs a number as value, and column \"{}\" is none",
-                    value.name
-                ));
-            }
-            (
-                Shape::String {
-                    value: value.clone(),
-                    empty_zero: *empty_zero,
-                },
-                vec![value],
-            )
-        }
-        SpecShape::Hash => (Shape::Hash, columns.shown(fields)),
-        SpecShape::Json { numbers_text } => (
-            Shape::Json {
-                numbers_text: *numbers_text,
-            },
-            columns.shown(fields),
-        ),
-        SpecShape::Set { member } => {
-            single(columns, "set");
-            let member = columns.find(member, "\"member\"")?;
-            columns.must_not_be_null(&member, "\"member\"");
-            (
-                Shape::Set {
-                    member: member.clone(),
-                },
-                vec![member],
-            )
-        }
-        SpecShape::ZSet { member, score } => {
-            single(columns, "zset");
-            let member = columns.find(member, "\"member\"");
-            let score = columns.find(score, "\"score\"");
-            let (member, score) = (member?, score?);
-            columns.must_not_be_null(&member, "\"member\"");
-            if !is_number(&score.ty) {
-                columns.errors.push(format!(
-                    "\"score\" must be a number, and column \"{0}\" is none; for a time write \
-                     extract(epoch FROM {0})",
-                    score.name
-                ));
-            }
-            let shown = vec![member.clone(), score.clone()];
-            (Shape::ZSet { member, score }, shown)
-        }
-        SpecShape::Stream { events, maxlen } => {
-            let shown = columns.shown(fields);
-            for field in shown
-                .iter()
-                .filter(|field| STREAM_META.contains(&field.name.as_str()))
-            {
-                columns.errors.push(format!(
-                    "column \"{}\" has the name of a field that every stream entry has; rename it \
-                     with AS",
-                    field.name
-                ));
-            }
-            if !(events.insert || events.update || events.delete) {
-                columns
-                    .errors
-                    .push("\"events\" is empty; name insert, update or delete".to_owned());
-            }
-            if *maxlen == Some(0) {
-                columns
-                    .errors
-                    .push("\"maxlen\" must be at least 1".to_owned());
-            }
-            let identity = view.key.clone();
-            (
-                Shape::Stream {
-                    events: *events,
-                    maxlen: *maxlen,
-                    identity,
-                },
-                shown,
-            )
-        }
-    })
-}
-
-fn is_number(ty: &Type) -> bool {
-    matches!(
-        ty,
-        Type::Int2 | Type::Int4 | Type::Int8 | Type::Float4 | Type::Float8 | Type::Numeric(_)
-    )
-}
-
-/// A slot moves where it depends on more than the key, or where values that are equal in SQL have
-/// two faces (1.0 and 1.00).
-fn needs_old(shape: &Shape, key: &[Field], view: &View) -> bool {
-    let moves = |field: &Field| {
-        !view.key.contains(&field.index)
-            || matches!(
-                field.ty,
-                Type::Numeric(None) | Type::Float4 | Type::Float8 | Type::Char(_) | Type::Interval
-            )
-    };
-    match shape {
-        Shape::Stream { events, .. } => events.update || events.delete,
-        Shape::Set { member } | Shape::ZSet { member, .. } => {
-            key.iter().any(moves) || moves(member)
-        }
-        Shape::String { .. } | Shape::Hash | Shape::Json { .. } => key.iter().any(moves),
     }
 }
 

@@ -90,10 +90,7 @@ impl Action {
         match (self, other) {
             (
                 Self::HashReplace { key, fields },
-                Self::HashReplace {
-                    key: other_key,
-                    fields: other_fields,
-                },
+                Self::HashReplace { key: other_key, fields: other_fields },
             ) => {
                 let sorted = |fields: &[(String, String)]| {
                     let mut fields = fields.to_vec();
@@ -104,11 +101,7 @@ impl Action {
             }
             (
                 Self::ZAdd { key, member, score },
-                Self::ZAdd {
-                    key: other_key,
-                    member: other_member,
-                    score: other_score,
-                },
+                Self::ZAdd { key: other_key, member: other_member, score: other_score },
             ) => {
                 let double =
                     |score: &str| score.parse::<f64>().map(|score| (score + 0.0).to_bits());
@@ -145,12 +138,7 @@ impl Op {
             Action::SetRem { key, member } => put(4, &[key, member]),
             Action::ZAdd { key, member, score } => put(5, &[key, member, score]),
             Action::ZRem { key, member } => put(6, &[key, member]),
-            Action::StreamAdd {
-                key,
-                id,
-                fields,
-                maxlen,
-            } => {
+            Action::StreamAdd { key, id, fields, maxlen } => {
                 put(7, &[key]);
                 put_varint(out, id.0);
                 put_varint(out, id.1);
@@ -173,55 +161,27 @@ impl Op {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
         if reader.byte()? != VERSION {
-            return Err(CodecError {
-                what: "a Redis operation of another version",
-            });
+            return Err(CodecError { what: "a Redis operation of another version" });
         }
         let target = reader.small()?;
         let tag = reader.byte()?;
         let key = reader.text()?.to_owned();
         let mut text = || reader.text().map(str::to_owned);
         let action = match tag {
-            0 => Action::Set {
-                key,
-                value: text()?,
-            },
+            0 => Action::Set { key, value: text()? },
             1 => Action::Del { key },
-            2 => Action::HashReplace {
-                key,
-                fields: read_fields(reader)?,
-            },
-            3 => Action::SetAdd {
-                key,
-                member: text()?,
-            },
-            4 => Action::SetRem {
-                key,
-                member: text()?,
-            },
-            5 => Action::ZAdd {
-                key,
-                member: text()?,
-                score: text()?,
-            },
-            6 => Action::ZRem {
-                key,
-                member: text()?,
-            },
+            2 => Action::HashReplace { key, fields: read_fields(reader)? },
+            3 => Action::SetAdd { key, member: text()? },
+            4 => Action::SetRem { key, member: text()? },
+            5 => Action::ZAdd { key, member: text()?, score: text()? },
+            6 => Action::ZRem { key, member: text()? },
             7 => {
                 let id = (reader.varint()?, reader.varint()?);
                 let maxlen = reader.varint()?.checked_sub(1);
-                Action::StreamAdd {
-                    key,
-                    id,
-                    fields: read_fields(reader)?,
-                    maxlen,
-                }
+                Action::StreamAdd { key, id, fields: read_fields(reader)?, maxlen }
             }
             _ => {
-                return Err(CodecError {
-                    what: "an unknown Redis operation",
-                });
+                return Err(CodecError { what: "an unknown Redis operation" });
             }
         };
         Ok(Self { target, action })
@@ -268,10 +228,7 @@ pub fn coalesce(ops: Vec<Op>) -> Vec<Op> {
         }
     }
     drop(last);
-    ops.into_iter()
-        .zip(dropped)
-        .filter_map(|(op, dropped)| (!dropped).then_some(op))
-        .collect()
+    ops.into_iter().zip(dropped).filter_map(|(op, dropped)| (!dropped).then_some(op)).collect()
 }
 
 #[cfg(test)]

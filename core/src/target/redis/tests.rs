@@ -1,18 +1,11 @@
-#![expect(
-    clippy::unwrap_used,
-    reason = "a spec that does not bind fails its test"
-)]
+#![expect(clippy::unwrap_used, reason = "a spec that does not bind fails its test")]
 
 use super::*;
 use crate::plan::{OutputColumn, ViewKind};
 use crate::position::Lsn;
 
 fn view(key: &[usize]) -> View {
-    let column = |name: &str, ty, nullable| OutputColumn {
-        name: name.to_owned(),
-        ty,
-        nullable,
-    };
+    let column = |name: &str, ty, nullable| OutputColumn { name: name.to_owned(), ty, nullable };
     View {
         name: "bets".to_owned(),
         inputs: Vec::new(),
@@ -25,21 +18,17 @@ fn view(key: &[usize]) -> View {
             column("note", Type::Text, true),
         ],
         key: key.to_vec(),
+        key_hint: String::new(),
     }
 }
 
 fn spec(template: &str, shape: SpecShape) -> Spec {
-    Spec {
-        template: Template::parse(template).unwrap(),
-        shape,
-        fields: None,
-    }
+    Spec { template: Template::parse(template).unwrap(), shape, fields: None }
 }
 
 fn row(id: i64, status: &str, amount: Option<&str>, note: Option<&str>) -> Vec<Value> {
-    let amount = amount.map_or(Value::Null, |text| {
-        Value::parse(&Type::Numeric(Some((12, 2))), text).unwrap()
-    });
+    let amount = amount
+        .map_or(Value::Null, |text| Value::parse(&Type::Numeric(Some((12, 2))), text).unwrap());
     vec![
         Value::Int(id),
         Value::Text(status.into()),
@@ -48,14 +37,8 @@ fn row(id: i64, status: &str, amount: Option<&str>, note: Option<&str>) -> Vec<V
     ]
 }
 
-const AT: Position = Position {
-    epoch: 1,
-    lsn: Lsn(0x16_B374_D848),
-    ordinal: 3,
-};
-const COMMIT: Commit = Commit {
-    committed_at: 848_530_920_123_456,
-};
+const AT: Position = Position { epoch: 1, lsn: Lsn(0x16_B374_D848), ordinal: 3 };
+const COMMIT: Commit = Commit { committed_at: 848_530_920_123_456 };
 
 type Rendered = (Vec<Action>, Result<(), RenderError>);
 
@@ -67,34 +50,23 @@ fn render(target: &Target, old: Option<&[Value]>, new: Option<&[Value]>) -> Rend
 }
 
 fn set(key: &str, value: &str) -> Action {
-    Action::Set {
-        key: key.to_owned(),
-        value: value.to_owned(),
-    }
+    Action::Set { key: key.to_owned(), value: value.to_owned() }
 }
 
 fn del(key: &str) -> Action {
-    Action::Del {
-        key: key.to_owned(),
-    }
+    Action::Del { key: key.to_owned() }
 }
 
 #[test]
 fn a_string_follows_its_row() {
-    let shape = |empty_zero| SpecShape::String {
-        value: "amount".to_owned(),
-        empty_zero,
-    };
+    let shape = |empty_zero| SpecShape::String { value: "amount".to_owned(), empty_zero };
     let target = Target::bind(&spec("a:{id}:{status}", shape(false)), &view(&[0])).unwrap();
     assert!(target.needs_old());
     let open = row(1, "open", Some("1.5"), None);
     let noted = row(1, "open", Some("1.5"), Some("seen"));
     let won = row(1, "won", Some("2"), None);
     let none = row(1, "won", None, None);
-    assert_eq!(
-        render(&target, None, Some(&open)).0,
-        [set("a:1:open", "1.50")]
-    );
+    assert_eq!(render(&target, None, Some(&open)).0, [set("a:1:open", "1.50")]);
     assert_eq!(render(&target, Some(&open), Some(&noted)).0, []);
     assert_eq!(
         render(&target, Some(&open), Some(&won)).0,
@@ -118,53 +90,30 @@ fn hashes_and_json_hold_the_fields_shown() {
     let hash = Target::bind(&hash, &view(&[0])).unwrap();
     let fields = |fields: &[(&str, &str)]| Action::HashReplace {
         key: "h:1".to_owned(),
-        fields: fields
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-            .collect(),
+        fields: fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
     };
     let full = row(1, "open", Some("3"), Some("x"));
     let bare = row(1, "open", None, None);
-    assert_eq!(
-        render(&hash, None, Some(&full)).0,
-        [fields(&[("note", "x"), ("amount", "3.00")])]
-    );
+    assert_eq!(render(&hash, None, Some(&full)).0, [fields(&[("note", "x"), ("amount", "3.00")])]);
     assert_eq!(render(&hash, Some(&full), Some(&bare)).0, [del("h:1")]);
 
-    let json = Target::bind(
-        &spec(
-            "j:{id}",
-            SpecShape::Json {
-                numbers_text: false,
-            },
-        ),
-        &view(&[0]),
-    );
+    let json = Target::bind(&spec("j:{id}", SpecShape::Json { numbers_text: false }), &view(&[0]));
     assert_eq!(
         render(&json.unwrap(), None, Some(&bare)).0,
-        [set(
-            "j:1",
-            "{\"id\":1,\"status\":\"open\",\"amount\":null,\"note\":null}"
-        )]
+        [set("j:1", "{\"id\":1,\"status\":\"open\",\"amount\":null,\"note\":null}")]
     );
 }
 
 #[test]
 fn members_move_and_leave() {
-    let shape = SpecShape::ZSet {
-        member: "id".to_owned(),
-        score: "amount".to_owned(),
-    };
+    let shape = SpecShape::ZSet { member: "id".to_owned(), score: "amount".to_owned() };
     let target = Target::bind(&spec("top:{status}", shape), &view(&[0])).unwrap();
     let add = |key: &str, score: &str| Action::ZAdd {
         key: key.to_owned(),
         member: "1".to_owned(),
         score: score.to_owned(),
     };
-    let rem = |key: &str| Action::ZRem {
-        key: key.to_owned(),
-        member: "1".to_owned(),
-    };
+    let rem = |key: &str| Action::ZRem { key: key.to_owned(), member: "1".to_owned() };
     let open = row(1, "open", Some("5"), None);
     let won = row(1, "won", Some("5"), None);
     let none = row(1, "won", None, None);
@@ -180,10 +129,7 @@ fn members_move_and_leave() {
 
 #[test]
 fn stream_entries_say_what_happened() {
-    let shape = SpecShape::Stream {
-        events: Events::default(),
-        maxlen: Some(10),
-    };
+    let shape = SpecShape::Stream { events: Events::default(), maxlen: Some(10) };
     let mut stream = spec("s:{status}", shape);
     stream.fields = Some(vec!["id".to_owned(), "amount".to_owned()]);
     let target = Target::bind(&stream, &view(&[0])).unwrap();
@@ -192,22 +138,12 @@ fn stream_entries_say_what_happened() {
     let unseen = row(1, "won", Some("1"), Some("x"));
     let entry = |(actions, result): Rendered| {
         result.unwrap();
-        let [
-            Action::StreamAdd {
-                key,
-                id,
-                fields,
-                maxlen,
-            },
-        ] = actions.as_slice()
-        else {
+        let [Action::StreamAdd { key, id, fields, maxlen }] = actions.as_slice() else {
             panic!("{actions:?}")
         };
         assert_eq!((*id, *maxlen), (((1 << 56) | 0x16_B374_D848, 3), Some(10)));
-        let fields: Vec<String> = fields
-            .iter()
-            .map(|(name, text)| format!("{name}={text}"))
-            .collect();
+        let fields: Vec<String> =
+            fields.iter().map(|(name, text)| format!("{name}={text}")).collect();
         format!("{key} {}", fields.join(" "))
     };
     let meta = "_view=bets _committed_at=2026-11-20T23:02:00.123456Z";
@@ -223,32 +159,15 @@ fn stream_entries_say_what_happened() {
         entry(render(&target, Some(&old), None)),
         format!("s:open id=1 _op=delete {meta} _old={{\"id\":1,\"amount\":\"1.00\"}}")
     );
-    assert_eq!(
-        render(&target, Some(&old), Some(&unseen)).0,
-        [],
-        "no shown field changed"
-    );
+    assert_eq!(render(&target, Some(&old), Some(&unseen)).0, [], "no shown field changed");
     let mut ops = Vec::new();
-    let change = Change {
-        old: None,
-        new: Some(&old),
-    };
+    let change = Change { old: None, new: Some(&old) };
     let far = Position { epoch: 256, ..AT };
     let result = target.render(0, &change, far, &COMMIT, &mut ops);
     assert_eq!(result, Err(RenderError::Position(far)));
 
-    let events = Events {
-        insert: true,
-        update: false,
-        delete: false,
-    };
-    let inserts = spec(
-        "s",
-        SpecShape::Stream {
-            events,
-            maxlen: None,
-        },
-    );
+    let events = Events { insert: true, update: false, delete: false };
+    let inserts = spec("s", SpecShape::Stream { events, maxlen: None });
     let inserts = Target::bind(&inserts, &view(&[0])).unwrap();
     assert!(!inserts.needs_old());
     assert_eq!(render(&inserts, Some(&old), Some(&new)).0, []);
@@ -257,14 +176,8 @@ fn stream_entries_say_what_happened() {
 
 #[test]
 fn what_cannot_be_kept_is_refused() {
-    let string = || SpecShape::String {
-        value: "amount".to_owned(),
-        empty_zero: false,
-    };
-    let zset = |score: &str| SpecShape::ZSet {
-        member: "id".to_owned(),
-        score: score.to_owned(),
-    };
+    let string = || SpecShape::String { value: "amount".to_owned(), empty_zero: false };
+    let zset = |score: &str| SpecShape::ZSet { member: "id".to_owned(), score: score.to_owned() };
     let check = |template: &str, shape: SpecShape, wanted: &[&str]| {
         let errors = Target::bind(&spec(template, shape), &view(&[0])).unwrap_err();
         assert_eq!(errors.len(), wanted.len(), "{errors:?}");
@@ -279,23 +192,10 @@ fn what_cannot_be_kept_is_refused() {
     check("top", zset("status"), &["must be a number"]);
     check(
         "s",
-        SpecShape::String {
-            value: "status".to_owned(),
-            empty_zero: true,
-        },
+        SpecShape::String { value: "status".to_owned(), empty_zero: true },
         &["needs a number", "key"],
     );
-    check(
-        "s",
-        SpecShape::Set {
-            member: "note".to_owned(),
-        },
-        &["may be NULL", "key of the result"],
-    );
+    check("s", SpecShape::Set { member: "note".to_owned() }, &["may be NULL", "key of the result"]);
     let one = Target::bind(&spec("total", string()), &view(&[])).unwrap();
-    assert_eq!(
-        one.template().single_key(),
-        Some("total"),
-        "a single row needs no key"
-    );
+    assert_eq!(one.template().single_key(), Some("total"), "a single row needs no key");
 }

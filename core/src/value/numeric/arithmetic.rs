@@ -78,11 +78,8 @@ impl Numeric {
         if scale <= SCALE_MAX {
             return finite_big(product, scale);
         }
-        let rounded = divide_big(
-            &product,
-            &pow10_big(scale - SCALE_MAX),
-            Rounding::HalfAwayFromZero,
-        );
+        let rounded =
+            divide_big(&product, &pow10_big(scale - SCALE_MAX), Rounding::HalfAwayFromZero);
         finite_big(rounded, SCALE_MAX)
     }
 
@@ -107,9 +104,7 @@ impl Numeric {
         let scale = division_scale(left, right);
         // left/10^l / (right/10^r) at `scale` = left * 10^(scale + r - l) / right
         let shift = i64::from(scale) + i64::from(right.scale()) - i64::from(left.scale());
-        let power = u32::try_from(shift.unsigned_abs())
-            .ok()
-            .ok_or_else(overflow)?;
+        let power = u32::try_from(shift.unsigned_abs()).ok().ok_or_else(overflow)?;
         if let (Finite::Small(a, _), Finite::Small(b, _)) = (left, right)
             && let Some(factor) = pow10(power)
         {
@@ -131,10 +126,7 @@ impl Numeric {
         } else {
             denominator *= pow10_big(power);
         }
-        finite_big(
-            divide_big(&numerator, &denominator, Rounding::HalfAwayFromZero),
-            scale,
-        )
+        finite_big(divide_big(&numerator, &denominator, Rounding::HalfAwayFromZero), scale)
     }
 
     /// The remainder of the truncated quotient: it has the sign of `self` and the larger scale.
@@ -146,11 +138,7 @@ impl Numeric {
             if other.is_zero() {
                 return Err(ValueError::division_by_zero());
             }
-            return Ok(if self.is_infinite() {
-                Self::NAN
-            } else {
-                self.clone()
-            });
+            return Ok(if self.is_infinite() { Self::NAN } else { self.clone() });
         };
         if right.signum() == 0 {
             return Err(ValueError::division_by_zero());
@@ -162,10 +150,7 @@ impl Numeric {
         {
             return finite_small(rest, u32::from(scale));
         }
-        finite_big(
-            big_at_scale(left, scale) % big_at_scale(right, scale),
-            u32::from(scale),
-        )
+        finite_big(big_at_scale(left, scale) % big_at_scale(right, scale), u32::from(scale))
     }
 
     #[must_use]
@@ -175,10 +160,7 @@ impl Numeric {
             Repr::Infinity => Self::NEGATIVE_INFINITY,
             Repr::NegativeInfinity => Self::INFINITY,
             Repr::Small { coefficient, scale } => match coefficient.checked_neg() {
-                Some(coefficient) => Self(Repr::Small {
-                    coefficient,
-                    scale: *scale,
-                }),
+                Some(coefficient) => Self(Repr::Small { coefficient, scale: *scale }),
                 None => Self(Repr::Big(Box::new(super::Big {
                     coefficient: -BigInt::from(*coefficient),
                     scale: *scale,
@@ -193,11 +175,7 @@ impl Numeric {
 
     #[must_use]
     pub fn abs(&self) -> Self {
-        if self.signum() < 0 {
-            self.neg()
-        } else {
-            self.clone()
-        }
+        if self.signum() < 0 { self.neg() } else { self.clone() }
     }
 
     /// `round(x, digits)`: half away from zero; pads with zeros; negative digits round before the
@@ -323,11 +301,7 @@ fn add_finite(left: Finite<'_>, right: Finite<'_>, subtract: bool) -> Result<Num
     let scale = left.scale().max(right.scale());
     if let (Finite::Small(a, a_scale), Finite::Small(b, b_scale)) = (left, right)
         && let (Some(a), Some(b)) = (widen(a, scale - a_scale), widen(b, scale - b_scale))
-        && let Some(sum) = if subtract {
-            a.checked_sub(b)
-        } else {
-            a.checked_add(b)
-        }
+        && let Some(sum) = if subtract { a.checked_sub(b) } else { a.checked_add(b) }
     {
         return finite_small(sum, u32::from(scale));
     }
@@ -367,11 +341,7 @@ fn leading_digit(number: Finite<'_>) -> (i64, i128) {
             let factor = pow10(power).unwrap_or(i128::MAX);
             let magnitude = coefficient.abs_diff(0);
             let factor = factor.unsigned_abs();
-            let top = if shift >= 0 {
-                magnitude / factor
-            } else {
-                magnitude * factor
-            };
+            let top = if shift >= 0 { magnitude / factor } else { magnitude * factor };
             i128::try_from(top).unwrap_or(0)
         }
         Finite::Big(coefficient, _) => {

@@ -27,9 +27,9 @@ impl Numeric {
             Repr::Small { .. } | Repr::Big(_) => {}
         }
         match self.round(0)?.as_small() {
-            Some((coefficient, _)) => i64::try_from(coefficient)
-                .ok()
-                .ok_or_else(|| ValueError::out_of_range(type_name)),
+            Some((coefficient, _)) => {
+                i64::try_from(coefficient).ok().ok_or_else(|| ValueError::out_of_range(type_name))
+            }
             None => Err(ValueError::out_of_range(type_name)),
         }
     }
@@ -63,10 +63,7 @@ impl Numeric {
             Repr::Small { .. } | Repr::Big(_) => {}
         }
         let out_of_range = || {
-            ValueError::new(
-                SqlState::NumericValueOutOfRange,
-                "value is out of range for type real",
-            )
+            ValueError::new(SqlState::NumericValueOutOfRange, "value is out of range for type real")
         };
         let float: f32 = self.to_string().parse().ok().ok_or_else(out_of_range)?;
         if float.is_infinite() || (float == 0.0 && !self.is_zero()) {
@@ -81,11 +78,7 @@ impl Numeric {
             return Ok(Self::NAN);
         }
         if value.is_infinite() {
-            return Ok(if value > 0.0 {
-                Self::INFINITY
-            } else {
-                Self::NEGATIVE_INFINITY
-            });
+            return Ok(if value > 0.0 { Self::INFINITY } else { Self::NEGATIVE_INFINITY });
         }
         without_trailing_zeros(&format!("{value:.14e}")).parse()
     }
@@ -96,11 +89,7 @@ impl Numeric {
             return Ok(Self::NAN);
         }
         if value.is_infinite() {
-            return Ok(if value > 0.0 {
-                Self::INFINITY
-            } else {
-                Self::NEGATIVE_INFINITY
-            });
+            return Ok(if value > 0.0 { Self::INFINITY } else { Self::NEGATIVE_INFINITY });
         }
         without_trailing_zeros(&format!("{value:.5e}")).parse()
     }
@@ -134,11 +123,7 @@ impl Numeric {
         }
         let coefficient = self.to_scaled(scale)?;
         let signed = coefficient.to_signed_bytes_le();
-        let fill = if coefficient < BigInt::zero() {
-            0xff
-        } else {
-            0
-        };
+        let fill = if coefficient < BigInt::zero() { 0xff } else { 0 };
         let mut bytes = [fill; 32];
         bytes.get_mut(..signed.len())?.copy_from_slice(&signed);
         Some(bytes)

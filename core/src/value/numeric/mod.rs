@@ -85,10 +85,9 @@ impl Finite<'_> {
     /// Decimal digits of the coefficient; 0 for zero.
     fn digits(self) -> i64 {
         match self {
-            Self::Small(coefficient, _) => coefficient
-                .unsigned_abs()
-                .checked_ilog10()
-                .map_or(0, |log| i64::from(log) + 1),
+            Self::Small(coefficient, _) => {
+                coefficient.unsigned_abs().checked_ilog10().map_or(0, |log| i64::from(log) + 1)
+            }
             Self::Big(coefficient, _) => big_digits(coefficient),
         }
     }
@@ -98,10 +97,7 @@ impl Numeric {
     pub const NAN: Self = Self(Repr::NaN);
     pub const INFINITY: Self = Self(Repr::Infinity);
     pub const NEGATIVE_INFINITY: Self = Self(Repr::NegativeInfinity);
-    pub const ZERO: Self = Self(Repr::Small {
-        coefficient: 0,
-        scale: 0,
-    });
+    pub const ZERO: Self = Self(Repr::Small { coefficient: 0, scale: 0 });
 
     /// `coefficient / 10^scale`, shown with `scale` digits after the point. `None` past the limits
     /// of the type.
@@ -208,18 +204,12 @@ impl Numeric {
 
 impl From<i64> for Numeric {
     fn from(value: i64) -> Self {
-        Self(Repr::Small {
-            coefficient: i128::from(value),
-            scale: 0,
-        })
+        Self(Repr::Small { coefficient: i128::from(value), scale: 0 })
     }
 }
 
 fn overflow() -> ValueError {
-    ValueError::new(
-        SqlState::NumericValueOutOfRange,
-        "value overflows numeric format",
-    )
+    ValueError::new(SqlState::NumericValueOutOfRange, "value overflows numeric format")
 }
 
 fn compare_finite(left: Finite<'_>, right: Finite<'_>) -> Ordering {
@@ -239,11 +229,7 @@ fn compare_finite(left: Finite<'_>, right: Finite<'_>) -> Ordering {
     let magnitude = |n: Finite<'_>| n.digits() - i64::from(n.scale());
     let by_magnitude = magnitude(left).cmp(&magnitude(right));
     if by_magnitude != Ordering::Equal {
-        return if a_sign < 0 {
-            by_magnitude.reverse()
-        } else {
-            by_magnitude
-        };
+        return if a_sign < 0 { by_magnitude.reverse() } else { by_magnitude };
     }
     let scale = left.scale().max(right.scale());
     big_at_scale(left, scale).cmp(&big_at_scale(right, scale))

@@ -45,11 +45,7 @@ fn special(text: &str, rest: &str, negative: bool) -> Option<Numeric> {
         return Some(Numeric::NAN);
     }
     if rest.eq_ignore_ascii_case("infinity") || rest.eq_ignore_ascii_case("inf") {
-        return Some(if negative {
-            Numeric::NEGATIVE_INFINITY
-        } else {
-            Numeric::INFINITY
-        });
+        return Some(if negative { Numeric::NEGATIVE_INFINITY } else { Numeric::INFINITY });
     }
     None
 }
@@ -98,9 +94,8 @@ fn build(
         return Err(overflow());
     }
     let text: String = digits().map(char::from).collect();
-    let mut coefficient = BigInt::from_str_radix(&text, 10)
-        .ok()
-        .ok_or_else(|| ValueError::syntax("numeric"))?;
+    let mut coefficient =
+        BigInt::from_str_radix(&text, 10).ok().ok_or_else(|| ValueError::syntax("numeric"))?;
     coefficient *= pow10_big(zeros);
     Numeric::from_scaled(if negative { -coefficient } else { coefficient }, shown)
 }
@@ -126,9 +121,7 @@ fn write_small(f: &mut fmt::Formatter<'_>, coefficient: i128, scale: usize) -> f
     let magnitude = coefficient.unsigned_abs();
     // Nearly all numbers: the 64-bit division is several times as fast as the 128-bit one.
     if let Ok(magnitude) = u64::try_from(magnitude)
-        && let Some(unit) = u32::try_from(scale)
-            .ok()
-            .and_then(|scale| 10_u64.checked_pow(scale))
+        && let Some(unit) = u32::try_from(scale).ok().and_then(|scale| 10_u64.checked_pow(scale))
     {
         if coefficient < 0 {
             f.write_str("-")?;

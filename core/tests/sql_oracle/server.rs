@@ -1,41 +1,31 @@
-//! PostgreSQL as the judge of the SQL front end.
-//!
-//! A throw-away server is asked about every statement of the lists below: what binds here must be
-//! accepted there with the same column names, types and modifiers, and what PostgreSQL refuses must
-//! be refused here. Without PostgreSQL 15 or later these tests fail; they are never skipped.
-
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test stops at the first surprise"
-)]
+//! A throw-away PostgreSQL, and what it says of statements and tables.
 
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
-use walview_core::diagnostic::Diagnostic;
-use walview_core::plan::View;
-use walview_core::sql;
 use walview_core::value::Type;
 
-const SCHEMA: &str = include_str!("sql/schema.sql");
-const ACCEPTED: &str = include_str!("sql/accepted.sql");
-const REFUSED: &str = include_str!("sql/refused_by_postgres.sql");
+/// Tests of one process run at the same time.
+static SERVERS: AtomicU32 = AtomicU32::new(0);
 
 /// A server of its own folder and socket, stopped and removed on drop.
-struct Server {
+pub(crate) struct Server {
     folder: PathBuf,
     bin: PathBuf,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let bin = newest_postgres();
-        let folder =
-            std::env::temp_dir().join(format!("walview-sql-oracle-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!(
+            "walview-sql-oracle-{}-{}",
+            std::process::id(),
+            SERVERS.fetch_add(1, Ordering::Relaxed)
+        ));
         fs::create_dir_all(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
         let server = Self { folder, bin };
@@ -60,19 +50,7 @@ impl Server {
             path(&server.folder)
         );
         let log = server.folder.join("log");
-        server.run(
-            "pg_ctl",
-            &[
-                "-D",
-                path(&data),
-                "-o",
-                &options,
-                "-l",
-                path(&log),
-                "-w",
-                "start",
-            ],
-        );
+        server.run("pg_ctl", &["-D", path(&data), "-o", &options, "-l", path(&log), "-w", "start"]);
         server
     }
 
@@ -104,15 +82,11 @@ impl Server {
             .stderr(log)
             .status()
             .unwrap_or_else(|error| panic!("{program} does not start: {error}"));
-        assert!(
-            status.success(),
-            "{program} failed: see {}",
-            self.folder.display()
-        );
+        assert!(status.success(), "{program} failed: see {}", self.folder.display());
     }
 
     /// Runs a script and gives what psql prints, errors in their place.
-    fn psql(&self, script: &str) -> String {
+    pub(crate) fn psql(&self, script: &str) -> String {
         let psql = format!(
             "exec {} -h {} -U postgres -d postgres -AtXq -F '\u{1f}' -f - 2>&1",
             path(&self.bin.join("psql")),
@@ -132,16 +106,13 @@ impl Server {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn rows(&self, query: &str) -> Vec<Vec<String>> {
+    pub(crate) fn rows(&self, query: &str) -> Vec<Vec<String>> {
         let printed = self.psql(query);
         assert!(!printed.contains("ERROR"), "{query}: {printed}");
-        printed
-            .lines()
-            .map(|line| line.split('\u{1f}').map(str::to_owned).collect())
-            .collect()
+        printed.lines().map(|line| line.split('\u{1f}').map(str::to_owned).collect()).collect()
     }
 
-    fn catalog(&self) -> Catalog {
+    pub(crate) fn catalog(&self) -> Catalog {
         let columns = self.rows(
             "SELECT a.attrelid, a.attnum, a.attname, t.typname, a.atttypid, a.atttypmod, a.attnotnull, \
              coalesce(c.collname, ''), coalesce(c.collisdeterministic, true), a.attgenerated <> '', \
@@ -195,7 +166,7 @@ impl Server {
     }
 
     /// What PostgreSQL makes of each statement: `name type` of each column, or its error.
-    fn views(&self, statements: &[&str]) -> Vec<Result<Vec<String>, String>> {
+    pub(crate) fn views(&self, statements: &[&str]) -> Vec<Result<Vec<String>, String>> {
         let mut script = String::from("SET client_min_messages = error;\n");
         for (index, statement) in statements.iter().enumerate() {
             script.push_str(&format!(
@@ -249,10 +220,7 @@ fn newest_postgres() -> PathBuf {
         .filter(|(version, bin)| *version >= 15 && bin.join("initdb").is_file())
         .collect();
     versions.sort();
-    versions
-        .pop()
-        .expect("this test needs PostgreSQL 15 or later")
-        .1
+    versions.pop().expect("this test needs PostgreSQL 15 or later").1
 }
 
 fn column(row: &[String]) -> Column {
@@ -267,10 +235,7 @@ fn column(row: &[String]) -> Column {
         "float8" => Type::Float8,
         "numeric" => Type::Numeric((modifier >= 0).then(|| {
             let packed = modifier - 4;
-            (
-                u16::try_from(packed >> 16).unwrap(),
-                i16::try_from(packed & 0x7ff).unwrap(),
-            )
+            (u16::try_from(packed >> 16).unwrap(), i16::try_from(packed & 0x7ff).unwrap())
         })),
         "text" => Type::Text,
         "varchar" => Type::Varchar(length),
@@ -289,10 +254,7 @@ fn column(row: &[String]) -> Column {
             name: name.to_owned(),
             labels: row[10].split(',').map(str::to_owned).collect(),
         },
-        name => Type::Other {
-            oid: row[4].parse().unwrap(),
-            name: name.to_owned(),
-        },
+        name => Type::Other { oid: row[4].parse().unwrap(), name: name.to_owned() },
     };
     let collation = match row[7].as_str() {
         "" => Collation::None,
@@ -311,106 +273,4 @@ fn column(row: &[String]) -> Column {
         generated: row[9] == "t",
         toastable: false,
     }
-}
-
-/// Statements between semicolons at a line's end; lines that start with `--` are comments.
-fn statements(text: &str) -> Vec<&str> {
-    text.split(";\n")
-        .map(str::trim)
-        .filter(|statement| !statement.is_empty())
-        .collect()
-}
-
-/// As `format_type` prints it.
-fn format_type(ty: &Type) -> String {
-    match ty {
-        Type::Bool => "boolean".to_owned(),
-        Type::Int2 => "smallint".to_owned(),
-        Type::Int4 => "integer".to_owned(),
-        Type::Int8 => "bigint".to_owned(),
-        Type::Float4 => "real".to_owned(),
-        Type::Float8 => "double precision".to_owned(),
-        Type::Numeric(None) => "numeric".to_owned(),
-        Type::Numeric(Some((precision, scale))) => format!("numeric({precision},{scale})"),
-        Type::Text => "text".to_owned(),
-        Type::Varchar(None) => "character varying".to_owned(),
-        Type::Varchar(Some(length)) => format!("character varying({length})"),
-        Type::Char(length) => format!("character({length})"),
-        Type::Bytea => "bytea".to_owned(),
-        Type::Date => "date".to_owned(),
-        Type::Time => "time without time zone".to_owned(),
-        Type::Timestamp => "timestamp without time zone".to_owned(),
-        Type::TimestampTz => "timestamp with time zone".to_owned(),
-        Type::Interval => "interval".to_owned(),
-        Type::Uuid => "uuid".to_owned(),
-        Type::Json => "json".to_owned(),
-        Type::Jsonb => "jsonb".to_owned(),
-        Type::Enum { name, .. } => name.clone(),
-        Type::Other { name, .. } => match name.strip_prefix('_') {
-            Some("int4") => "integer[]".to_owned(),
-            Some(element) => format!("{element}[]"),
-            None => name.clone(),
-        },
-    }
-}
-
-fn bind(statement: &str, catalog: &Catalog) -> Result<View, Vec<Diagnostic>> {
-    let parsed = sql::parse(statement)?;
-    sql::bind(&parsed, "v", catalog, "public")
-}
-
-fn shown(view: &View) -> Vec<String> {
-    view.columns
-        .iter()
-        .map(|column| format!("{} {}", column.name, format_type(&column.ty)))
-        .collect()
-}
-
-#[test]
-fn postgres_agrees() {
-    let server = Server::start();
-    let printed = server.psql(SCHEMA);
-    assert_eq!(printed, "", "the schema does not load");
-    let catalog = server.catalog();
-    let mut wrong = Vec::new();
-
-    let accepted = statements(ACCEPTED);
-    assert!(accepted.len() >= 150, "{} statements", accepted.len());
-    for (statement, postgres) in accepted.iter().zip(server.views(&accepted)) {
-        match (bind(statement, &catalog), postgres) {
-            (Ok(view), Ok(columns)) if shown(&view) == columns => {}
-            (Ok(view), Ok(columns)) => {
-                wrong.push(format!(
-                    "{statement}\n  bound    {:?}\n  postgres {columns:?}",
-                    shown(&view)
-                ));
-            }
-            (Ok(_), Err(error)) => wrong.push(format!("{statement}\n  postgres refuses: {error}")),
-            (Err(diagnostics), answer) => {
-                let ours: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-                wrong.push(format!(
-                    "{statement}\n  refused: {ours:?}\n  postgres: {answer:?}"
-                ));
-            }
-        }
-    }
-
-    let refused = statements(REFUSED);
-    assert!(refused.len() >= 50, "{} statements", refused.len());
-    for (statement, postgres) in refused.iter().zip(server.views(&refused)) {
-        if let Ok(columns) = postgres {
-            wrong.push(format!(
-                "{statement}\n  belongs elsewhere: postgres gives {columns:?}"
-            ));
-        }
-        if let Ok(view) = bind(statement, &catalog) {
-            wrong.push(format!("{statement}\n  bound: {:?}", shown(&view)));
-        }
-    }
-    assert!(
-        wrong.is_empty(),
-        "{} differences:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
 }

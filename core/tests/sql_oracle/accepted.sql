@@ -131,7 +131,7 @@ FROM t;
 SELECT id, i4 AS "select", i8 AS "Weird ""name""" FROM t;
 SELECT id, i4 value, i8 name, s type FROM t;
 SELECT "user", t.user AS u2 FROM t;
-SELECT id FROM t WHERE i4*-1 < 5 AND i4<-1 AND i4>= -1 AND i4 =-1 AND i4<> -1;
+SELECT i8% -3 AS a, i4<-1 AS b, i4>= -1 AS c, i4 =-1 AS d, i4<> -1 AS e, i4-1*-1 AS f FROM t WHERE i4 < 100 AND i4 > -100;
 SELECT id FROM t WHERE NOT i4 = 5 AND NOT b IS NULL;
 SELECT -i4 * 2 AS a, -i4 % 3 AS b, - i4::bigint AS c, 2 - -3 AS d, i4 - -1 AS e FROM t;
 SELECT i4 - 1 - 1 AS a, i4 / 2 * 3 AS b, i4 + 2 * 3 AS c, s || 'a' || 1 + 2 AS d FROM t;
@@ -157,4 +157,18 @@ SELECT j, jb, arr, net, iv, f8 FROM t WHERE f8 > 0.5 AND f4 <> 1 AND f8 <= i4;
 SELECT NULL::text AS a, NULL::int + 1 AS b, coalesce(NULL, 'x') AS c, NULL = 1 AS d FROM t;
 SELECT float8 '1.5' AS a, '1.5'::float4 AS b, bool 'yes' AS c, CAST(i4 AS double precision) AS d, i4::float AS e, i4::decimal(10,2) AS f, i4::dec AS g, s::character varying(4) AS h, s::character(4) AS i FROM t;
 SELECT ts::timestamp without time zone AS a, tz::timestamp with time zone AS b, ti::time without time zone AS c, s::mood AS d FROM t;
-SELECT least(i4, i8, n122) AS a, greatest(1, 2.5) AS b, least(m, 'ok') AS c, greatest(d, '2026-01-01') AS d FROM t
+SELECT least(i4, i8, n122) AS a, greatest(1, 2.5) AS b, least(m, 'ok') AS c, greatest(d, '2026-01-01') AS d FROM t;
+SELECT id, f4 IN (0.1, 0.2) AS a, f4 IN (0.1) AS b, f4 = 0.1 AS c, f8 = 0.1 AS d, f4 = f8 AS e, f8 IN (0.1, 1) AS f, n IN (1.5, 2) AS g, f4 NOT IN (0.2, NULL) AS h FROM t;
+SELECT id, c5 IN ('ab   ', 'abcdefgh') AS a, c5 = 'ab  ' AS b, c5 = c3 AS c, c5 = s AS d, c5 LIKE 'ab' AS e, c5 LIKE 'ab%' AS f, c5 || '|' AS g, length(c5) AS h, c5::text || '|' AS i, c5::varchar || '|' AS j, c5 = '' AS k, nullif(c5, 'ab') AS l, coalesce(s, c5) AS m, c5 IS DISTINCT FROM c3 AS n FROM t;
+SELECT id, s < v COLLATE "C" AS a, sc < 'b' AS b, sc >= 'A' AS c, greatest(sc, 'm') AS d, least(sc, s COLLATE "C", 'k') AS e, sc BETWEEN 'a' AND 'n' AS f, upper(s COLLATE "C") AS g, lower(v10 COLLATE "C") AS h FROM t;
+SELECT id, d < ts AS a, ts < tz AS b, d = tz AS c, d <= '2026-01-31' AS d1, tz > ts AS e, ti < '12:00' AS f, iv > '1 day' AS g, iv = '26 hours' AS h, u > '00000000-0000-0000-0000-000000000001' AS i, by < '\x61' AS j, b < true AS k, m < 'ok' AS l, m >= 'sad' AS n FROM t;
+SELECT id, i4 BETWEEN -1 AND 5 AS a, i4 IS DISTINCT FROM 5 AS b, s IS NOT DISTINCT FROM NULL AS c, b AND NULL AS d, b OR NULL AS e, NOT b AS f, b IS NOT TRUE AS g, b IS UNKNOWN AS h, i4 IN (1, NULL) AS i, i4 NOT IN (1, NULL) AS j, s IN ('x', v10) AS k FROM t;
+SELECT id, i4 / 2 AS a, i8 % 3 AS b, -7 / 2 AS c, -7 % 3 AS d, n122 / 3 AS e, n / 7 AS f, n * n AS g, n122 % 0.7 AS h, f8 / 3 AS i, f4 * 3 AS j, f4 + f8 AS k, n + f8 AS l FROM t WHERE i4 > -100 AND i4 < 100;
+SELECT id, ts::date AS a, tz::date AS b, ts::time AS c, tz::time AS d, date_trunc('week', ts) AS e, date_trunc('quarter', tz) AS f, date_trunc('century', ts) AS g, extract(week FROM ts) AS h, extract(isoyear FROM tz) AS i, extract(epoch FROM tz) AS j, extract(second FROM ts) AS k, extract(julian FROM d) AS l, extract(doy FROM tz) AS m FROM t;
+SELECT id, ts + iv AS a FROM t WHERE i4 < 100 AND i4 > -100;
+SELECT id, tz - ts AS a, d - 1 AS b, iv::text AS c, iv + iv AS d1, (iv::text || '!') AS e FROM t WHERE i4 < 100 AND i4 > -100;
+SELECT id, split_part(s, ',', 2) AS a, substring(s from 0 for 2) AS b, substring(v from 3) AS c, left(s, -2) AS d, right(s, 2) AS e, btrim(s, 'x ') AS f, trim(s) AS g, length(s) AS h, length(v10) AS i, s LIKE '%r_ld%' AS j, "user" LIKE 'a\%b\_c\\d' AS k, md5(s) AS l FROM t;
+SELECT id, n::numeric(10,2) AS a FROM t WHERE n < 1000;
+SELECT id, s::numeric AS a, s::int AS b FROM t WHERE s IN ('42');
+SELECT id, i4::text AS a, f4::text AS b, f8::text AS c, n::text AS d, b::text AS e, tz::text AS f, d::text AS g, ti::text AS h, by::text AS i, u::text AS j, m::text AS k, j::text AS l, jb::text AS m1, f4::numeric AS n1, f8::float4 AS o FROM t WHERE id IN (2, 3, 8);
+SELECT id, round(n122) AS a, round(n122, 1) AS b, round(n122, -1) AS c, round(f8) AS d, floor(n122) AS e, ceil(n122) AS f, abs(n122) AS g, floor(f8) AS h, n122::int AS i, f8::int AS j, n122::numeric(5,1) AS k FROM t WHERE i4 < 100 AND i4 > -100
