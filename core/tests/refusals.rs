@@ -19,6 +19,8 @@ fn column(name: &str, ty: Type, not_null: bool) -> Column {
         _ => Collation::None,
     };
     Column {
+        type_oid: 0,
+        type_modifier: -1,
         name: name.to_owned(),
         attnum: 0,
         ty,
