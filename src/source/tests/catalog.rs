@@ -41,10 +41,7 @@ async fn every_type_key_and_identity() {
     let session = connect(&superuser(&server)).await.unwrap();
     run(&session, SCHEMA).await;
     let wanted = ["types", "keys", "whole", "nothing", "parts", "keys"];
-    let names: Vec<_> = wanted
-        .iter()
-        .map(|n| ("public".to_owned(), (*n).to_owned()))
-        .collect();
+    let names: Vec<_> = wanted.iter().map(|n| ("public".to_owned(), (*n).to_owned())).collect();
     let loaded = catalog::load(&session, &names).await.unwrap();
     assert_eq!(loaded.tables.len(), 5);
 
@@ -86,17 +83,10 @@ async fn every_type_key_and_identity() {
     assert_eq!(labels("w"), ("mood".to_owned(), "sad meh ok".to_owned()));
     assert_eq!(labels("y"), ("mood".to_owned(), "sad meh ok".to_owned()));
     assert_eq!(labels("aa"), ("void".to_owned(), String::new()));
-    for (name, shown) in [
-        ("z", "integer[]"),
-        ("bb", "inet"),
-        ("cc", "\"char\""),
-        ("dd", "character"),
-    ] {
-        assert!(
-            matches!(of(name), Type::Other { name, .. } if name == shown),
-            "{:?}",
-            of(name)
-        );
+    for (name, shown) in
+        [("z", "integer[]"), ("bb", "inet"), ("cc", "\"char\""), ("dd", "character")]
+    {
+        assert!(matches!(of(name), Type::Other { name, .. } if name == shown), "{:?}", of(name));
     }
     for (name, collation) in [
         ("a", Collation::None),
@@ -109,23 +99,13 @@ async fn every_type_key_and_identity() {
     ] {
         assert_eq!(column(table, name).collation, collation, "{name}");
     }
-    for (name, toastable) in [
-        ("j", true),
-        ("ii", false),
-        ("c", false),
-        ("h", true),
-        ("v", true),
-    ] {
+    for (name, toastable) in [("j", true), ("ii", false), ("c", false), ("h", true), ("v", true)] {
         assert_eq!(column(table, name).toastable, toastable, "{name}");
     }
     assert!(column(table, "jj").generated && !column(table, "c").generated);
 
     let table = loaded.table("public", "keys").unwrap();
-    let names: Vec<_> = table
-        .columns
-        .iter()
-        .map(|c| (c.name.as_str(), c.attnum))
-        .collect();
+    let names: Vec<_> = table.columns.iter().map(|c| (c.name.as_str(), c.attnum)).collect();
     assert_eq!(names, [("a", 2), ("b", 3), ("c", 4), ("d", 5)]);
     let key = |name: &str, columns: &[usize], primary| UniqueKey {
         name: name.to_owned(),
@@ -136,60 +116,30 @@ async fn every_type_key_and_identity() {
     assert_eq!(table.unique_keys, wanted);
     assert_eq!(table.replica_identity, ReplicaIdentity::Index(vec![3]));
     assert!(column(table, "a").not_null && !column(table, "c").not_null);
-    let identity = |name: &str| {
-        loaded
-            .table("public", name)
-            .unwrap()
-            .replica_identity
-            .clone()
-    };
+    let identity = |name: &str| loaded.table("public", name).unwrap().replica_identity.clone();
     assert_eq!(identity("whole"), ReplicaIdentity::Full);
     assert_eq!(identity("nothing"), ReplicaIdentity::Nothing);
     assert_eq!(identity("parts"), ReplicaIdentity::Default);
-    assert!(
-        loaded
-            .table("public", "parts")
-            .unwrap()
-            .primary_key()
-            .is_some()
-    );
+    assert!(loaded.table("public", "parts").unwrap().primary_key().is_some());
 
-    let both = [
-        ("public".to_owned(), "parts".to_owned()),
-        ("public".to_owned(), "part1".to_owned()),
-    ];
+    let both =
+        [("public".to_owned(), "parts".to_owned()), ("public".to_owned(), "part1".to_owned())];
     let error = refusal(catalog::load(&session, &both).await);
-    assert_says(
-        &error,
-        &["\"public.part1\" is a partition of \"public.parts\""],
-    );
+    assert_says(&error, &["\"public.part1\" is a partition of \"public.parts\""]);
 }
 
 #[tokio::test]
 async fn a_database_order_that_is_not_c() {
     let server = Server::start(&[]);
     let session = connect(&superuser(&server)).await.unwrap();
-    run(
-        &session,
-        "CREATE DATABASE icu TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en'",
-    )
-    .await;
-    run(
-        &session,
-        "CREATE DATABASE utf TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'",
-    )
-    .await;
-    for (database, wanted) in [
-        ("icu", Collation::Deterministic),
-        ("utf", Collation::Deterministic),
-    ] {
-        let session = connect(&config(&server, "postgres", database))
-            .await
-            .unwrap();
+    run(&session, "CREATE DATABASE icu TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en'")
+        .await;
+    run(&session, "CREATE DATABASE utf TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'").await;
+    for (database, wanted) in [("icu", Collation::Deterministic), ("utf", Collation::Deterministic)]
+    {
+        let session = connect(&config(&server, "postgres", database)).await.unwrap();
         run(&session, "CREATE TABLE t(a text)").await;
-        let loaded = catalog::load(&session, &[("public".into(), "t".into())])
-            .await
-            .unwrap();
+        let loaded = catalog::load(&session, &[("public".into(), "t".into())]).await.unwrap();
         assert_eq!(loaded.tables[0].columns[0].collation, wanted, "{database}");
     }
 }
@@ -208,21 +158,12 @@ async fn the_server_says_who_it_is_and_settings_are_pinned() {
     )
     .await;
     let schema = "od d\\ly".to_owned();
-    let config = SourceConfig {
-        schema,
-        ..superuser(&server)
-    };
+    let config = SourceConfig { schema, ..superuser(&server) };
     let session = connect(&config).await.unwrap();
     let info = source_server::info(&session).await.unwrap();
     assert!(info.version >= 150_000 && !info.in_recovery && info.may_replicate);
-    assert_eq!(
-        (info.lineage.timeline, info.max_slot_wal_keep_size),
-        (1, Some(64 << 20))
-    );
-    assert_eq!(
-        (info.database.as_str(), info.encoding.as_str()),
-        ("postgres", "UTF8")
-    );
+    assert_eq!((info.lineage.timeline, info.max_slot_wal_keep_size), (1, Some(64 << 20)));
+    assert_eq!((info.database.as_str(), info.encoding.as_str()), ("postgres", "UTF8"));
     assert!(info.lineage.system_identifier > 0 && info.lsn > Lsn(0));
     let row = session
         .query_one(

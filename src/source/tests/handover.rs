@@ -12,11 +12,7 @@ use walview_core::value::{Row, Value};
 
 async fn load(session: &Session, name: &str) -> Table {
     let names = [("public".to_owned(), name.to_owned())];
-    catalog::load(session, &names)
-        .await
-        .unwrap()
-        .tables
-        .remove(0)
+    catalog::load(session, &names).await.unwrap().tables.remove(0)
 }
 
 /// All rows of a snapshot.
@@ -56,9 +52,7 @@ fn values(table: &Table, tuple: Tuple<'_>) -> Row {
 }
 
 fn key(row: &Row) -> i64 {
-    let Some(Value::Int(key)) = row.first() else {
-        panic!()
-    };
+    let Some(Value::Int(key)) = row.first() else { panic!() };
     *key
 }
 
@@ -78,14 +72,8 @@ fn apply(rows: &mut BTreeMap<i64, Row>, table: &Table, data: &[u8]) {
             assert!(rows.remove(&old).is_some(), "updated what is not there");
             rows.insert(key(&new), new);
         }
-        Message::Delete {
-            old: Old::Key(old) | Old::Full(old),
-            ..
-        } => {
-            assert!(
-                rows.remove(&key(&values(table, old))).is_some(),
-                "deleted twice"
-            );
+        Message::Delete { old: Old::Key(old) | Old::Full(old), .. } => {
+            assert!(rows.remove(&key(&values(table, old))).is_some(), "deleted twice");
         }
         Message::Truncate(_) => rows.clear(),
         _ => {}
@@ -114,10 +102,8 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self, below: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % below
     }
 }
@@ -138,11 +124,7 @@ async fn writer(session: Session, seed: u64, stop: tokio::sync::watch::Receiver<
                 _ => format!("DELETE FROM t WHERE id IN ({id}, {id} + 3000);"),
             });
         }
-        batch.push_str(if random.next(10) == 0 {
-            "ROLLBACK"
-        } else {
-            "COMMIT"
-        });
+        batch.push_str(if random.next(10) == 0 { "ROLLBACK" } else { "COMMIT" });
         // Writers may meet in a deadlock or at a key; PostgreSQL rolls one back, which is fine.
         if session.batch_execute(&batch).await.is_err() {
             run(&session, "ROLLBACK").await;
@@ -152,9 +134,7 @@ async fn writer(session: Session, seed: u64, stop: tokio::sync::watch::Receiver<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn snapshot_and_stream_are_the_table_while_others_write() {
-    let seed = std::env::var("WALVIEW_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("WALVIEW_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(rand::random::<u64>);
     eprintln_message(&format!("WALVIEW_SEED={seed}"));
     let server = Server::start(&[]);
@@ -175,9 +155,8 @@ async fn snapshot_and_stream_are_the_table_while_others_write() {
     }
     for (round, ranges) in [1, 3, 64].into_iter().enumerate() {
         let name = format!("s{round}");
-        let made = slot::create_exporting(&config, &name, |_| {}, std::future::pending())
-            .await
-            .unwrap();
+        let made =
+            slot::create_exporting(&config, &name, |_| {}, std::future::pending()).await.unwrap();
         // Far into the writing: the snapshot must not see any of this.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let rows = copy(&config, &made.snapshot_name, &table, &[0, 1], ranges).await;
@@ -186,9 +165,7 @@ async fn snapshot_and_stream_are_the_table_while_others_write() {
         let count = rows.len();
         let mut rows: BTreeMap<i64, Row> = rows.into_iter().map(|row| (key(&row), row)).collect();
         assert_eq!(rows.len(), count, "a row was copied twice");
-        let mut stream = Stream::start(&config, &name, "p", from, Some(lineage))
-            .await
-            .unwrap();
+        let mut stream = Stream::start(&config, &name, "p", from, Some(lineage)).await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         if round == 2 {
             stop.send(true).unwrap();
@@ -198,10 +175,7 @@ async fn snapshot_and_stream_are_the_table_while_others_write() {
         let lock = "BEGIN; LOCK TABLE t IN SHARE MODE";
         run(&app, lock).await;
         let end = lsn(&app, "SELECT pg_current_wal_flush_lsn()::text").await;
-        let truth = app
-            .query("SELECT id, v FROM t ORDER BY id", &[])
-            .await
-            .unwrap();
+        let truth = app.query("SELECT id, v FROM t ORDER BY id", &[]).await.unwrap();
         run(&app, "COMMIT").await;
         if round == 2 {
             follow(&mut stream, &mut rows, &table, end).await;
@@ -216,12 +190,7 @@ async fn snapshot_and_stream_are_the_table_while_others_write() {
                     other => panic!("{other:?}"),
                 })
                 .collect();
-            assert!(
-                got == truth,
-                "{} rows, {} in the table",
-                got.len(),
-                truth.len()
-            );
+            assert!(got == truth, "{} rows, {} in the table", got.len(), truth.len());
         } else {
             // Still written to: that every change fits its row is what `apply` asserts.
             follow(&mut stream, &mut rows, &table, end).await;
@@ -243,20 +212,13 @@ async fn snapshot_and_stream_are_the_table_while_others_write() {
 async fn a_commit_at_exactly_the_consistent_point_is_streamed() {
     let server = Server::start(&["autovacuum=off", "checkpoint_timeout=1d"]);
     let (config, app) = (superuser(&server), application(&server).await);
-    run(
-        &app,
-        "CREATE TABLE t(id int PRIMARY KEY, v text); CREATE PUBLICATION p FOR TABLE t",
-    )
-    .await;
+    run(&app, "CREATE TABLE t(id int PRIMARY KEY, v text); CREATE PUBLICATION p FOR TABLE t").await;
     let table = load(&app, "t").await;
     let mut hits = 0;
     for round in 0..10 {
         let name = format!("s{round}");
-        let sessions = [
-            application(&server).await,
-            application(&server).await,
-            application(&server).await,
-        ];
+        let sessions =
+            [application(&server).await, application(&server).await, application(&server).await];
         let id = |writer: usize| round * 10 + i64::try_from(writer).unwrap();
         let begin = |writer: usize| format!("BEGIN; INSERT INTO t VALUES ({}, 'x')", id(writer));
         run(&sessions[0], &begin(0)).await;
@@ -267,19 +229,12 @@ async fn a_commit_at_exactly_the_consistent_point_is_streamed() {
         });
         // Each waits until the creation waits for the one before, then begins, then lets that go.
         for writer in 0..2 {
-            let pid: i32 = sessions[writer]
-                .query_one("SELECT pg_backend_pid()", &[])
-                .await
-                .unwrap()
-                .get(0);
+            let pid: i32 =
+                sessions[writer].query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
             let waits = "SELECT count(*) FROM pg_stat_activity
                          WHERE backend_type = 'walsender' AND $1 = ANY(pg_blocking_pids(pid))";
             until("the creation waits", || async {
-                app.query_one(waits, &[&pid])
-                    .await
-                    .unwrap()
-                    .get::<_, i64>(0)
-                    == 1
+                app.query_one(waits, &[&pid]).await.unwrap().get::<_, i64>(0) == 1
             })
             .await;
             run(&sessions[writer + 1], &begin(writer + 1)).await;
@@ -292,9 +247,7 @@ async fn a_commit_at_exactly_the_consistent_point_is_streamed() {
         made.close().await;
         let mut rows: BTreeMap<i64, Row> = rows.into_iter().map(|row| (key(&row), row)).collect();
         assert!(rows.contains_key(&id(1)) && !rows.contains_key(&id(2)));
-        let mut stream = Stream::start(&config, &name, "p", from, None)
-            .await
-            .unwrap();
+        let mut stream = Stream::start(&config, &name, "p", from, None).await.unwrap();
         let first = loop {
             let gulp = stream.next().await.unwrap();
             let begun = gulp.events.iter().find_map(|event| match event {
@@ -318,9 +271,7 @@ async fn a_commit_at_exactly_the_consistent_point_is_streamed() {
         stream.stop().await;
         assert!(slot::drop(&config, &app, &name).await.unwrap());
     }
-    eprintln_message(&format!(
-        "{hits} of 10 commits at exactly the consistent point"
-    ));
+    eprintln_message(&format!("{hits} of 10 commits at exactly the consistent point"));
     assert!(hits > 0, "the case that this test is for never came");
 }
 
@@ -375,9 +326,7 @@ async fn a_value_is_the_same_in_snapshot_and_stream() {
     )
     .await;
     let table = load(&app, "t").await;
-    let made = slot::create_exporting(&config, "s", |_| {}, std::future::pending())
-        .await
-        .unwrap();
+    let made = slot::create_exporting(&config, "s", |_| {}, std::future::pending()).await.unwrap();
     run(&app, &fill).await;
     let columns: Vec<usize> = (0..table.columns.len()).collect();
     let mut copied = copy(&config, &made.snapshot_name, &table, &columns, 2).await;
@@ -399,16 +348,10 @@ async fn a_value_is_the_same_in_snapshot_and_stream() {
     // The columns asked for, in the order asked for; and what the text was.
     let of = |row: usize, name: &str| &copied[row][table.column(name).unwrap()];
     assert_eq!(*of(0, "j"), Value::Text("\\N".into()));
-    assert_eq!(
-        *of(0, "k"),
-        Value::Text("tab\tnl\ncr\rbs\\ \u{8}\u{c}\u{b}".into())
-    );
+    assert_eq!(*of(0, "k"), Value::Text("tab\tnl\ncr\rbs\\ \u{8}\u{c}\u{b}".into()));
     assert_eq!(*of(0, "l"), Value::Bytea(vec![0, 255, 10, 92]));
     assert_eq!(*of(1, "j"), Value::Text("\\.".into()));
-    assert_eq!(
-        *of(0, "s"),
-        Value::Text("{\"a\\u0041\":  \"\\\\n\"}".into())
-    );
+    assert_eq!(*of(0, "s"), Value::Text("{\"a\\u0041\":  \"\\\\n\"}".into()));
     assert!(copied[2][1..].iter().all(Value::is_null));
     assert!(matches!(of(3, "i"), Value::Text(text) if text.len() == 25_000));
 }
@@ -427,20 +370,12 @@ async fn parts_columns_and_failures_of_a_copy() {
     )
     .await;
     let (parts, empty) = (load(&app, "parts").await, load(&app, "empty").await);
-    let made = slot::create_exporting(&config, "s", |_| {}, std::future::pending())
-        .await
-        .unwrap();
+    let made = slot::create_exporting(&config, "s", |_| {}, std::future::pending()).await.unwrap();
     let snapshot = made.snapshot_name.as_str();
     let rows = copy(&config, snapshot, &parts, &[2, 0], 4).await;
     assert_eq!(rows.len(), 200);
-    assert!(
-        rows.iter()
-            .all(|row| matches!(row[..], [Value::Int(w), Value::Int(id)] if w == -id))
-    );
-    assert_eq!(
-        copy(&config, snapshot, &parts, &[], 1).await,
-        vec![Row::new(); 200]
-    );
+    assert!(rows.iter().all(|row| matches!(row[..], [Value::Int(w), Value::Int(id)] if w == -id)));
+    assert_eq!(copy(&config, snapshot, &parts, &[], 1).await, vec![Row::new(); 200]);
     assert!(copy(&config, snapshot, &empty, &[0], 3).await.is_empty());
 
     let plain = super::config(&server, "plain", "postgres");

@@ -38,35 +38,21 @@ fn superuser(server: &Server) -> SourceConfig {
 
 /// A session of the application, so not named as ours are.
 async fn application(server: &Server) -> Session {
-    let config = SourceConfig {
-        pipeline: "application".to_owned(),
-        ..superuser(server)
-    };
+    let config = SourceConfig { pipeline: "application".to_owned(), ..superuser(server) };
     connect(&config).await.unwrap()
 }
 
 async fn run(session: &Session, sql: &str) {
-    session
-        .batch_execute(sql)
-        .await
-        .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    session.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
 async fn lsn(session: &Session, sql: &str) -> Lsn {
-    session
-        .query_one(sql, &[])
-        .await
-        .unwrap()
-        .get::<_, String>(0)
-        .parse()
-        .unwrap()
+    session.query_one(sql, &[]).await.unwrap().get::<_, String>(0).parse().unwrap()
 }
 
 /// The error of something that must fail.
 fn refusal<T>(result: Result<T, SourceError>) -> SourceError {
-    result
-        .err()
-        .unwrap_or_else(|| panic!("this should have been refused"))
+    result.err().unwrap_or_else(|| panic!("this should have been refused"))
 }
 
 #[track_caller]

@@ -20,22 +20,14 @@ fn account() -> Option<(u32, u32)> {
     let me = fs::read_to_string("/proc/self/status").unwrap();
     let root = me.lines().any(|line| line.starts_with("Uid:\t0\t"));
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
-    let line = passwd
-        .lines()
-        .find(|line| line.starts_with("postgres:"))
-        .filter(|_| root)?;
+    let line = passwd.lines().find(|line| line.starts_with("postgres:")).filter(|_| root)?;
     let mut ids = line.split(':').skip(2).map(|id| id.parse().unwrap());
     ids.next().zip(ids.next())
 }
 
 fn bin(name: &str) -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let newest = versions
-        .map(|entry| entry.path().join("bin").join(name))
-        .max();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = versions.map(|entry| entry.path().join("bin").join(name)).max();
     newest.unwrap_or_else(|| PathBuf::from(name))
 }
 
@@ -49,11 +41,7 @@ fn command(name: &str) -> Command {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Anybody may come in, but the role "secured" needs its password and "tls_only" needs TLS.
@@ -77,50 +65,25 @@ impl Server {
             chown(dir.path(), Some(user), Some(group)).unwrap();
         }
         let made = command("initdb")
-            .args([
-                "-A",
-                "trust",
-                "-U",
-                "postgres",
-                "--no-sync",
-                "--locale=C",
-                "-E",
-                "UTF8",
-            ])
+            .args(["-A", "trust", "-U", "postgres", "--no-sync", "--locale=C", "-E", "UTF8"])
             .args(init)
             .arg("-D")
             .arg(&data)
             .output()
             .unwrap();
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
-        );
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         fs::write(data.join("pg_hba.conf"), HBA).unwrap();
         prepare(&data);
         let port = free_port();
         let log = fs::File::create(dir.path().join("log")).unwrap();
         let mut start = command("postgres");
         start.arg("-D").arg(&data).arg("-k").arg(dir.path());
-        let fixed = [
-            "fsync=off",
-            "listen_addresses=127.0.0.1",
-            "wal_level=logical",
-        ];
+        let fixed = ["fsync=off", "listen_addresses=127.0.0.1", "wal_level=logical"];
         for setting in fixed.iter().chain(settings) {
             start.args(["-c", setting]);
         }
-        let child = start
-            .args(["-p", &port.to_string()])
-            .stderr(log)
-            .stdout(Stdio::null())
-            .spawn();
-        let mut server = Self {
-            port,
-            dir,
-            child: child.unwrap(),
-        };
+        let child = start.args(["-p", &port.to_string()]).stderr(log).stdout(Stdio::null()).spawn();
+        let mut server = Self { port, dir, child: child.unwrap() };
         server.wait_ready();
         server
     }
@@ -147,28 +110,17 @@ impl Server {
     /// Stops or continues the postmaster and all its children, as `kill` names the signals.
     pub(super) fn signal_all(&self, signal: &str) {
         let parent = self.child.id().to_string();
-        let children = Command::new("pgrep")
-            .args(["-P", &parent])
-            .output()
-            .unwrap();
+        let children = Command::new("pgrep").args(["-P", &parent]).output().unwrap();
         let pids = String::from_utf8_lossy(&children.stdout).into_owned();
         let pids = std::iter::once(parent.as_str()).chain(pids.split_whitespace());
-        Command::new("kill")
-            .arg(signal)
-            .args(pids)
-            .status()
-            .unwrap();
+        Command::new("kill").arg(signal).args(pids).status().unwrap();
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         // SIGINT is PostgreSQL's fast shutdown; killing it would leave its children a moment longer.
-        drop(
-            Command::new("kill")
-                .args(["-INT", &self.child.id().to_string()])
-                .status(),
-        );
+        drop(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status());
         let limit = Instant::now() + Duration::from_secs(10);
         while Instant::now() < limit {
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {

@@ -20,11 +20,7 @@ async fn what_a_creation_waits_for_is_named_and_a_cancelled_one_leaves_nothing()
     let (writer, app) = (application(&server).await, application(&server).await);
     run(&app, "CREATE TABLE t(id int PRIMARY KEY)").await;
     run(&writer, "BEGIN; INSERT INTO t VALUES (1)").await;
-    let pid: i32 = writer
-        .query_one("SELECT pg_backend_pid()", &[])
-        .await
-        .unwrap()
-        .get(0);
+    let pid: i32 = writer.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
 
     let seen: Arc<Mutex<Vec<Blocker>>> = Arc::default();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -62,11 +58,7 @@ async fn what_a_creation_waits_for_is_named_and_a_cancelled_one_leaves_nothing()
     assert_eq!(slots(&app).await, 1);
 
     // A prepared transaction blocks as well, and no session holds it.
-    run(
-        &writer,
-        "BEGIN; INSERT INTO t VALUES (2); PREPARE TRANSACTION 'left behind'",
-    )
-    .await;
+    run(&writer, "BEGIN; INSERT INTO t VALUES (2); PREPARE TRANSACTION 'left behind'").await;
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let note = Arc::clone(&seen);
     let (stop, stopped) = oneshot::channel::<()>();
@@ -75,19 +67,14 @@ async fn what_a_creation_waits_for_is_named_and_a_cancelled_one_leaves_nothing()
         &config,
         "s",
         move |blockers| {
-            note.lock()
-                .unwrap()
-                .extend(blockers.iter().map(ToString::to_string));
+            note.lock().unwrap().extend(blockers.iter().map(ToString::to_string));
             drop(stop.take());
         },
         async move { drop(stopped.await) },
     );
     refusal(created.await);
     let shown = seen.lock().unwrap().join(", ");
-    assert!(
-        shown.contains("prepared transaction \"left behind\""),
-        "{shown}"
-    );
+    assert!(shown.contains("prepared transaction \"left behind\""), "{shown}");
     run(&app, "ROLLBACK PREPARED 'left behind'").await;
 }
 
@@ -96,21 +83,14 @@ async fn a_creation_whose_client_dies_leaves_nothing() {
     let server = Server::start(&[]);
     let config = superuser(&server);
     let (writer, app) = (application(&server).await, application(&server).await);
-    run(
-        &writer,
-        "CREATE TABLE t(id int PRIMARY KEY); BEGIN; INSERT INTO t VALUES (1)",
-    )
-    .await;
+    run(&writer, "CREATE TABLE t(id int PRIMARY KEY); BEGIN; INSERT INTO t VALUES (1)").await;
     let mut tasks = JoinSet::new();
     let theirs = config.clone();
     let (told, waits) = oneshot::channel::<()>();
     let mut told = Some(told);
     // In a runtime of its own, which ends as a killed process does: no task gets to clean up.
     tasks.spawn_blocking(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.spawn(async move {
             let note = move |_: &[Blocker]| drop(told.take());
             drop(slot::create_exporting(&theirs, "s", note, std::future::pending()).await);
@@ -121,11 +101,7 @@ async fn a_creation_whose_client_dies_leaves_nothing() {
     drop(tasks.join_next().await);
     let walsenders = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'";
     until("the server notices", || async {
-        app.query_one(walsenders, &[])
-            .await
-            .unwrap()
-            .get::<_, i64>(0)
-            == 0
+        app.query_one(walsenders, &[]).await.unwrap().get::<_, i64>(0) == 0
     })
     .await;
     run(&writer, "COMMIT").await;
@@ -135,11 +111,7 @@ async fn a_creation_whose_client_dies_leaves_nothing() {
 #[tokio::test]
 async fn a_slot_that_cannot_be_used() {
     let server = Server::prepared(
-        &[
-            "max_slot_wal_keep_size=2MB",
-            "max_wal_size=4MB",
-            "min_wal_size=2MB",
-        ],
+        &["max_slot_wal_keep_size=2MB", "max_wal_size=4MB", "min_wal_size=2MB"],
         &["--wal-segsize=1"],
         |_data| {},
     );
@@ -150,10 +122,7 @@ async fn a_slot_that_cannot_be_used() {
                FOR TABLE t",
     )
     .await;
-    let elsewhere = SourceConfig {
-        database: "elsewhere".to_owned(),
-        ..config.clone()
-    };
+    let elsewhere = SourceConfig { database: "elsewhere".to_owned(), ..config.clone() };
     let start = |slot: &'static str, from: Lsn| {
         let config = &config;
         async move { Stream::start(config, slot, "p", from, None).await }
@@ -165,29 +134,13 @@ async fn a_slot_that_cannot_be_used() {
         run(&app, sql).await;
     }
     let there = connect(&elsewhere).await.unwrap();
-    run(
-        &there,
-        "SELECT pg_create_logical_replication_slot('there', 'pgoutput')",
-    )
-    .await;
+    run(&there, "SELECT pg_create_logical_replication_slot('there', 'pgoutput')").await;
     for (slot, said) in [
-        (
-            "strange",
-            "slot \"strange\" is for test_decoding, not for pgoutput",
-        ),
-        (
-            "physical",
-            "slot \"physical\" is for physical, not for pgoutput",
-        ),
-        (
-            "there",
-            "slot \"there\" belongs to database \"elsewhere\", not to \"postgres\"",
-        ),
+        ("strange", "slot \"strange\" is for test_decoding, not for pgoutput"),
+        ("physical", "slot \"physical\" is for physical, not for pgoutput"),
+        ("there", "slot \"there\" belongs to database \"elsewhere\", not to \"postgres\""),
         ("gone", "slot \"gone\" does not exist"),
-        (
-            "No'Good",
-            "\"No'Good\" is not a replication slot's name; use 1 to 63 of a-z, 0-9 and _",
-        ),
+        ("No'Good", "\"No'Good\" is not a replication slot's name; use 1 to 63 of a-z, 0-9 and _"),
     ] {
         let error = refusal(start(slot, Lsn(u64::MAX >> 1)).await);
         assert_eq!(error.action, Action::Stop);
@@ -197,40 +150,23 @@ async fn a_slot_that_cannot_be_used() {
     assert_says(&error, &["not walview's"]);
     assert!(!slot::drop(&config, &app, "gone").await.unwrap());
 
-    let made = slot::create_exporting(&config, "s", |_| {}, std::future::pending())
-        .await
-        .unwrap();
+    let made = slot::create_exporting(&config, "s", |_| {}, std::future::pending()).await.unwrap();
     let error = refusal(slot::create_exporting(&config, "s", |_| {}, std::future::pending()).await);
-    assert_says(
-        &error,
-        &[
-            "slot \"s\" exists already",
-            "SELECT pg_drop_replication_slot('s')",
-        ],
-    );
+    assert_says(&error, &["slot \"s\" exists already", "SELECT pg_drop_replication_slot('s')"]);
     let from = made.consistent_point;
     made.close().await;
 
     // Recreated behind our back: it stands further on, and what lies between is gone.
     let error = refusal(start("s", Lsn(from.0 - 1)).await);
     assert_eq!(error.kind, Kind::SlotMoved);
-    let said = format!(
-        "slot \"s\" stands at {from}, past the stored position {}",
-        Lsn(from.0 - 1)
-    );
+    let said = format!("slot \"s\" stands at {from}, past the stored position {}", Lsn(from.0 - 1));
     assert_says(&error, &[&said, "walview rebuild"]);
     let error = refusal(Stream::start(&config, "s", "nix", from, None).await);
     assert_eq!(error.kind, Kind::PublicationMissing);
-    assert_says(
-        &error,
-        &["publication \"nix\" does not exist", "walview rebuild"],
-    );
+    assert_says(&error, &["publication \"nix\" does not exist", "walview rebuild"]);
 
-    run(
-        &app,
-        "SELECT pg_drop_replication_slot('strange'), pg_drop_replication_slot('physical')",
-    )
-    .await;
+    run(&app, "SELECT pg_drop_replication_slot('strange'), pg_drop_replication_slot('physical')")
+        .await;
     for _ in 0..8 {
         run(
             &app,
@@ -243,13 +179,7 @@ async fn a_slot_that_cannot_be_used() {
     assert_eq!(lost.wal_status, WalStatus::Lost);
     let error = refusal(start("s", from).await);
     assert_eq!((error.action, error.kind), (Action::Stop, Kind::SlotLost));
-    assert_says(
-        &error,
-        &[
-            "slot \"s\" is lost (wal_status lost)",
-            "max_slot_wal_keep_size",
-        ],
-    );
+    assert_says(&error, &["slot \"s\" is lost (wal_status lost)", "max_slot_wal_keep_size"]);
     assert!(slot::drop(&config, &app, "s").await.unwrap());
 }
 
@@ -257,42 +187,17 @@ async fn a_slot_that_cannot_be_used() {
 async fn a_held_slot_names_its_holder() {
     let server = Server::start(&[]);
     let (config, app) = (superuser(&server), application(&server).await);
-    run(
-        &app,
-        "CREATE TABLE t(id int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE t",
-    )
-    .await;
-    let made = slot::create_exporting(&config, "s", |_| {}, std::future::pending())
-        .await
-        .unwrap();
+    run(&app, "CREATE TABLE t(id int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE t").await;
+    let made = slot::create_exporting(&config, "s", |_| {}, std::future::pending()).await.unwrap();
     let (from, lineage) = (made.consistent_point, made.lineage);
     made.close().await;
-    let stream = Stream::start(&config, "s", "p", from, Some(lineage))
-        .await
-        .unwrap();
-    let holder = slot::info(&app, "s")
-        .await
-        .unwrap()
-        .unwrap()
-        .holder
-        .unwrap();
-    let second = SourceConfig {
-        pipeline: "second".to_owned(),
-        ..config.clone()
-    };
+    let stream = Stream::start(&config, "s", "p", from, Some(lineage)).await.unwrap();
+    let holder = slot::info(&app, "s").await.unwrap().unwrap().holder.unwrap();
+    let second = SourceConfig { pipeline: "second".to_owned(), ..config.clone() };
     let error = refusal(Stream::start(&second, "s", "p", from, None).await);
     assert_eq!((error.action, error.kind), (Action::Retry, Kind::SlotHeld));
-    let said = format!(
-        "held by pid {} (\"walview:test\" from 127.0.0.1)",
-        holder.pid
-    );
-    assert_says(
-        &error,
-        &[
-            &said,
-            &format!("SELECT pg_terminate_backend({})", holder.pid),
-        ],
-    );
+    let said = format!("held by pid {} (\"walview:test\" from 127.0.0.1)", holder.pid);
+    assert_says(&error, &[&said, &format!("SELECT pg_terminate_backend({})", holder.pid)]);
     let error = refusal(slot::drop(&second, &app, "s").await);
     assert_eq!(error.kind, Kind::SlotHeld);
     // Our own last stream is waited for.
@@ -304,25 +209,10 @@ async fn a_held_slot_names_its_holder() {
     assert!(slot::drop(&config, &app, "s").await.unwrap());
     assert_eq!(slots(&app).await, 0);
 
-    let other = super::super::server::Lineage {
-        timeline: 2,
-        ..lineage
-    };
-    run(
-        &app,
-        "SELECT pg_create_logical_replication_slot('s', 'pgoutput')",
-    )
-    .await;
-    let from = slot::info(&app, "s")
-        .await
-        .unwrap()
-        .unwrap()
-        .confirmed_flush_lsn
-        .unwrap();
+    let other = super::super::server::Lineage { timeline: 2, ..lineage };
+    run(&app, "SELECT pg_create_logical_replication_slot('s', 'pgoutput')").await;
+    let from = slot::info(&app, "s").await.unwrap().unwrap().confirmed_flush_lsn.unwrap();
     let error = refusal(Stream::start(&config, "s", "p", from, Some(other)).await);
     assert_eq!(error.kind, Kind::LineageChanged);
-    assert_says(
-        &error,
-        &["is on timeline 1, the stored position on timeline 2"],
-    );
+    assert_says(&error, &["is on timeline 1, the stored position on timeline 2"]);
 }

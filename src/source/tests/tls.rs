@@ -7,29 +7,16 @@ use std::path::Path;
 use std::process::Command;
 
 fn openssl(dir: &Path, arguments: &str) {
-    let run = Command::new("openssl")
-        .current_dir(dir)
-        .args(arguments.split_whitespace())
-        .output();
+    let run = Command::new("openssl").current_dir(dir).args(arguments.split_whitespace()).output();
     let run = run.unwrap();
-    assert!(
-        run.status.success(),
-        "{arguments}: {}",
-        String::from_utf8_lossy(&run.stderr)
-    );
+    assert!(run.status.success(), "{arguments}: {}", String::from_utf8_lossy(&run.stderr));
 }
 
 /// An authority, and a certificate of it for the name `localhost` and the address 127.0.0.2.
 fn certificates(dir: &Path) {
     let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
-    openssl(
-        dir,
-        &format!("{new} -keyout ca.key -out ca.pem -subj /CN=authority"),
-    );
-    openssl(
-        dir,
-        &format!("{new} -keyout other.key -out other.pem -subj /CN=other"),
-    );
+    openssl(dir, &format!("{new} -keyout ca.key -out ca.pem -subj /CN=authority"));
+    openssl(dir, &format!("{new} -keyout other.key -out other.pem -subj /CN=other"));
     openssl(
         dir,
         &format!(
@@ -70,61 +57,31 @@ async fn both_connections_verify_the_server() {
         tls,
         ..config(&server, "tls_only", "postgres")
     };
-    let full = |path: &Path| TlsMode::VerifyFull {
-        root_cert: Some(path.to_owned()),
-    };
-    let chain = |path: &Path| TlsMode::VerifyCa {
-        root_cert: Some(path.to_owned()),
-    };
-    let good = [
-        ("localhost", full(&ca)),
-        ("127.0.0.2", full(&ca)),
-        ("127.0.0.1", chain(&ca)),
-    ];
+    let full = |path: &Path| TlsMode::VerifyFull { root_cert: Some(path.to_owned()) };
+    let chain = |path: &Path| TlsMode::VerifyCa { root_cert: Some(path.to_owned()) };
+    let good = [("localhost", full(&ca)), ("127.0.0.2", full(&ca)), ("127.0.0.1", chain(&ca))];
     for (number, (host, tls)) in good.into_iter().enumerate() {
         let config = with(host, tls);
         let name = format!("s{number}");
         let session = connect(&config).await.unwrap();
         let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
         assert!(session.query_one(sql, &[]).await.unwrap().get::<_, bool>(0));
-        let made = slot::create_exporting(&config, &name, |_| {}, std::future::pending())
-            .await
-            .unwrap();
+        let made =
+            slot::create_exporting(&config, &name, |_| {}, std::future::pending()).await.unwrap();
         let from = made.consistent_point;
         made.close().await;
-        let stream = Stream::start(&config, &name, "p", from, None)
-            .await
-            .unwrap();
+        let stream = Stream::start(&config, &name, "p", from, None).await.unwrap();
         let sql = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_replication USING (pid) WHERE ssl";
-        assert_eq!(
-            session.query_one(sql, &[]).await.unwrap().get::<_, i64>(0),
-            1
-        );
+        assert_eq!(session.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 1);
         stream.stop().await;
         slot::drop(&config, &session, &name).await.unwrap();
     }
     let public = TlsMode::VerifyFull { root_cert: None };
     let bad = [
-        (
-            "127.0.0.1",
-            full(&ca),
-            ["certificate not valid for name", "sslmode=verify-ca"],
-        ),
-        (
-            "localhost",
-            public,
-            ["UnknownIssuer", "name its PEM file with sslrootcert=FILE"],
-        ),
-        (
-            "localhost",
-            chain(&other),
-            ["UnknownIssuer", "does not come from the authority"],
-        ),
-        (
-            "localhost",
-            full(Path::new("/no/file")),
-            ["cannot use sslrootcert \"/no/file\"", "PEM"],
-        ),
+        ("127.0.0.1", full(&ca), ["certificate not valid for name", "sslmode=verify-ca"]),
+        ("localhost", public, ["UnknownIssuer", "name its PEM file with sslrootcert=FILE"]),
+        ("localhost", chain(&other), ["UnknownIssuer", "does not come from the authority"]),
+        ("localhost", full(Path::new("/no/file")), ["cannot use sslrootcert \"/no/file\"", "PEM"]),
     ];
     for (host, tls, parts) in bad {
         let config = with(host, tls);
@@ -150,18 +107,8 @@ async fn both_connections_verify_the_server() {
 async fn a_server_without_tls_is_not_talked_to_in_plain() {
     let server = Server::start(&[]);
     let tls = TlsMode::VerifyFull { root_cert: None };
-    let config = SourceConfig {
-        host: "localhost".to_owned(),
-        tls,
-        ..superuser(&server)
-    };
+    let config = SourceConfig { host: "localhost".to_owned(), tls, ..superuser(&server) };
     let error = refusal(connect(&config).await);
     assert_eq!(error.action, Action::Stop);
-    assert_says(
-        &error,
-        &[
-            "TLS with PostgreSQL at \"localhost:",
-            "turn ssl on at the server",
-        ],
-    );
+    assert_says(&error, &["TLS with PostgreSQL at \"localhost:", "turn ssl on at the server"]);
 }
