@@ -287,14 +287,15 @@ impl Hashes {
     fn apply(&mut self, engine: &mut Engine) {
         for part in engine.take_parts() {
             for op in Op::decode_all(&part.ops).unwrap() {
-                match op.action {
-                    Action::HashReplace { key, fields } if !fields.is_empty() => {
-                        self.0.insert(key, fields);
-                    }
-                    Action::HashReplace { key, .. } | Action::Del { key } => {
-                        self.0.remove(&key);
-                    }
-                    other => panic!("a hash target made {other:?}"),
+                let Action::HashReplace { key, fields } = op.action else {
+                    let Action::Del { key } = op.action else { panic!("no hash operation") };
+                    self.0.remove(&key);
+                    continue;
+                };
+                if fields.is_empty() {
+                    self.0.remove(&key);
+                } else {
+                    self.0.insert(key, fields);
                 }
             }
         }

@@ -10,9 +10,10 @@ use walview_core::diagnostic::{Diagnostic, Place};
 use super::env::{Absent, Environment, Setting};
 use super::name::Name;
 use super::problem::Problems;
+use super::secret::Secret;
 use super::target::is_identifier;
 use super::{Pipeline, StoreKind, io_reason};
-use crate::source::{Secret, SourceConfig};
+use crate::source::SourceConfig;
 
 /// A password is a line; more than this is the wrong file.
 const PASSWORD_FILE_BYTES_MAX: u64 = 64 * 1024;

@@ -83,8 +83,7 @@ fn damage(text: &str, dice: &mut Dice) -> String {
 
 #[test]
 fn damaged_files_never_panic_and_never_show_secrets() {
-    let seed =
-        Environment::Process.get("WALVIEW_SEED").map_or(0x5EED, |seed| seed.parse().unwrap());
+    let seed = Environment::Process.get("SEED").map_or(0x5EED, |seed| seed.parse().unwrap());
     let file = root().join("src/config/tests/golden/ok_every_option.yaml");
     let text = std::fs::read_to_string(file).unwrap();
     let text = text.replace("postgres://app@", "postgres://app:hunter2@");
@@ -111,7 +110,7 @@ fn damaged_files_never_panic_and_never_show_secrets() {
             Err(found) => found,
         };
         let shown = found.with_excerpts();
-        let context = format!("WALVIEW_SEED={seed}, round {round}:\n{damaged}\n{shown}");
+        let context = format!("SEED={seed}, round {round}:\n{damaged}\n{shown}");
         assert!(!found.list().is_empty(), "{context}");
         assert!(found.list().iter().all(|one| one.place.line <= lines), "{context}");
         assert!(!shown.contains("hunter2"), "{context}");

@@ -97,7 +97,7 @@ async fn follow(stream: &mut Stream, rows: &mut BTreeMap<i64, Row>, table: &Tabl
     }
 }
 
-/// A small generator: the seed is printed, and taken back from `WALVIEW_SEED`.
+/// A small generator: the seed is printed, and taken back from `SEED`.
 struct Random(u64);
 
 impl Random {
@@ -134,9 +134,9 @@ async fn writer(session: Session, seed: u64, stop: tokio::sync::watch::Receiver<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn snapshot_and_stream_are_the_table_while_others_write() {
-    let seed = std::env::var("WALVIEW_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(rand::random::<u64>);
-    eprintln_message(&format!("WALVIEW_SEED={seed}"));
+    eprintln_message(&format!("SEED={seed}"));
     let server = Server::start(&[]);
     let (config, app) = (superuser(&server), application(&server).await);
     run(

@@ -55,7 +55,7 @@ async fn begin_and_commit_name_the_commit_record() {
     for event in &events {
         match event {
             Event::Begin { commit_lsn, committed_at, .. } => {
-                begun = Some((*commit_lsn, *committed_at))
+                begun = Some((*commit_lsn, *committed_at));
             }
             Event::Commit { commit_lsn, end_lsn, committed_at } => {
                 assert_eq!(begun.take(), Some((*commit_lsn, *committed_at)));
