@@ -18,6 +18,7 @@ pub fn start(flag: Option<&str>, environment: &Environment) -> Result<(), String
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         .try_init()
         .map_err(|error| format!("cannot start the log: {error}"))
