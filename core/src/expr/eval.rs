@@ -102,6 +102,10 @@ impl Expr {
         }
     }
 
+    fn is_constant(&self, wanted: bool) -> bool {
+        matches!(self.kind, ExprKind::Const(Value::Bool(value)) if value == wanted)
+    }
+
     /// Every argument is evaluated before NULL decides, as in PostgreSQL: an error in the second is
     /// an error though the first is NULL.
     fn call<'a, E: Env>(
@@ -155,7 +159,14 @@ fn connect<'a, E: Env>(
 ) -> Result<Cow<'a, Value>, EvalError> {
     let mut unknown = false;
     for arg in args {
-        match *arg.eval_ref(env)? {
+        let value = match arg.eval_ref(env) {
+            // PostgreSQL's planner makes `x AND false` false before anything is evaluated.
+            Err(_) if args.iter().any(|arg| arg.is_constant(decisive)) => {
+                return Ok(boolean(decisive));
+            }
+            value => value?,
+        };
+        match *value {
             Value::Bool(value) if value == decisive => return Ok(boolean(decisive)),
             Value::Bool(_) => {}
             _ => unknown = true,

@@ -174,6 +174,7 @@ fn difference(x: i64, y: i64) -> Result<Value, EvalError> {
     if is_infinite(x) || is_infinite(y) {
         return Err(overflow("cannot subtract infinite timestamps"));
     }
+    // PostgreSQL 15 wraps around here; later versions refuse, as we do.
     let micros = x.checked_sub(y).ok_or_else(interval_out_of_range)?;
     let days = i32::try_from(micros / DAY_MICROS).ok().ok_or_else(interval_out_of_range)?;
     Ok(Value::Interval(Interval { months: 0, days, micros: micros % DAY_MICROS }))

@@ -13,7 +13,8 @@ pub(crate) fn write_f64(value: f64, out: &mut String) {
     let mut digits = format!("{:e}", value.abs());
     if on_boundary_f64(value.abs(), &digits) {
         digits = widen(value.abs(), 17);
-    } else if let Some(even) = nearest_even(&digits, 15, |n| format!("{:.n$e}", value.abs()))
+    } else if let Some(even) =
+        nearest_even(value.abs(), &digits, |n| format!("{:.n$e}", value.abs()))
         && even.parse::<f64>().is_ok_and(|back| back.to_bits() == value.abs().to_bits())
         && !on_boundary_f64(value.abs(), &even)
     {
@@ -29,7 +30,8 @@ pub(crate) fn write_f32(value: f32, out: &mut String) {
     let mut digits = format!("{:e}", value.abs());
     if on_boundary_f32(value.abs(), &digits) {
         digits = widen(f64::from(value.abs()), 9);
-    } else if let Some(even) = nearest_even(&digits, 6, |n| format!("{:.n$e}", value.abs()))
+    } else if let Some(even) =
+        nearest_even(f64::from(value.abs()), &digits, |n| format!("{:.n$e}", value.abs()))
         && even.parse::<f32>().is_ok_and(|back| back.to_bits() == value.abs().to_bits())
         && !on_boundary_f32(value.abs(), &even)
     {
@@ -40,18 +42,19 @@ pub(crate) fn write_f32(value: f32, out: &mut String) {
 
 /// Where two decimals of the fewest digits are equally near, PostgreSQL takes the even one and
 /// Rust's printer the upper one: 224442.625 is 224442.62. Printing with a given number of digits
-/// rounds half to even. `None` where it is the same, or has too few digits for that to happen.
-fn nearest_even(
-    shortest: &str,
-    digits_min: usize,
-    print: impl Fn(usize) -> String,
-) -> Option<String> {
-    let count =
-        shortest.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
-    if count < digits_min {
+/// rounds half to even. `None` where it is the same, or cannot happen.
+fn nearest_even(value: f64, shortest: &str, print: impl Fn(usize) -> String) -> Option<String> {
+    // A tie is a number of one digit more, at most 18, that ends in 5: it has a fraction of k bits
+    // with 5^k below 10^18.
+    let bits = value.to_bits();
+    let exponent = i32::try_from(bits >> 52).unwrap_or(0) - 1075;
+    let zeros = ((bits & ((1 << 52) - 1)) | 1 << 52).trailing_zeros();
+    let fraction_bits = -exponent.saturating_add_unsigned(zeros);
+    if !(1..=25).contains(&fraction_bits) {
         return None;
     }
-    let even = print(count - 1);
+    let digits = shortest.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit);
+    let even = print(digits.count() - 1);
     (even != shortest).then(|| trim_zeros(&even))
 }
 

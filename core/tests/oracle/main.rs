@@ -424,7 +424,10 @@ fn random_expressions(server: &Server) -> Vec<String> {
     let mut wrong = Vec::new();
     for ((sql, from, expr, id), theirs) in questions.iter().zip(answers) {
         let ours = answer_of(expr.eval(&rows[*id]), &expr.ty);
-        if !agree(&ours, &theirs) {
+        // PostgreSQL 15 wraps around where timestamps are 292,000 years apart; later ones refuse.
+        let wraps =
+            matches!(&ours, Answer::Error(_, message) if message == "interval out of range");
+        if !(agree(&ours, &theirs) || wraps) {
             wrong.push(format!("{sql} {from}\n  ours   {ours:?}\n  theirs {theirs:?}"));
         }
     }
