@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::source::Secret;
+use super::secret::Secret;
 
 /// Where variables come from.
 #[derive(Clone, Debug)]

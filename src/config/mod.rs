@@ -24,6 +24,7 @@ mod env;
 mod name;
 mod problem;
 mod raw;
+mod secret;
 mod sql;
 mod suggest;
 mod target;
@@ -32,11 +33,11 @@ mod tests;
 mod validate;
 mod yaml;
 
-pub use crate::source::Secret;
-pub use connect::{Connections, StoreConnection};
+pub use connect::{Connections, SourceConnection, StoreConnection};
 pub use env::{Absent, Environment, Setting};
 pub use name::{NAME_CHARS_MAX, Name};
 pub use problem::{ProblemJson, Problems, SourceText};
+pub use secret::Secret;
 pub use sql::{ParsedView, SqlText};
 
 /// Pipelines of a thousand views stay far below; anything larger is not a pipeline.

@@ -67,7 +67,7 @@ fn a_password_file_is_read_without_its_line_break() {
     for content in [b"hunter2".as_slice(), b"hunter2\n", b"hunter2\r\n"] {
         let connections = with(content).unwrap();
         assert_eq!(connections.source.password.as_ref().unwrap().expose(), "hunter2");
-        assert_eq!((connections.source.host.as_str(), connections.source.pipeline.as_str()), ("h", "p"));
+        assert_eq!(connections.source.url.expose(), "postgres://u@h/d");
         assert_eq!(connections.stores.get(1).unwrap().database.as_deref(), Some("app"));
         assert!(!format!("{connections:?}").contains("hunter2"));
     }
@@ -99,4 +99,18 @@ fn the_definition_does_not_depend_on_comments_and_servers() {
     assert_ne!(canonical(&text, &[("DATABASE", "other")]), plain);
     assert_ne!(canonical(&text.replace("v:{id}", "w:{id}"), &[]), plain);
     assert_ne!(canonical(&text.replace("FROM t", "FROM u"), &[]), plain);
+}
+
+#[test]
+fn what_the_source_url_says_is_checked_where_it_stands() {
+    let with = |url| {
+        let environment = Environment::fixed([("SOURCE_URL", url), ("CLICKHOUSE_URL", "http://h")]);
+        pipeline(&without_password(TEXT)).connect(&environment)
+    };
+    assert!(with("postgres://u@/d?host=/run/postgresql").is_ok());
+    let said = with("postgres://u:hunter2@h/d?sslmode=require").unwrap_err().to_string();
+    assert!(said.starts_with("p.yaml:3:8: sslmode=require encrypts but does not verify"), "{said}");
+    let literal = TEXT.replace("${SOURCE_URL}", "postgres://h/d");
+    let said = Pipeline::parse(Path::new("p.yaml"), literal).unwrap_err().to_string();
+    assert!(said.starts_with("p.yaml:3:8: the source URL names no user"), "{said}");
 }
