@@ -58,3 +58,28 @@ async fn killed_during_the_snapshot() {
     world.assert_equal().await;
     world.stop().await;
 }
+
+/// Killed while PostgreSQL makes its slot, which waits for an open transaction: the session that is
+/// left holds the slot for a while, and the next start waits for it to end.
+#[tokio::test]
+async fn killed_while_its_slot_is_made() {
+    let mut world = World::betting(SMALL).await;
+    let (blocker, client) = (world.db().await, world.db().await);
+    blocker.batch_execute("BEGIN; UPDATE users SET name = 'held' WHERE id = 1").await.unwrap();
+    world.spawn();
+    let held = "SELECT 1 FROM pg_replication_slots WHERE active";
+    let deadline = tokio::time::Instant::now() + crate::world::LIVE_LIMIT;
+    while client.query_opt(held, &[]).await.unwrap().is_none() {
+        assert!(tokio::time::Instant::now() < deadline, "no slot is being made");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    world.kill9().await;
+    world.spawn();
+    // Time for the new one to meet what the old one left.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.service().check_running().unwrap();
+    blocker.batch_execute("COMMIT").await.unwrap();
+    world.service().until_live(crate::world::LIVE_LIMIT).await.unwrap();
+    world.assert_equal().await;
+    world.stop().await;
+}

@@ -21,8 +21,11 @@ mod stream;
 mod workload;
 mod world;
 
+mod changes;
 mod crash;
+mod demo;
 mod end_to_end;
 mod messages;
+mod oracles;
 mod outages;
 mod servers;

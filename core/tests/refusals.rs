@@ -3,7 +3,11 @@
 //! The catalog is written by hand, so these run without a server. `check` refuses the statements
 //! under "without a catalog"; the rest pass `parse` and are refused by `bind`.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test stops at the first surprise, and leaves the messages as they are now in a file"
+)]
 
 use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
 use walview_core::diagnostic::Diagnostic;
@@ -14,11 +18,14 @@ use walview_core::value::Type;
 const REFUSALS: &str = include_str!("refusals.txt");
 
 fn column(name: &str, ty: Type, not_null: bool) -> Column {
-    let collation = match ty {
-        Type::Text | Type::Varchar(_) | Type::Char(_) => Collation::Deterministic,
-        _ => Collation::None,
+    let collation = if matches!(ty, Type::Text | Type::Varchar(_) | Type::Char(_)) {
+        Collation::Deterministic
+    } else {
+        Collation::None
     };
     Column {
+        type_oid: 0,
+        type_modifier: -1,
         name: name.to_owned(),
         attnum: 0,
         ty,
@@ -335,6 +342,6 @@ fn hostile_texts() {
         "𝔘",
         "SELECT 1 AS \u{1F600} FROM bets",
     ] {
-        let _ = sql::parse(text).is_ok();
+        sql::parse(text).ok();
     }
 }

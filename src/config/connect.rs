@@ -10,10 +10,9 @@ use walview_core::diagnostic::{Diagnostic, Place};
 use super::env::{Absent, Environment, Setting};
 use super::name::Name;
 use super::problem::Problems;
-use super::secret::Secret;
 use super::target::is_identifier;
 use super::{Pipeline, StoreKind, io_reason};
-use crate::source::SourceConfig;
+use crate::source::{Secret, SourceConfig};
 
 /// A password is a line; more than this is the wrong file.
 const PASSWORD_FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -24,17 +23,10 @@ const NAMESPACE_BYTES_MAX: usize = 63;
 /// A pipeline's servers, with everything resolved.
 #[derive(Clone, Debug)]
 pub struct Connections {
-    pub source: SourceConnection,
+    /// With the pipeline's name and schema.
+    pub source: SourceConfig,
     /// In the order of [`Pipeline::stores`].
     pub stores: Vec<StoreConnection>,
-}
-
-#[derive(Clone, Debug)]
-pub struct SourceConnection {
-    pub url: Secret,
-    /// From `password_file`; stands above the URL's own.
-    pub password: Option<Secret>,
-    pub schema: String,
 }
 
 #[derive(Clone, Debug)]
@@ -81,23 +73,7 @@ impl Pipeline {
     /// another kind of server; at their places in the pipeline file.
     pub fn connect(&self, environment: &Environment) -> Result<Connections, Problems> {
         let mut resolver = Resolver { environment, problems: Vec::new() };
-        let places = self.source.places;
-        let url = resolver.setting(&self.source.url, places.url);
-        let password = resolver.password(self.source.password_file.as_ref(), places.password_file);
-        if let Some(url) = &url {
-            // A password file that is wrong has been reported; the URL is checked without it.
-            let password = password.clone().flatten();
-            resolver.problems.extend(source_url_problem(url.expose(), password, places.url));
-        }
-        let schema = resolver.setting(&self.source.schema, places.namespace);
-        if schema.as_ref().is_some_and(|schema| schema.expose().is_empty()) {
-            let message = "\"schema\" is empty";
-            resolver.problems.push(Diagnostic::new(places.namespace, message, ""));
-        }
-        let source = (|| {
-            let schema = schema?.expose().to_owned();
-            Some(SourceConnection { url: url?, password: password?, schema })
-        })();
+        let source = resolver.source(self);
         let stores = self.stores.iter().map(|store| {
             let url = resolver.setting(&store.url, store.places.url);
             if let Some(url) = &url {
@@ -134,6 +110,28 @@ struct Resolver<'e> {
 }
 
 impl Resolver<'_> {
+    fn source(&mut self, pipeline: &Pipeline) -> Option<SourceConfig> {
+        let (source, places) = (&pipeline.source, pipeline.source.places);
+        let url = self.setting(&source.url, places.url);
+        let password = self.password(source.password_file.as_ref(), places.password_file);
+        let schema = self.setting(&source.schema, places.namespace);
+        if schema.as_ref().is_some_and(|schema| schema.expose().is_empty()) {
+            let message = "\"schema\" is empty";
+            self.problems.push(Diagnostic::new(places.namespace, message, ""));
+        }
+        match SourceConfig::from_url(url?.expose(), password?) {
+            Ok(config) => Some(SourceConfig {
+                schema: schema?.expose().to_owned(),
+                pipeline: pipeline.name.to_string(),
+                ..config
+            }),
+            Err(error) => {
+                self.problems.push(Diagnostic::new(places.url, error.message, error.remedy));
+                None
+            }
+        }
+    }
+
     fn setting(&mut self, setting: &Setting, place: Place) -> Option<Secret> {
         match setting.resolve(self.environment) {
             Ok(secret) => Some(secret),
@@ -194,14 +192,8 @@ fn read_password(path: &str) -> Result<Secret, String> {
     Ok(Secret::new(text))
 }
 
-/// Everything that the parser of source URLs finds, so that `check` says it of a URL that is written
-/// out, and `run` at the place in the file.
-pub(super) fn source_url_problem(
-    url: &str,
-    password: Option<Secret>,
-    place: Place,
-) -> Option<Diagnostic> {
-    let error = SourceConfig::from_url(url, password).err()?;
+pub(super) fn source_url_problem(url: &str, place: Place) -> Option<Diagnostic> {
+    let error = SourceConfig::from_url(url, None).err()?;
     Some(Diagnostic::new(place, error.message, error.remedy))
 }
 

@@ -33,7 +33,7 @@ mod tests;
 mod validate;
 mod yaml;
 
-pub use connect::{Connections, SourceConnection, StoreConnection};
+pub use connect::{Connections, StoreConnection};
 pub use env::{Absent, Environment, Setting};
 pub use name::{NAME_CHARS_MAX, Name};
 pub use problem::{ProblemJson, Problems, SourceText};

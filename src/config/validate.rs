@@ -121,7 +121,7 @@ fn read_source(raw: RawSource, found: &mut Found) -> Option<Source> {
     };
     let url = raw.url.and_then(|text| read_setting(&text, found))?;
     if let Some(literal) = url.as_literal() {
-        found.list.extend(connect::source_url_problem(literal, None, places.url));
+        found.list.extend(connect::source_url_problem(literal, places.url));
     }
     let password_file = match &raw.password_file {
         Some(text) => Some(read_setting(text, found)?),

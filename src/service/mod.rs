@@ -25,7 +25,7 @@ mod sessions;
 pub mod snapshot;
 pub mod writer;
 
-pub use run::{rebuild, run, source_config};
+pub use run::{rebuild, run};
 
 use crate::config::Problems;
 use crate::source::SourceError;

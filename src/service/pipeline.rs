@@ -223,24 +223,20 @@ impl Runner {
         let epoch = stored.as_ref().map_or(1, |stored| stored.epoch.saturating_add(1));
         // Only a slot that our own unfinished snapshot made, or that we are told to replace.
         let ours = rebuild || stored.is_some_and(|stored| stored.slot == slot_name);
-        if let Some(slot) = &found.slot {
-            if !ours {
-                return Err(PipelineError::refused(
-                    format!(
-                        "slot \"{slot_name}\" exists, but there is no local state for it: the \
-                         state folder was lost, or another walview uses the slot"
-                    ),
-                    "name the right folder with --state, or fill everything anew with: walview \
-                     rebuild",
-                ));
-            }
-            if let Some(holder) = &slot.holder {
-                return Err(slot.held(holder).into());
-            }
+        if found.slot.is_some() && !ours {
+            return Err(PipelineError::refused(
+                format!(
+                    "slot \"{slot_name}\" exists, but there is no local state for it: the state \
+                     folder was lost, or another walview uses the slot"
+                ),
+                "name the right folder with --state, or fill everything anew with: walview rebuild",
+            ));
         }
         self.board.phase(Phase::Snapshotting);
         self.ensure_publication(&bound).await?;
         if found.slot.is_some() {
+            // The session of a process that was killed a moment ago may hold it still: that is
+            // waited for. Anybody else's is an error.
             let session = connect(&self.source).await?;
             slot::drop(&self.source, &session, &slot_name).await?;
             session.close().await;

@@ -8,7 +8,6 @@ use crate::cli::{Exit, RebuildArgs, RunArgs};
 use crate::config::{Environment, Pipeline, Problems, load_all};
 use crate::http;
 use crate::output::Output;
-use crate::source::SourceConfig;
 use crate::status::Instance;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::net::SocketAddr;
@@ -18,7 +17,6 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use walview_core::diagnostic::{Diagnostic, Place};
 
 /// How often a pipeline that snapshots says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
@@ -81,7 +79,7 @@ fn runner(
     stop: &watch::Receiver<bool>,
 ) -> Result<Runner, Problems> {
     let connections = pipeline.connect(environment)?;
-    let source = source_config(&pipeline, &connections)?;
+    let source = connections.source.clone();
     let views: Vec<String> = pipeline.views.iter().map(|view| view.name.to_string()).collect();
     let stores: Vec<(String, String)> = pipeline
         .stores
@@ -91,25 +89,6 @@ fn runner(
     let board =
         Arc::new(Board::new(pipeline.name.as_str(), &pipeline.slot_name(), &views, &stores));
     Ok(Runner { pipeline, connections, source, board, stop: stop.clone() })
-}
-
-/// What `source:` means, for every command that connects.
-///
-/// # Errors
-/// The URL cannot be understood.
-pub fn source_config(
-    pipeline: &Pipeline,
-    connections: &crate::config::Connections,
-) -> Result<SourceConfig, Problems> {
-    let source = &connections.source;
-    let mut config =
-        SourceConfig::from_url(source.url.expose(), source.password.clone()).map_err(|error| {
-            let message = format!("source.url: {}", error.message);
-            pipeline.problems(vec![Diagnostic::new(Place::default(), message, error.remedy)])
-        })?;
-    config.schema.clone_from(&source.schema);
-    config.pipeline = pipeline.name.to_string();
-    Ok(config)
 }
 
 async fn serve_all(

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Invariants:
-//! - where to go on after a connection was lost follows from the store's own mark alone;
+//! - where to go on after a connection was lost follows from the store's own mark alone; a batch
+//!   whose answer was lost is sent again as it was;
 //! - a batch is whole transactions, but for one larger than `ATOMIC_BYTES_MAX`;
 //! - a store that fails waits for itself: the feed never waits for it.
 
@@ -70,11 +71,12 @@ impl<S: Store> Writer<S> {
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), PipelineError> {
         let mut patience =
             Patience::new(Arc::clone(&self.board), self.index, &self.name, stop.clone());
+        let mut in_flight = None;
         loop {
             let ended = match self.open().await {
                 Ok((at, next)) => {
                     patience.works(StoreState::Live);
-                    self.write(at, next, &mut stop).await?
+                    self.write(at, next, &mut in_flight, &mut stop).await?
                 }
                 Err(error) => Ended::Failed(error),
             };
@@ -132,8 +134,17 @@ impl<S: Store> Writer<S> {
         &mut self,
         mut at: Position,
         mut next: u64,
+        in_flight: &mut Option<Batch>,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Ended, PipelineError> {
+        // A batch without an answer is written again as it was, whether it had arrived or not: the
+        // store knows it by its mark, and says again what it said in the answer that was lost.
+        if let Some(batch) = in_flight.take().filter(|b| at == b.from || at == b.to) {
+            match self.apply(batch, in_flight).await {
+                Ok((position, seq)) => (at, next) = (position, seq),
+                Err(error) => return Ok(Ended::Failed(error)),
+            }
+        }
         let mut held: Vec<Arc<Record>> = Vec::new();
         let mut last_flush: Option<Instant> = None;
         let mut last_fresh: Option<Instant> = None;
@@ -164,9 +175,11 @@ impl<S: Store> Writer<S> {
                 let rest = held.split_off(ready);
                 let records = std::mem::replace(&mut held, rest);
                 last_flush = Some(Instant::now());
-                match self.apply(at, records).await {
-                    Ok(Some((position, seq))) => (at, next) = (position, seq),
-                    Ok(None) => {}
+                let Some(last) = records.last() else { continue };
+                let (to, committed_at) = (last.to, last.committed_at);
+                let batch = Batch { from: at, to, committed_at, records };
+                match self.apply(batch, in_flight).await {
+                    Ok((position, seq)) => (at, next) = (position, seq),
                     Err(error) => return Ok(Ended::Failed(error)),
                 }
                 continue;
@@ -198,18 +211,17 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Writes one batch. Returns where the store stands and the next record.
+    /// Writes one batch; it stays in flight until the store has answered for it. Returns where the
+    /// store stands and the next record.
     async fn apply(
         &mut self,
-        from: Position,
-        records: Vec<Arc<Record>>,
-    ) -> Result<Option<(Position, u64)>, StoreError> {
-        let Some(last) = records.last().cloned() else {
-            return Ok(None);
-        };
-        self.board.store_waits(self.index, self.feed.waiting(last.seq));
-        let batch = Batch { from, to: last.to, committed_at: last.committed_at, records };
-        match self.store.apply(&batch).await {
+        batch: Batch,
+        in_flight: &mut Option<Batch>,
+    ) -> Result<(Position, u64), StoreError> {
+        let (to, committed_at) = (batch.to, batch.committed_at);
+        let next = batch.records.last().map_or(0, |last| last.seq + 1);
+        self.board.store_waits(self.index, self.feed.waiting(next.saturating_sub(1)));
+        match self.store.apply(in_flight.insert(batch)).await {
             Ok(()) => {}
             Err(StoreError::StopView(faults)) => {
                 for fault in &faults {
@@ -219,10 +231,10 @@ impl<S: Store> Writer<S> {
             }
             Err(error) => return Err(error),
         }
-        let next = last.seq + 1;
-        self.feed.applied(next, last.to);
-        self.board.store_at(self.index, last.to.lsn, last.committed_at, self.feed.waiting(next));
-        Ok(Some((last.to, next)))
+        *in_flight = None;
+        self.feed.applied(next, to);
+        self.board.store_at(self.index, to.lsn, committed_at, self.feed.waiting(next));
+        Ok((to, next))
     }
 
     async fn fresh(&mut self, frontier: Frontier) -> Result<(), StoreError> {

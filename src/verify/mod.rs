@@ -16,9 +16,9 @@ mod sides;
 use crate::cli::{Exit, VerifyArgs};
 use crate::config::{Connections, Environment, Pipeline};
 use crate::output::Output;
+use crate::service::PipelineError;
 use crate::service::bound::{self, Bound};
 use crate::service::patience::describe;
-use crate::service::{PipelineError, source_config};
 use crate::source::{Session, SourceConfig, catalog, connect, server};
 use crate::status;
 use crate::stores::{Identity as StoreIdentity, clickhouse, redis};
@@ -135,7 +135,7 @@ async fn verify(
     state: &Path,
 ) -> Result<Report, PipelineError> {
     let connections = pipeline.connect(environment).map_err(PipelineError::Problems)?;
-    let source = source_config(pipeline, &connections).map_err(PipelineError::Problems)?;
+    let source = connections.source.clone();
     let session = connect(&source).await?;
     let tables = bound::table_names(pipeline, &source.schema);
     let catalog = catalog::load(&session, &tables).await?;

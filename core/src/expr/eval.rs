@@ -236,7 +236,7 @@ fn binary(func: Func, x: &Value, y: &Value, arg: &Expr, ty: &Type) -> Result<Val
         | Func::Substring
         | Func::JsonGet
         | Func::JsonGetText
-        | Func::JsonPathText => eval_text::binary(func, x, y),
+        | Func::JsonPathText => eval_text::binary(func, x, y, &arg.ty),
         _ => Err(unexpected(func)),
     }
 }

@@ -44,7 +44,7 @@ fn hex(bytes: &[u8]) -> Value {
     Value::Text(out.into())
 }
 
-pub(super) fn binary(func: Func, x: &Value, y: &Value) -> Result<Value, EvalError> {
+pub(super) fn binary(func: Func, x: &Value, y: &Value, ty: &Type) -> Result<Value, EvalError> {
     match (func, x, y) {
         (Func::Concat, Value::Text(x), Value::Text(y)) => {
             let mut out = x.clone();
@@ -74,8 +74,10 @@ pub(super) fn binary(func: Func, x: &Value, y: &Value) -> Result<Value, EvalErro
             Ok(text(x.get(at..).unwrap_or_default()))
         }
         (Func::Substring, Value::Text(x), Value::Int(from)) => substring(x, *from, None),
-        (Func::JsonGet, Value::Text(x), key) => Ok(json_part(x, key)?.map_or(Value::Null, text)),
-        (Func::JsonGetText, Value::Text(x), key) => json_text(json_part(x, key)?),
+        (Func::JsonGet, Value::Text(x), key) => {
+            Ok(json_part(x, key, ty)?.map_or(Value::Null, text))
+        }
+        (Func::JsonGetText, Value::Text(x), key) => json_text(json_part(x, key, ty)?),
         (Func::JsonPathText, Value::Text(x), Value::Text(path)) => {
             let path = parse_path(path)?;
             // A NULL in the path leads nowhere.
@@ -208,9 +210,12 @@ fn skip_char(bytes: &[u8]) -> &[u8] {
     bytes.get(length..).unwrap_or_default()
 }
 
-fn json_part<'a>(x: &'a str, key: &Value) -> Result<Option<&'a str>, EvalError> {
+/// A jsonb that is no object or array is stored as an array of one element, and `->` with an index
+/// does not look further: `'5'::jsonb -> 0` is 5, though `'5'::json -> 0` is NULL.
+fn json_part<'a>(x: &'a str, key: &Value, ty: &Type) -> Result<Option<&'a str>, EvalError> {
     match key {
         Value::Text(key) => json::get(x, &[Step::Key(key)]),
+        Value::Int(0 | -1) if *ty == Type::Jsonb && !x.starts_with(['{', '[']) => Ok(Some(x)),
         Value::Int(index) => json::get(x, &[Step::Index(*index)]),
         _ => Err(unexpected(Func::JsonGet)),
     }

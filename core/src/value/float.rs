@@ -13,6 +13,11 @@ pub(crate) fn write_f64(value: f64, out: &mut String) {
     let mut digits = format!("{:e}", value.abs());
     if on_boundary_f64(value.abs(), &digits) {
         digits = widen(value.abs(), 17);
+    } else if let Some(even) = nearest_even(&digits, 15, |n| format!("{:.n$e}", value.abs()))
+        && even.parse::<f64>().is_ok_and(|back| back.to_bits() == value.abs().to_bits())
+        && !on_boundary_f64(value.abs(), &even)
+    {
+        digits = even;
     }
     write_scientific(value.is_sign_negative(), &digits, 15, out);
 }
@@ -24,8 +29,30 @@ pub(crate) fn write_f32(value: f32, out: &mut String) {
     let mut digits = format!("{:e}", value.abs());
     if on_boundary_f32(value.abs(), &digits) {
         digits = widen(f64::from(value.abs()), 9);
+    } else if let Some(even) = nearest_even(&digits, 6, |n| format!("{:.n$e}", value.abs()))
+        && even.parse::<f32>().is_ok_and(|back| back.to_bits() == value.abs().to_bits())
+        && !on_boundary_f32(value.abs(), &even)
+    {
+        digits = even;
     }
     write_scientific(value.is_sign_negative(), &digits, 6, out);
+}
+
+/// Where two decimals of the fewest digits are equally near, PostgreSQL takes the even one and
+/// Rust's printer the upper one: 224442.625 is 224442.62. Printing with a given number of digits
+/// rounds half to even. `None` where it is the same, or has too few digits for that to happen.
+fn nearest_even(
+    shortest: &str,
+    digits_min: usize,
+    print: impl Fn(usize) -> String,
+) -> Option<String> {
+    let count =
+        shortest.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
+    if count < digits_min {
+        return None;
+    }
+    let even = print(count - 1);
+    (even != shortest).then(|| trim_zeros(&even))
 }
 
 fn write_special(value: f64, out: &mut String) -> bool {
@@ -173,11 +200,49 @@ fn out_of_range(type_name: &str) -> ValueError {
     )
 }
 
+/// `strtod` reads as far as it can, and its range error comes before the complaint about the rest.
+fn refused(text: &str, type_name: &str, in_range: impl Fn(&str) -> bool) -> ValueError {
+    let prefix = number_prefix(text);
+    if has_value(prefix) && !in_range(prefix) {
+        return out_of_range(type_name);
+    }
+    ValueError::syntax(type_name)
+}
+
+/// Sign, digits with a point, exponent: the longest beginning that is a number, or nothing.
+fn number_prefix(text: &str) -> &str {
+    let bytes = text.as_bytes();
+    let digits =
+        |from: usize| bytes.iter().skip(from).take_while(|byte| byte.is_ascii_digit()).count();
+    let mut end = usize::from(matches!(bytes.first(), Some(b'+' | b'-')));
+    let whole = digits(end);
+    end += whole;
+    let mut fraction = 0;
+    if bytes.get(end) == Some(&b'.') {
+        fraction = digits(end + 1);
+        end += 1 + fraction;
+    }
+    if whole + fraction == 0 {
+        return "";
+    }
+    if matches!(bytes.get(end), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
+        let exponent = digits(end + 1 + sign);
+        if exponent > 0 {
+            end += 1 + sign + exponent;
+        }
+    }
+    text.get(..end).unwrap_or_default()
+}
+
 pub(crate) fn parse_f64(text: &str) -> Result<f64, ValueError> {
     let name = "double precision";
     let text = text.trim_matches(is_space);
-    let value: f64 = text.parse().ok().ok_or_else(|| ValueError::syntax(name))?;
-    if has_value(text) && (value.is_infinite() || value == 0.0) {
+    let in_range = |value: f64| value.is_finite() && value != 0.0;
+    let Ok(value) = text.parse::<f64>() else {
+        return Err(refused(text, name, |prefix| prefix.parse().is_ok_and(in_range)));
+    };
+    if has_value(text) && !in_range(value) {
         return Err(out_of_range(name));
     }
     Ok(value)
@@ -186,8 +251,11 @@ pub(crate) fn parse_f64(text: &str) -> Result<f64, ValueError> {
 pub(crate) fn parse_f32(text: &str) -> Result<f32, ValueError> {
     let name = "real";
     let text = text.trim_matches(is_space);
-    let value: f32 = text.parse().ok().ok_or_else(|| ValueError::syntax(name))?;
-    if has_value(text) && (value.is_infinite() || value == 0.0) {
+    let in_range = |value: f32| value.is_finite() && value != 0.0;
+    let Ok(value) = text.parse::<f32>() else {
+        return Err(refused(text, name, |prefix| prefix.parse().is_ok_and(in_range)));
+    };
+    if has_value(text) && !in_range(value) {
         return Err(out_of_range(name));
     }
     Ok(value)

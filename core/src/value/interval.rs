@@ -66,11 +66,11 @@ pub(crate) fn write_interval(interval: &Interval, out: &mut String) {
 }
 
 pub(crate) fn parse_interval(text: &str) -> Result<Interval, ValueError> {
-    let text = text.trim_matches(is_space);
     let mut parts = Parts::default();
-    match text.strip_prefix(['P', 'p']) {
+    // ISO 8601 allows no blanks around it, and PostgreSQL only capitals.
+    match text.strip_prefix('P') {
         Some(rest) => parse_iso(rest, &mut parts)?,
-        None => parse_fields(text, &mut parts)?,
+        None => parse_fields(text.trim_matches(is_space), &mut parts)?,
     }
     parts.finish()
 }
@@ -99,6 +99,9 @@ enum Unit {
     Millennium,
 }
 
+/// What a clock time and fractional seconds set, so that none of it may stand beside them.
+const SECONDS: &[Unit] = &[Unit::Second, Unit::Millis, Unit::Micros];
+
 /// Sums, wide enough that adding the few fields of one text cannot overflow.
 #[derive(Default)]
 struct Parts {
@@ -118,8 +121,17 @@ impl Parts {
         Ok(())
     }
 
+    fn see_all(&mut self, units: &[Unit]) -> Result<(), ValueError> {
+        units.iter().try_for_each(|unit| self.see(*unit))
+    }
+
     fn add(&mut self, number: &Number<'_>, unit: Unit) -> Result<(), ValueError> {
-        self.see(unit)?;
+        let fraction = number.fraction.iter().any(|&digit| digit != b'0');
+        if fraction && unit == Unit::Second {
+            self.see_all(SECONDS)?;
+        } else {
+            self.see(unit)?;
+        }
         let whole = i128::from(number.whole);
         let (months, days, micros) = match unit {
             Unit::Micros => (0, 0, 1),
@@ -141,7 +153,7 @@ impl Parts {
         if days == 0 && months == 0 {
             self.micros += sign * whole * i128::from(micros);
         }
-        if number.fraction.iter().all(|&digit| digit == b'0') {
+        if !fraction {
             return Ok(());
         }
         if months != 0 {
@@ -222,9 +234,6 @@ fn parse_fields(text: &str, parts: &mut Parts) -> Result<(), ValueError> {
                 return Err(syntax());
             }
             parse_clock(&mut number, &mut rest, parts)?;
-            if !rest.is_empty() && !rest.starts_with(is_space) {
-                return Err(syntax());
-            }
         } else {
             rest = rest.trim_start_matches(is_space);
             let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
@@ -232,7 +241,12 @@ fn parse_fields(text: &str, parts: &mut Parts) -> Result<(), ValueError> {
             parts.add(&number, unit(name).ok_or_else(syntax)?)?;
             rest = after;
         }
-        rest = rest.trim_start_matches(is_space);
+        // "1 week2 hours" is a word "week2" to PostgreSQL.
+        let after = rest.trim_start_matches(is_space);
+        if !after.is_empty() && after.len() == rest.len() {
+            return Err(syntax());
+        }
+        rest = after;
     }
     Ok(())
 }
@@ -243,9 +257,8 @@ fn parse_clock(
     rest: &mut &str,
     parts: &mut Parts,
 ) -> Result<(), ValueError> {
-    for unit in [Unit::Hour, Unit::Minute, Unit::Second] {
-        parts.see(unit)?;
-    }
+    parts.see_all(&[Unit::Hour, Unit::Minute])?;
+    parts.see_all(SECONDS)?;
     let mut micros = i128::from(hours.whole) * i128::from(HOUR_MICROS);
     for (unit, last) in [(MINUTE_MICROS, false), (SECOND_MICROS, true)] {
         let Some(after) = rest.strip_prefix(':') else {
@@ -294,7 +307,7 @@ fn parse_iso(text: &str, parts: &mut Parts) -> Result<(), ValueError> {
     let mut rest = text;
     let mut in_time = false;
     while !rest.is_empty() {
-        if !in_time && let Some(after) = rest.strip_prefix(['T', 't']) {
+        if !in_time && let Some(after) = rest.strip_prefix('T') {
             in_time = true;
             rest = after;
             if rest.is_empty() {
@@ -303,8 +316,7 @@ fn parse_iso(text: &str, parts: &mut Parts) -> Result<(), ValueError> {
         }
         let number = take_number(&mut rest)?;
         let mut chars = rest.chars();
-        let designator = chars.next().map(|c| c.to_ascii_uppercase());
-        let unit = match (designator, in_time) {
+        let unit = match (chars.next(), in_time) {
             (Some('Y'), false) => Unit::Year,
             (Some('M'), false) => Unit::Month,
             (Some('W'), false) => Unit::Week,

@@ -163,6 +163,7 @@ fn equal_values_have_one_key() {
     };
     same(&Type::Numeric(None), "1.0", "1.00");
     same(&Type::Numeric(None), "1e40", "10000000000000000000000000000000000000000.0");
+    same(&Type::Numeric(None), "0.00", "0e-80");
     same(&Type::Float8, "0", "-0");
     same(&Type::Float4, "0", "-0");
     same(&Type::Interval, "1 mon", "30 days");

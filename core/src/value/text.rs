@@ -152,19 +152,38 @@ pub(crate) fn int_range(ty: &Type) -> (&'static str, i64, i64) {
     }
 }
 
+/// As `pg_strtoint32`: too many digits are out of range whatever stands behind them.
 fn parse_int(ty: &Type, text: &str) -> Result<i64, ValueError> {
     let (name, min, max) = int_range(ty);
-    let text = text.trim_matches(is_space);
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(ValueError::syntax(name));
-    }
-    text.parse().ok().filter(|value| (min..=max).contains(value)).ok_or_else(|| {
+    let syntax = || ValueError::syntax(name);
+    let out_of_range = || {
         ValueError::new(
             SqlState::NumericValueOutOfRange,
             format!("value is out of range for type {name}"),
         )
-    })
+    };
+    let text = text.trim_matches(is_space);
+    let negative = text.starts_with('-');
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() {
+        return Err(syntax());
+    }
+    // Built below zero, where the range is larger by one.
+    let mut value = 0_i64;
+    for byte in digits.bytes() {
+        if !byte.is_ascii_digit() {
+            return Err(syntax());
+        }
+        value = value
+            .checked_mul(10)
+            .and_then(|value| value.checked_sub(i64::from(byte - b'0')))
+            .filter(|value| *value >= min)
+            .ok_or_else(out_of_range)?;
+    }
+    if negative {
+        return Ok(value);
+    }
+    value.checked_neg().filter(|value| *value <= max).ok_or_else(out_of_range)
 }
 
 pub(crate) fn too_long(type_name: &str, limit: u32) -> ValueError {

@@ -104,6 +104,7 @@ pub struct Stream {
     gulp: Gulp,
     confirmed: Lsn,
     probe: Probe,
+    pub(super) silence_max: Duration,
 }
 
 impl Stream {
@@ -167,6 +168,7 @@ impl Stream {
             gulp: Gulp::default(),
             confirmed: from,
             probe: Probe::new(pid),
+            silence_max: SILENCE_MAX,
         })
     }
 
@@ -189,7 +191,7 @@ impl Stream {
     /// The stream has ended; start another, if the error says so.
     pub async fn next(&mut self) -> Result<Gulp, SourceError> {
         while self.gulp.events.is_empty() {
-            match tokio::time::timeout(SILENCE_MAX, self.client.recv()).await {
+            match tokio::time::timeout(self.silence_max, self.client.recv()).await {
                 Ok(received) => self.take(received)?,
                 Err(_elapsed) => {
                     self.probe.ask(&self.config).await.map_err(|error| self.stalled(error))?;

@@ -223,7 +223,7 @@ fn compare_finite(left: Finite<'_>, right: Finite<'_>) -> Ordering {
         }
     }
     let (a_sign, b_sign) = (left.signum(), right.signum());
-    if a_sign != b_sign {
+    if a_sign != b_sign || a_sign == 0 {
         return a_sign.cmp(&b_sign);
     }
     let magnitude = |n: Finite<'_>| n.digits() - i64::from(n.scale());

@@ -1,0 +1,183 @@
+//! A throw-away PostgreSQL that answers thousands of expressions in one call.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The session that Walview pins: every test compares with what it prints.
+const SESSION: &str = "SET client_min_messages = error; SET TimeZone = 'UTC'; \
+    SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 1; \
+    SET bytea_output = 'hex'; SET client_encoding = 'UTF8';\n";
+
+/// `ask(x, row)` is the output function's text of an expression, `!SQLSTATE message` of its error.
+const ASK: &str = r"
+CREATE FUNCTION ask(expression text, source text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE answer text;
+BEGIN
+  EXECUTE 'SELECT CASE WHEN x IS NULL THEN NULL ELSE format(''%s'', x) END FROM (SELECT ('
+    || expression || ') AS x ' || source || ' OFFSET 0) q' INTO answer;
+  RETURN '=' || answer;
+EXCEPTION WHEN OTHERS THEN RETURN '!' || SQLSTATE || ' ' || SQLERRM;
+END $$;
+CREATE TEMP TABLE question (n int, expression text, source text);
+";
+
+/// What PostgreSQL says to an expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Null,
+    Text(String),
+    /// SQLSTATE and message.
+    Error(String, String),
+}
+
+/// A server in a folder of its own, stopped and removed on drop.
+pub(crate) struct Server {
+    folder: PathBuf,
+    bin: PathBuf,
+}
+
+impl Server {
+    pub(crate) fn start(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("walview-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        let server = Self { folder, bin: newest_postgres() };
+        let data = server.path("data");
+        let init = ["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"];
+        server.run("initdb", &[&init[..], &["--locale=C.UTF-8"]].concat());
+        let options = format!(
+            "-k {} -c listen_addresses='' -c fsync=off -c autovacuum=off",
+            server.folder.display()
+        );
+        let log = server.path("log");
+        server.run("pg_ctl", &["-D", &data, "-o", &options, "-l", &log, "-w", "start"]);
+        server
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// As a user that PostgreSQL agrees to run as.
+    fn command(&self, program: &str) -> Command {
+        let program = self.bin.join(program);
+        let mut command = if fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0) {
+            let mut command = Command::new("runuser");
+            command.args(["-u", "postgres", "--"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        command.current_dir("/").stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, program: &str, args: &[&str]) {
+        let out = self.path(&format!("{program}.out"));
+        let log = fs::File::create(&out).unwrap();
+        let status = self
+            .command(program)
+            .args(args)
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .status()
+            .unwrap_or_else(|error| panic!("{program} does not start: {error}"));
+        assert!(status.success(), "{program} failed: see {out}");
+    }
+
+    /// Runs a script; what it prints. Any error fails the test.
+    pub(crate) fn psql(&self, script: &str) -> String {
+        let mut child = Command::new(self.bin.join("psql"))
+            .args(["-h", self.folder.to_str().unwrap(), "-U", "postgres", "-d", "postgres"])
+            .args(["-AtXq", "-v", "ON_ERROR_STOP=1", "-P", "null=\u{2}", "-F", "\u{1f}"])
+            .args(["-R", "\u{1e}", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let script = format!("{SESSION}{script}");
+        let writer = std::thread::spawn(move || stdin.write_all(script.as_bytes()));
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "psql failed");
+        writer.join().unwrap().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Rows of a query; NULL is `None`.
+    pub(crate) fn rows(&self, query: &str) -> Vec<Vec<Option<String>>> {
+        let printed = self.psql(query);
+        let cell = |cell: &str| (cell != "\u{2}").then(|| cell.to_owned());
+        printed
+            .trim_end_matches(['\n', '\u{1e}'])
+            .split('\u{1e}')
+            .map(|row| row.split('\u{1f}').map(cell).collect())
+            .collect()
+    }
+
+    /// The answers to (expression, FROM clause) pairs, in their order.
+    pub(crate) fn ask<'a>(
+        &self,
+        questions: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Vec<Answer> {
+        let mut script = format!("{ASK}COPY question FROM stdin;\n");
+        let mut count = 0;
+        for (n, (expression, source)) in questions.enumerate() {
+            let escaped =
+                |text: &str| text.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t");
+            script.push_str(&format!("{n}\t{}\t{}\n", escaped(expression), escaped(source)));
+            count = n + 1;
+        }
+        script.push_str("\\.\nSELECT ask(expression, source) FROM question ORDER BY n;\n");
+        script.push_str("DROP FUNCTION ask;");
+        let answers: Vec<Answer> = self
+            .rows(&script)
+            .into_iter()
+            .map(|mut row| match row.remove(0) {
+                None => Answer::Null,
+                Some(text) => match text.strip_prefix('=') {
+                    Some(text) => Answer::Text(text.to_owned()),
+                    None => Answer::Error(text[1..6].to_owned(), text[7..].to_owned()),
+                },
+            })
+            .collect();
+        assert_eq!(answers.len(), count);
+        answers
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let stopped = self
+            .command("pg_ctl")
+            .args(["-D", &self.path("data"), "-m", "immediate", "-w", "stop"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        // What failed is looked at in its folder.
+        if stopped.is_ok_and(|status| status.success()) && !std::thread::panicking() {
+            fs::remove_dir_all(&self.folder).unwrap_or(());
+        }
+    }
+}
+
+fn newest_postgres() -> PathBuf {
+    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
+        .expect("this test needs PostgreSQL 15 or later in /usr/lib/postgresql")
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .filter(|(version, bin): &(u32, PathBuf)| *version >= 15 && is_file(&bin.join("initdb")))
+        .collect();
+    versions.sort();
+    versions.pop().expect("this test needs PostgreSQL 15 or later").1
+}
+
+fn is_file(path: &Path) -> bool {
+    path.is_file()
+}

@@ -1,0 +1,513 @@
+//! The engine against a model that knows nothing of deltas: after every random transaction each
+//! view, kept up by the engine's operations alone, equals the view computed from scratch.
+//!
+//! The model joins by nested loops over whole tables. It shares the binder and the evaluation of
+//! expressions with the engine (PostgreSQL judges those elsewhere), but no join, no reverse key and
+//! no accumulator. `SEED` takes a printed seed back.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a surprise fails the test, and its seed comes back from outside"
+)]
+
+use std::collections::BTreeMap;
+use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
+use walview_core::engine::{
+    Engine, Layout, MemoryState, RowChange, Target, TargetKind, identity_columns,
+};
+use walview_core::expr::{ColumnRef, Env, Expr};
+use walview_core::plan::{AggregateFunc, JoinKind, View, ViewKind};
+use walview_core::position::Lsn;
+use walview_core::sql;
+use walview_core::target::redis::{self, Action, Op};
+use walview_core::target::template::Template;
+use walview_core::value::{Numeric, Row, Type, Value};
+
+/// A small generator of its own: the crate links no randomness, and a seed means the same forever.
+struct Dice(u64);
+
+impl Dice {
+    /// xorshift64*.
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn one_in(&mut self, chances: u64) -> bool {
+        self.below(chances) == 0
+    }
+}
+
+fn column(name: &str, ty: Type, not_null: bool) -> Column {
+    Column {
+        name: name.to_owned(),
+        attnum: 0,
+        collation: if ty == Type::Text { Collation::C } else { Collation::None },
+        ty,
+        type_oid: 0,
+        type_modifier: -1,
+        not_null,
+        generated: false,
+        toastable: false,
+    }
+}
+
+fn table(oid: u32, name: &str, columns: Vec<Column>, keys: &[&[usize]]) -> Table {
+    let unique_keys = keys
+        .iter()
+        .enumerate()
+        .map(|(at, columns)| UniqueKey {
+            name: format!("{name}_key{at}"),
+            columns: columns.to_vec(),
+            primary: at == 0,
+        })
+        .collect();
+    let schema = "public".to_owned();
+    let replica_identity = ReplicaIdentity::Default;
+    Table { oid, schema, name: name.to_owned(), columns, unique_keys, replica_identity }
+}
+
+fn catalog() -> Catalog {
+    let id = |name: &str| column(name, Type::Int8, true);
+    let reference = |name: &str| column(name, Type::Int8, false);
+    let text = |name: &str| column(name, Type::Text, false);
+    // What groups are keyed by: NULL has no place in a Redis key.
+    let label = |name: &str| column(name, Type::Text, true);
+    Catalog {
+        tables: vec![
+            table(
+                1,
+                "bets",
+                vec![
+                    id("id"),
+                    reference("user_id"),
+                    reference("event_id"),
+                    column("amount", Type::Numeric(None), false),
+                    label("status"),
+                    text("email"),
+                ],
+                &[&[0]],
+            ),
+            table(2, "users", vec![id("id"), label("name"), label("email")], &[&[0], &[2]]),
+            table(3, "events", vec![id("id"), text("name"), reference("owner_id")], &[&[0]]),
+            table(4, "staff", vec![id("id"), reference("boss_id"), label("name")], &[&[0]]),
+        ],
+    }
+}
+
+const VIEWS: [(&str, &str); 12] = [
+    (
+        "wide",
+        "SELECT b.id, b.status, b.amount, u.name AS user_name, e.name AS event_name FROM bets b \
+         LEFT JOIN users u ON u.id = b.user_id LEFT JOIN events e ON e.id = b.event_id",
+    ),
+    (
+        "two_roles",
+        "SELECT b.id, u.name AS user_name, o.name AS owner_name, e.name FROM bets b \
+         LEFT JOIN users u ON u.id = b.user_id JOIN events e ON e.id = b.event_id \
+         LEFT JOIN users o ON o.id = e.owner_id AND o.name <> 'n1'",
+    ),
+    (
+        "filtered",
+        "SELECT b.id, u.name FROM bets b JOIN users u ON u.id = b.user_id \
+         WHERE u.name <> 'n0' AND b.status = 's1'",
+    ),
+    ("by_email", "SELECT b.id, u.id AS user_id FROM bets b JOIN users u ON u.email = b.email"),
+    (
+        "chain",
+        "SELECT s.id, b.name AS boss, g.name AS big_boss FROM staff s \
+         LEFT JOIN staff b ON b.id = s.boss_id LEFT JOIN staff g ON g.id = b.boss_id \
+         AND g.name <> s.name",
+    ),
+    (
+        "by_status",
+        "SELECT status, count(*) AS bets, sum(amount) AS staked, avg(amount) AS mean, \
+         count(amount) AS given FROM bets GROUP BY status",
+    ),
+    (
+        "by_event",
+        "SELECT e.id, e.name, sum(b.amount) AS staked, \
+         count(*) FILTER (WHERE b.status = 's0') AS zero FROM bets b \
+         JOIN events e ON e.id = b.event_id GROUP BY e.id",
+    ),
+    (
+        "by_owner",
+        "SELECT u.name, count(*) AS bets, sum(b.amount) AS staked FROM bets b \
+         JOIN events e ON e.id = b.event_id JOIN users u ON u.id = e.owner_id GROUP BY u.name",
+    ),
+    ("total", "SELECT 1 AS one, count(*) AS bets, sum(amount) AS staked FROM bets"),
+    // One changed row in several roles of one group: it must count once.
+    (
+        "own_bets",
+        "SELECT o.name, count(*) AS bets, sum(b.amount) AS staked FROM bets b \
+         JOIN users u ON u.id = b.user_id JOIN events e ON e.id = b.event_id \
+         JOIN users o ON o.id = e.owner_id WHERE u.name <> 'n0' GROUP BY o.name",
+    ),
+    (
+        "teams",
+        "SELECT g.name, count(*) AS staff, count(b.name) AS bosses FROM staff s \
+         JOIN staff b ON b.id = s.boss_id AND b.name <> 'n1' \
+         JOIN staff g ON g.id = b.boss_id GROUP BY g.name",
+    ),
+    ("names", "SELECT DISTINCT u.name FROM bets b JOIN users u ON u.id = b.user_id"),
+];
+
+/// The source's tables, whole.
+type Tables = BTreeMap<u32, Vec<Row>>;
+
+struct Joined<'a>(Vec<Option<&'a Row>>);
+
+impl Env for Joined<'_> {
+    fn column(&self, column: ColumnRef) -> &Value {
+        match self.0[column.input] {
+            Some(row) => &row[column.column],
+            None => &Value::Null,
+        }
+    }
+}
+
+struct Grouped<'a>(&'a [Value], &'a [Value]);
+
+impl Env for Grouped<'_> {
+    fn column(&self, column: ColumnRef) -> &Value {
+        if column.input == 0 { &self.0[column.column] } else { &self.1[column.column] }
+    }
+}
+
+fn holds(expr: &Expr, env: &impl Env) -> bool {
+    expr.eval(env).unwrap() == Value::Bool(true)
+}
+
+/// The joined rows of a view, by nested loops.
+fn join<'a>(view: &View, tables: &'a Tables) -> Vec<Joined<'a>> {
+    let mut joined: Vec<Joined<'a>> =
+        tables[&view.inputs[0].table].iter().map(|row| Joined(vec![Some(row)])).collect();
+    for input in &view.inputs[1..] {
+        let condition = input.join.as_ref().unwrap();
+        let mut next = Vec::new();
+        for env in joined {
+            let partner = tables[&input.table].iter().find(|row| {
+                let keys = condition.on.iter().all(|(column, expr)| {
+                    let key = expr.eval(&env).unwrap();
+                    !key.is_null() && row[*column] == key
+                });
+                let mut inputs = env.0.clone();
+                inputs.push(Some(row));
+                keys && condition.condition.as_ref().is_none_or(|c| holds(c, &Joined(inputs)))
+            });
+            if partner.is_some() || condition.kind == JoinKind::Left {
+                let mut inputs = env.0;
+                inputs.push(partner);
+                next.push(Joined(inputs));
+            }
+        }
+        joined = next;
+    }
+    joined.retain(|env| view.filter.as_ref().is_none_or(|filter| holds(filter, env)));
+    joined
+}
+
+/// A view from scratch.
+fn compute(view: &View, tables: &Tables) -> Vec<Row> {
+    let joined = join(view, tables);
+    let eval = |exprs: &[Expr], env: &Joined<'_>| -> Row {
+        exprs.iter().map(|expr| expr.eval(env).unwrap()).collect()
+    };
+    let (by, aggregates, output) = match &view.kind {
+        ViewKind::Rows { output } => return joined.iter().map(|env| eval(output, env)).collect(),
+        ViewKind::Groups { by, aggregates, output, .. } => (by, aggregates, output),
+    };
+    let mut groups: Vec<(Row, Vec<&Joined<'_>>)> = Vec::new();
+    if by.is_empty() {
+        groups.push((Vec::new(), Vec::new()));
+    }
+    for env in &joined {
+        let key = eval(by, env);
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, members)) => members.push(env),
+            None => groups.push((key, vec![env])),
+        }
+    }
+    let aggregate = |members: &[&Joined<'_>]| -> Row {
+        aggregates
+            .iter()
+            .map(|aggregate| {
+                let values: Vec<Value> = members
+                    .iter()
+                    .filter(|env| aggregate.filter.as_ref().is_none_or(|f| holds(f, **env)))
+                    .map(|env| match &aggregate.argument {
+                        Some(argument) => argument.eval(*env).unwrap(),
+                        None => Value::Bool(true),
+                    })
+                    .filter(|value| !value.is_null())
+                    .collect();
+                finish(aggregate.func, &values)
+            })
+            .collect()
+    };
+    groups
+        .iter()
+        .map(|(key, members)| {
+            let values = aggregate(members);
+            output.iter().map(|expr| expr.eval(&Grouped(key, &values)).unwrap()).collect()
+        })
+        .collect()
+}
+
+fn finish(func: AggregateFunc, values: &[Value]) -> Value {
+    let count = i64::try_from(values.len()).unwrap();
+    if func == AggregateFunc::Count {
+        return Value::Int(count);
+    }
+    if values.is_empty() {
+        return Value::Null;
+    }
+    let mut total = Numeric::ZERO;
+    for value in values {
+        let Value::Numeric(number) = value else { panic!("sums are over numeric here") };
+        total = total.add(number).unwrap();
+    }
+    let sum =
+        if func == AggregateFunc::Avg { total.div(&Numeric::from(count)).unwrap() } else { total };
+    Value::Numeric(sum)
+}
+
+/// A Redis of hashes, as the engine's operations leave it.
+#[derive(Default)]
+struct Hashes(BTreeMap<String, Vec<(String, String)>>);
+
+impl Hashes {
+    fn apply(&mut self, engine: &mut Engine) {
+        for part in engine.take_parts() {
+            for op in Op::decode_all(&part.ops).unwrap() {
+                let Action::HashReplace { key, fields } = op.action else {
+                    let Action::Del { key } = op.action else { panic!("no hash operation") };
+                    self.0.remove(&key);
+                    continue;
+                };
+                if fields.is_empty() {
+                    self.0.remove(&key);
+                } else {
+                    self.0.insert(key, fields);
+                }
+            }
+        }
+    }
+}
+
+struct Simulation {
+    dice: Dice,
+    catalog: Catalog,
+    layout: Layout,
+    tables: Tables,
+    views: Vec<View>,
+    targets: Vec<redis::Target>,
+    engine: Engine,
+    state: MemoryState,
+    held: Hashes,
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Self {
+        let catalog = catalog();
+        let mut views = Vec::new();
+        for (name, text) in VIEWS {
+            views.push(sql::bind(&sql::parse(text).unwrap(), name, &catalog, "public").unwrap());
+        }
+        let layout = Layout::new(&views, &catalog).unwrap();
+        let mut targets = Vec::new();
+        let mut bound = Vec::new();
+        for (index, view) in views.iter().enumerate() {
+            let keys: Vec<String> =
+                view.key.iter().map(|k| format!(":{{{}}}", view.columns[*k].name)).collect();
+            let template = Template::parse(&format!("{}{}", view.name, keys.concat())).unwrap();
+            let spec = redis::Spec { template, shape: redis::SpecShape::Hash, fields: None };
+            let target = redis::Target::bind(&spec, view).unwrap();
+            bound.push(Target {
+                view: index,
+                store: 0,
+                number: u16::try_from(targets.len()).unwrap(),
+                kind: TargetKind::Redis(target.clone()),
+            });
+            targets.push(target);
+        }
+        let engine = Engine::new(layout.clone(), bound, 1, 1);
+        let tables = catalog.tables.iter().map(|table| (table.oid, Vec::new())).collect();
+        Self {
+            dice: Dice(seed | 1),
+            catalog,
+            layout,
+            tables,
+            views,
+            targets,
+            engine,
+            state: MemoryState::default(),
+            held: Hashes::default(),
+        }
+    }
+
+    /// A row of `table` with this id, everything else random; small ranges, so that rows meet.
+    fn random_row(&mut self, table: u32, id: i64) -> Row {
+        let dice = &mut self.dice;
+        let reference = |dice: &mut Dice| {
+            if dice.one_in(8) {
+                Value::Null
+            } else {
+                Value::Int(i64::try_from(dice.below(7)).unwrap())
+            }
+        };
+        let label = |dice: &mut Dice, prefix: &str, limit| {
+            Value::Text(format!("{prefix}{}", dice.below(limit)).into())
+        };
+        let text = |dice: &mut Dice, prefix: &str, limit| {
+            if dice.one_in(10) { Value::Null } else { label(dice, prefix, limit) }
+        };
+        let amounts = ["1", "1.50", "0.001", "-2.5", "100", "1e-5", "7.00"];
+        match table {
+            1 => {
+                let amount = amounts[usize::try_from(dice.below(7)).unwrap()].parse().unwrap();
+                vec![
+                    Value::Int(id),
+                    reference(dice),
+                    reference(dice),
+                    if dice.one_in(6) { Value::Null } else { Value::Numeric(amount) },
+                    label(dice, "s", 3),
+                    text(dice, "e", 7),
+                ]
+            }
+            // The email is unique: it goes with the id.
+            2 => vec![Value::Int(id), label(dice, "n", 3), Value::Text(format!("e{id}").into())],
+            3 => vec![Value::Int(id), text(dice, "v", 3), reference(dice)],
+            _ => vec![Value::Int(id), reference(dice), label(dice, "n", 3)],
+        }
+    }
+
+    /// The captured columns of a whole row.
+    fn captured(&self, index: usize, row: &Row) -> Row {
+        self.layout.tables[index].columns.iter().map(|c| row[c.catalog].clone()).collect()
+    }
+
+    /// The identity's columns of a whole row, the others NULL, as an old key comes.
+    fn old_key(&self, index: usize, row: &Row) -> Row {
+        let layout = &self.layout.tables[index];
+        let identity = identity_columns(self.catalog.by_oid(layout.oid).unwrap()).unwrap();
+        layout
+            .columns
+            .iter()
+            .map(
+                |c| {
+                    if identity.contains(&c.catalog) { row[c.catalog].clone() } else { Value::Null }
+                },
+            )
+            .collect()
+    }
+
+    fn step(&mut self) {
+        let index = usize::try_from(self.dice.below(self.layout.tables.len() as u64)).unwrap();
+        let oid = self.layout.tables[index].oid;
+        let id = i64::try_from(self.dice.below(7)).unwrap();
+        let at = self.tables[&oid].iter().position(|row| row[0] == Value::Int(id));
+        let change = match at {
+            None => {
+                let new = self.random_row(oid, id);
+                self.tables.get_mut(&oid).unwrap().push(new.clone());
+                RowChange::Insert { new: self.captured(index, &new) }
+            }
+            Some(_) if self.dice.one_in(60) => {
+                self.tables.get_mut(&oid).unwrap().clear();
+                RowChange::Truncate
+            }
+            Some(at) if self.dice.one_in(3) => {
+                let old = self.tables.get_mut(&oid).unwrap().remove(at);
+                RowChange::Delete { old: self.old_key(index, &old) }
+            }
+            Some(at) => {
+                let free = i64::try_from(self.dice.below(7)).unwrap();
+                let taken = self.tables[&oid].iter().any(|row| row[0] == Value::Int(free));
+                let moved = !taken && self.dice.one_in(3);
+                let new = self.random_row(oid, if moved { free } else { id });
+                let old =
+                    std::mem::replace(&mut self.tables.get_mut(&oid).unwrap()[at], new.clone());
+                let cells: Vec<Option<Value>> = self
+                    .captured(index, &new)
+                    .into_iter()
+                    .zip(self.captured(index, &old))
+                    // What did not change may come as "unchanged".
+                    .map(
+                        |(new, old)| {
+                            if new == old && self.dice.one_in(2) { None } else { Some(new) }
+                        },
+                    )
+                    .collect();
+                let key = self.old_key(index, &old);
+                let cells = if moved {
+                    cells
+                } else {
+                    // The key of an unmoved row always comes.
+                    cells
+                        .into_iter()
+                        .zip(&key)
+                        .map(|(c, k)| c.or_else(|| (!k.is_null()).then(|| k.clone())))
+                        .collect()
+                };
+                RowChange::Update { old: moved.then_some(key), new: cells }
+            }
+        };
+        self.engine.apply(&mut self.state, index, change).unwrap();
+        if self.dice.one_in(9) {
+            self.engine.cut(&mut self.state).unwrap();
+            self.held.apply(&mut self.engine);
+        }
+    }
+
+    fn compare(&self, seed: u64, transaction: u64) {
+        let mut expected = Hashes::default();
+        for (view, target) in self.views.iter().zip(&self.targets) {
+            for row in compute(view, &self.tables) {
+                if let Ok(Some(Action::HashReplace { key, fields })) = target.expected(&row) {
+                    expected.0.insert(key, fields);
+                }
+            }
+        }
+        assert_eq!(self.held.0, expected.0, "SEED={seed}, transaction {transaction}");
+    }
+}
+
+fn simulate(seed: u64, transactions: u64) {
+    let mut simulation = Simulation::new(seed);
+    // The single group is there before the first row.
+    simulation.engine.begin_snapshot(Lsn(1), 0);
+    for view in 0..simulation.views.len() {
+        assert!(
+            simulation.engine.snapshot_view(&mut simulation.state, view, None).unwrap().is_none()
+        );
+    }
+    simulation.engine.end_snapshot();
+    simulation.held.apply(&mut simulation.engine);
+    simulation.compare(seed, 0);
+    for transaction in 1..=transactions {
+        simulation.engine.begin(Lsn(transaction), 0, None);
+        for _ in 0..=simulation.dice.below(6) {
+            simulation.step();
+        }
+        simulation.engine.commit(&mut simulation.state).unwrap();
+        simulation.held.apply(&mut simulation.engine);
+        simulation.compare(seed, transaction);
+    }
+    assert!(simulation.engine.stopped().iter().all(Option::is_none));
+}
+
+#[test]
+fn views_equal_their_computation_from_scratch() {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    for seed in seed.map_or_else(|| (1..=12).collect(), |seed: u64| vec![seed]) {
+        simulate(seed.wrapping_mul(0x9E37_79B9), 250);
+    }
+}

@@ -1,0 +1,223 @@
+//! What is printed when it does not work: each sentence names the object, the cause and the remedy.
+
+use super::super::connect::{Replication, replication, replication_config};
+use super::super::{Action, Kind, Secret, catalog, connect, server as source_server, slot};
+use super::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+fn names(tables: &[&str]) -> Vec<(String, String)> {
+    tables.iter().map(|name| ("public".to_owned(), (*name).to_owned())).collect()
+}
+
+async fn creation(config: &SourceConfig, name: &str) -> SourceError {
+    refusal(slot::create_exporting(config, name, |_| {}, std::future::pending()).await)
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://u@127.0.0.1:{free}/d");
+    let mut config = SourceConfig::from_url(&url, None).unwrap();
+    let error = refusal(connect(&config).await);
+    assert_eq!((error.action, error.kind), (Action::Retry, Kind::Unreachable));
+    let said = format!("nothing listens at \"127.0.0.1:{free}\": Connection refused");
+    assert_says(&error, &[&said, "check host and port in source.url"]);
+
+    config.host = "no-such-host.invalid".to_owned();
+    let error = refusal(connect(&config).await);
+    assert_says(&error, &["cannot find host \"no-such-host.invalid\"", "check the host"]);
+
+    config.host = "/no/such/folder".to_owned();
+    let error = refusal(connect(&config).await);
+    assert_says(&error, &["no PostgreSQL socket \"/no/such/folder/.s.PGSQL."]);
+}
+
+#[tokio::test]
+async fn who_may_come_in() {
+    let server = Server::start(&[]);
+    let app = application(&server).await;
+    run(&app, "CREATE ROLE secured LOGIN PASSWORD 'right' REPLICATION; CREATE ROLE plain LOGIN")
+        .await;
+
+    let mut secured = config(&server, "secured", "postgres");
+    let error = refusal(connect(&secured).await);
+    assert_says(&error, &["asks for a password of user \"secured\"", "password_file"]);
+    secured.password = Some(Secret::new("marker"));
+    let error = refusal(connect(&secured).await);
+    assert_eq!(error.action, Action::Stop);
+    assert_says(
+        &error,
+        &[
+            "refused the password of user \"secured\"",
+            "password authentication failed for user \"secured\" (SQLSTATE 28P01)",
+            "check user and password in source.url or password_file",
+        ],
+    );
+    assert!(!format!("{error:?}").contains("marker"));
+    secured.password = Some(Secret::new("right"));
+    connect(&secured).await.unwrap().close().await;
+
+    let error = refusal(connect(&config(&server, "postgres", "nowhere")).await);
+    assert_says(&error, &["has no database \"nowhere\"", "does not exist (SQLSTATE 3D000)"]);
+    let error = refusal(connect(&config(&server, "nobody", "postgres")).await);
+    assert_says(&error, &["refused user \"nobody\"", "role \"nobody\" does not exist"]);
+    let error = refusal(connect(&config(&server, "tls_only", "postgres")).await);
+    assert_says(&error, &["lets nobody in this way: pg_hba.conf rejects", "no encryption"]);
+
+    let error = creation(&config(&server, "plain", "postgres"), "s").await;
+    assert_eq!(error.action, Action::Stop);
+    assert_says(
+        &error,
+        &[
+            "role \"plain\" may not replicate: must be superuser or replication role",
+            "run: ALTER ROLE \"plain\" REPLICATION",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn tables_that_cannot_be_followed() {
+    let server = Server::start(&[]);
+    let app = application(&server).await;
+    run(
+        &app,
+        "CREATE ROLE plain LOGIN REPLICATION; CREATE SCHEMA hidden; CREATE SCHEMA sales;
+         CREATE TABLE closed(id int PRIMARY KEY); CREATE TABLE hidden.t(id int PRIMARY KEY);
+         CREATE TABLE sales.bets(id int PRIMARY KEY);
+         CREATE TABLE guarded(id int PRIMARY KEY); ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+         GRANT SELECT ON guarded TO plain; CREATE VIEW v AS SELECT 1 AS x; GRANT SELECT ON v TO plain;
+         CREATE UNLOGGED TABLE quick(id int PRIMARY KEY); GRANT SELECT ON quick TO plain;
+         CREATE TABLE parent(id int PRIMARY KEY); CREATE TABLE child() INHERITS (parent);
+         GRANT SELECT ON parent TO plain",
+    )
+    .await;
+    let plain = connect(&config(&server, "plain", "postgres")).await.unwrap();
+    let said = |table: &'static str| {
+        let plain = &plain;
+        async move { refusal(catalog::load(plain, &names(&[table])).await) }
+    };
+    assert_says(
+        &said("closed").await,
+        &[
+            "role \"plain\" may not read table \"public.closed\"",
+            "as its owner \"postgres\" run: GRANT SELECT ON \"public\".\"closed\" TO \"plain\"",
+        ],
+    );
+    let hidden = vec![("hidden".to_owned(), "t".to_owned())];
+    assert_says(
+        &refusal(catalog::load(&plain, &hidden).await),
+        &[
+            "run: GRANT USAGE ON SCHEMA \"hidden\" TO \"plain\"; GRANT SELECT ON \"hidden\".\"t\" TO",
+        ],
+    );
+    assert_says(
+        &said("guarded").await,
+        &[
+            "row level security hides rows of table \"public.guarded\" from role \"plain\"",
+            "ALTER ROLE \"plain\" BYPASSRLS",
+        ],
+    );
+    assert_says(&said("v").await, &["\"public.v\" is a view"]);
+    assert_says(&said("quick").await, &["unlogged", "ALTER TABLE \"public\".\"quick\" SET LOGGED"]);
+    assert_says(&said("parent").await, &["has inheriting tables"]);
+    assert_says(
+        &said("Bets").await,
+        &["table \"public.Bets\" does not exist", "did you mean \"sales.bets\"?"],
+    );
+    assert_says(&said("nix").await, &["table \"public.nix\" does not exist; check its name"]);
+}
+
+#[tokio::test]
+async fn wal_level_and_the_end_of_slots() {
+    let server = Server::start(&["wal_level=replica"]);
+    let config = superuser(&server);
+    let session = connect(&config).await.unwrap();
+    let info = source_server::info(&session).await.unwrap();
+    let remedy = "ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL";
+    let error = refusal(info.require_replication(&config));
+    assert_says(&error, &["is \"replica\"; logical replication needs \"logical\"", remedy]);
+    assert_says(&creation(&config, "s").await, &["needs \"logical\"", remedy]);
+
+    let server = Server::start(&["max_replication_slots=1", "max_wal_senders=2"]);
+    let config = superuser(&server);
+    let session = connect(&config).await.unwrap();
+    source_server::info(&session).await.unwrap().require_replication(&config).unwrap();
+    let one = slot::create_exporting(&config, "one", |_| {}, std::future::pending()).await.unwrap();
+    let error = creation(&config, "two").await;
+    assert_says(
+        &error,
+        &[
+            "has no free replication slot: all replication slots are in use",
+            "max_replication_slots",
+        ],
+    );
+    let target = Replication { slot: "x", publication: "", start: pgwire_replication::Lsn::ZERO };
+    let open = || replication_config(&config, &target).unwrap();
+    let second = replication(&config, open()).await.unwrap();
+    let error = refusal(replication(&config, open()).await);
+    assert_eq!(error.action, Action::Retry);
+    assert_says(&error, &["has no free WAL sender", "max_wal_senders"]);
+    drop(second);
+    one.close().await;
+}
+
+/// Speaks just enough to let a session in, then knows no replication command.
+async fn pooler() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut buffer = [0; 4096];
+        socket.read(&mut buffer).await.unwrap();
+        socket.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await.unwrap();
+        socket.read(&mut buffer).await.unwrap();
+        let fields = b"SERROR\0C42601\0Msyntax error at or near \"IDENTIFY_SYSTEM\"\0\0";
+        let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+        let reply = [b"E", &length[..], fields, b"Z\0\0\0\x05I"].concat();
+        socket.write_all(&reply).await.unwrap();
+        socket.read(&mut buffer).await.unwrap();
+    });
+    tasks.detach_all();
+    port
+}
+
+#[tokio::test]
+async fn a_pooler_is_named_as_one() {
+    let url = format!("postgres://u@localhost:{}/d", pooler().await);
+    let config = SourceConfig::from_url(&url, None).unwrap();
+    let target = Replication { slot: "x", publication: "", start: pgwire_replication::Lsn::ZERO };
+    let session = replication_config(&config, &target).unwrap();
+    let error = refusal(replication(&config, session).await);
+    assert_eq!(error.action, Action::Stop);
+    assert_says(
+        &error,
+        &[
+            "is a connection pooler, not PostgreSQL itself",
+            "syntax error at or near \"IDENTIFY_SYSTEM\"",
+            "PostgreSQL's own host and port",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_given_up_on_in_time() {
+    let server = Server::start(&[]);
+    let config = SourceConfig { connect_timeout: Duration::from_secs(1), ..superuser(&server) };
+    server.signal_all("-STOP");
+    let error = refusal(connect(&config).await);
+    server.signal_all("-CONT");
+    assert_eq!((error.action, error.kind), (Action::Retry, Kind::Unreachable));
+    assert_says(&error, &["did not answer within 1 s when asked to open a session"]);
+}
+
+#[test]
+fn a_pooler_in_the_host_name_is_hinted_at() {
+    let url = "postgres://u@ep-cool-pooler.eu.example.com/d";
+    let config = SourceConfig::from_url(url, None).unwrap();
+    let said = "syntax error at or near \"IDENTIFY_SYSTEM\" (SQLSTATE 42601)".to_owned();
+    let error =
+        SourceError::replication(&config, "x", pgwire_replication::PgWireError::Server(said));
+    assert_says(&error, &["write \"ep-cool.eu.example.com\" in source.url"]);
+}
