@@ -19,11 +19,17 @@ const PROBLEMS_LISTED_MAX: usize = 100;
 /// Excerpt lines are cut here (characters): a minified one-line file must not flood a terminal.
 const EXCERPT_CHARS_MAX: usize = 160;
 
-/// A pipeline file as read, kept for excerpts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A pipeline file as read, kept for excerpts. The text may hold a password, so `Debug` leaves it out.
+#[derive(Clone, PartialEq, Eq)]
 pub struct SourceText {
     pub file: PathBuf,
     pub text: String,
+}
+
+impl fmt::Debug for SourceText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceText").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 impl SourceText {

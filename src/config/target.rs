@@ -6,6 +6,7 @@
 use walview_core::diagnostic::Place;
 use walview_core::target::{Event, Events, clickhouse, redis, template::Template};
 
+use super::env::mentions_variable;
 use super::raw::{Found, Keys, Map};
 use super::suggest;
 use super::yaml::{Node, Style, Text, Value, quoted};
@@ -122,6 +123,10 @@ fn read_template(
     places: &mut Places,
 ) -> Option<Template> {
     let text = found.text(map.get(shape)?, shape)?;
+    if mentions_variable(&text.text) {
+        // Reported as such; that no column is named so need not be said again.
+        return None;
+    }
     if text.text.contains("{old.") {
         found.not_yet(text.place, "\"old.\" in a key template");
         return None;

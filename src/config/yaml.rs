@@ -76,7 +76,7 @@ pub(super) fn parse(text: &str, problems: &mut Vec<Diagnostic>) -> Option<Node> 
     match reader.document() {
         Ok(node) => node,
         Err(error) => {
-            problems.push(syntax_problem(&error));
+            problems.push(syntax_problem(&error, text));
             None
         }
     }
@@ -254,13 +254,18 @@ pub(super) fn quoted(key: &str) -> String {
     format!("\"{}\"", key.escape_debug())
 }
 
-fn syntax_problem(error: &ScanError) -> Diagnostic {
-    let place = place_of(*error.marker());
+fn syntax_problem(error: &ScanError, text: &str) -> Diagnostic {
+    let mut place = place_of(*error.marker());
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "about a hundred kinds, and the parser adds more; most say it all themselves"
     )]
     let (message, remedy) = match error.kind() {
+        // Marked where the text before it begins; the tab leads one of the next lines.
+        ErrorKind::TabInPlainScalar => {
+            place = first_tab(text, place).unwrap_or(place);
+            ("a tab stands where YAML wants spaces".to_owned(), "indent with spaces".to_owned())
+        }
         ErrorKind::TabInBlockIndentation
         | ErrorKind::TabNotAllowed
         | ErrorKind::TabInIndentation
@@ -296,6 +301,17 @@ fn syntax_problem(error: &ScanError) -> Diagnostic {
         _ => (error.info(), String::new()),
     };
     Diagnostic::new(place, format!("not YAML: {message}"), remedy)
+}
+
+/// The first tab that is part of a line's indentation, from `place` on.
+fn first_tab(text: &str, place: Place) -> Option<Place> {
+    let number = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
+    let skipped = usize::try_from(place.line).unwrap_or(usize::MAX);
+    text.lines().enumerate().skip(skipped).find_map(|(index, line)| {
+        let (before, _) = line.split_once('\t')?;
+        let leads = before.chars().all(|c| c == ' ');
+        leads.then(|| Place { line: number(index), column: number(before.chars().count()) })
+    })
 }
 
 fn unexpected_character(character: char) -> String {

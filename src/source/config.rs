@@ -191,11 +191,12 @@ fn tls_mode(
     }
 }
 
+/// Quotes nothing: a password with a bare `/` in it reads as a port.
 fn parse_port(text: &str) -> Result<u16, ConfigError> {
     text.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
         ConfigError::new(
-            "the source URL has a port that is no number",
-            "write a number from 1 to 65535; in a password, write / as %2F",
+            "the source URL has a port that is no number from 1 to 65535",
+            "write host:5432; in a user or password write / as %2F, ? as %3F and @ as %40",
         )
     })
 }
@@ -247,7 +248,7 @@ impl UrlParts {
             let name = percent_decode(name)?;
             if parts.0.iter().any(|(have, _)| *have == name) {
                 return Err(ConfigError::new(
-                    format!("the source URL gives \"{name}\" twice"),
+                    "the source URL gives a parameter twice",
                     "remove one of them",
                 ));
             }
@@ -279,7 +280,13 @@ impl UrlParts {
             }
             "channel_binding" => "remove it; the server's certificate is verified",
             "sslcert" | "sslkey" => "remove it; client certificates are not supported yet",
-            _ => "known are sslmode, sslrootcert and connect_timeout",
+            // Not quoted: behind a bare `?` in a password it is a part of the password.
+            _ => {
+                return Err(ConfigError::new(
+                    "the source URL has a parameter that is not known",
+                    "known are sslmode, sslrootcert and connect_timeout; in a password write ? as %3F",
+                ));
+            }
         };
         Err(ConfigError::new(
             format!("the source URL's parameter \"{name}\" is not supported"),
@@ -390,9 +397,12 @@ mod tests {
             ("postgres://u@h/d?sslmode=on", "write verify-full, verify-ca or disable"),
             ("postgres://u@h/d?options=-c", "\"options\" is not supported; remove it; walview"),
             ("postgres://u@h/d?nonsense=1", "known are sslmode, sslrootcert"),
-            ("postgres://u@h/d?sslmode=disable&sslmode=disable", "gives \"sslmode\" twice"),
-            ("postgres://u@h:0/d", "\"0\" in the source URL is not a port"),
+            ("postgres://u@h/d?sslmode=disable&sslmode=disable", "gives a parameter twice"),
+            ("postgres://u@h:0/d", "a port that is no number from 1"),
             ("postgres://u@a,b/d", "lists several hosts"),
+            ("postgres://u:hunter2/x@h/d", "names no user"),
+            ("postgres://u:a?hunter2=x@h/d", ""),
+            ("postgres://u@h:hunter2/d", "a port that is no number"),
             ("postgres://u@/d", "names no host"),
             ("postgres://h/d", "names no user"),
             ("postgres://u@h", "names no database"),
@@ -402,6 +412,7 @@ mod tests {
         ] {
             let message = refusal(url);
             assert!(message.contains(wanted), "{url}: {message}");
+            assert!(!message.contains("hunter2"), "{url}: {message}");
         }
         let twice = SourceConfig::from_url("postgres://u:a@h/d", Some(Secret::new("b")));
         assert!(twice.unwrap_err().to_string().contains("given twice"));

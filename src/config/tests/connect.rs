@@ -103,3 +103,17 @@ fn the_definition_does_not_depend_on_comments_and_servers() {
     assert_ne!(canonical(&text.replace("v:{id}", "w:{id}"), &[]), plain);
     assert_ne!(canonical(&text.replace("FROM t", "FROM u"), &[]), plain);
 }
+
+#[test]
+fn what_the_source_url_says_is_checked_where_it_stands() {
+    let with = |url| {
+        let environment = Environment::fixed([("SOURCE_URL", url), ("CLICKHOUSE_URL", "http://h")]);
+        pipeline(&without_password(TEXT)).connect(&environment)
+    };
+    assert!(with("postgres://u@/d?host=/run/postgresql").is_ok());
+    let said = with("postgres://u:hunter2@h/d?sslmode=require").unwrap_err().to_string();
+    assert!(said.starts_with("p.yaml:3:8: sslmode=require encrypts but does not verify"), "{said}");
+    let literal = TEXT.replace("${SOURCE_URL}", "postgres://h/d");
+    let said = Pipeline::parse(Path::new("p.yaml"), literal).unwrap_err().to_string();
+    assert!(said.starts_with("p.yaml:3:8: the source URL names no user"), "{said}");
+}
