@@ -142,9 +142,7 @@ where
         .keepalives_retries(KEEPALIVE_RETRIES)
         .ssl_mode(match config.tls {
             TlsMode::Disable => tokio_postgres::config::SslMode::Disable,
-            TlsMode::VerifyCa { .. } | TlsMode::VerifyFull { .. } => {
-                tokio_postgres::config::SslMode::Require
-            }
+            TlsMode::VerifyFull { .. } => tokio_postgres::config::SslMode::Require,
         });
     if let Some(password) = &config.password {
         postgres.password(password.expose());
@@ -186,7 +184,6 @@ pub(super) fn replication_config(
     tls_client(config)?;
     let tls = match &config.tls {
         TlsMode::Disable => TlsConfig::disabled(),
-        TlsMode::VerifyCa { root_cert } => TlsConfig::verify_ca(root_cert.clone()),
         // An address is checked against the certificate's addresses, once it is named as SNI.
         TlsMode::VerifyFull { root_cert } => {
             TlsConfig::verify_full(root_cert.clone()).with_sni_hostname(&config.host)
@@ -233,30 +230,20 @@ pub(super) async fn replication(
 
 /// `None`: plain text was asked for.
 fn tls_client(config: &SourceConfig) -> Result<Option<rustls::ClientConfig>, SourceError> {
-    let (root_cert, names) = match &config.tls {
+    let root_cert = match &config.tls {
         TlsMode::Disable => return Ok(None),
-        TlsMode::VerifyCa { root_cert } => (root_cert, false),
-        TlsMode::VerifyFull { root_cert } => (root_cert, true),
+        TlsMode::VerifyFull { root_cert } => root_cert,
     };
-    let roots = Arc::new(match root_cert {
+    let roots = match root_cert {
         Some(path) => read_roots(config, path)?,
         None => rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
-    });
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let failed = |error: &dyn std::error::Error| tls_failed(config, &error.to_string());
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| failed(&error).because(error))?;
-    let verifier =
-        rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider)
-            .build()
-            .map_err(|error| failed(&error).because(error))?;
-    let client = if names {
-        builder.with_webpki_verifier(verifier).with_no_client_auth()
-    } else {
-        let verifier = Arc::new(any_name::ChainOnly(verifier));
-        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
     };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| tls_failed(config, &error.to_string()).because(error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     Ok(Some(client))
 }
 
@@ -276,65 +263,4 @@ fn read_roots(config: &SourceConfig, path: &Path) -> Result<rustls::RootCertStor
         return Err(bad("it holds no certificate".to_owned()));
     }
     Ok(roots)
-}
-
-/// `verify-ca`: rustls has no switch for it, so its verifier runs and one verdict is overruled.
-mod any_name {
-    use rustls::client::WebPkiServerVerifier;
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
-    use std::sync::Arc;
-
-    #[derive(Debug)]
-    pub(super) struct ChainOnly(pub(super) Arc<WebPkiServerVerifier>);
-
-    impl ServerCertVerifier for ChainOnly {
-        /// The name is checked last, after the chain, so its verdict means that the chain is good.
-        fn verify_server_cert(
-            &self,
-            end_entity: &CertificateDer<'_>,
-            intermediates: &[CertificateDer<'_>],
-            server_name: &ServerName<'_>,
-            ocsp_response: &[u8],
-            now: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            let verdict = self.0.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                now,
-            );
-            match verdict {
-                Err(Error::InvalidCertificate(
-                    CertificateError::NotValidForName
-                    | CertificateError::NotValidForNameContext { .. },
-                )) => Ok(ServerCertVerified::assertion()),
-                verdict => verdict,
-            }
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signature: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            self.0.verify_tls12_signature(message, certificate, signature)
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signature: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            self.0.verify_tls13_signature(message, certificate, signature)
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.0.supported_verify_schemes()
-        }
-    }
 }

@@ -106,7 +106,7 @@ impl SourceError {
         if tls.is_some() || error.to_string().contains("TLS") {
             return tls_failed(config, tls.as_deref().unwrap_or(&cause)).because(error);
         }
-        if error.to_string().contains("password missing") {
+        if cause.contains("password missing") {
             return no_password(config).because(error);
         }
         let kind = io.map(std::io::Error::kind);
@@ -341,16 +341,16 @@ pub(super) fn tls_failed(config: &SourceConfig, cause: &str) -> SourceError {
         "turn ssl on at the server, or write sslmode=disable in source.url on a trusted network"
     } else if cause.contains("UnknownIssuer") {
         match &config.tls {
-            TlsMode::VerifyFull { root_cert: None } | TlsMode::VerifyCa { root_cert: None } => {
+            TlsMode::VerifyFull { root_cert: None } => {
                 "the certificate authority is not a public one: name its PEM file with \
                  sslrootcert=FILE in source.url"
             }
-            TlsMode::VerifyFull { .. } | TlsMode::VerifyCa { .. } | TlsMode::Disable => {
+            TlsMode::VerifyFull { .. } | TlsMode::Disable => {
                 "the certificate does not come from the authority in sslrootcert: check the file"
             }
         }
     } else if cause.contains("not valid for name") || cause.contains("NotValidForName") {
-        "use the host name that the certificate is for in source.url, or write sslmode=verify-ca"
+        "write the host name that the certificate is for in source.url"
     } else if cause.contains("xpired") {
         "renew the server's certificate"
     } else {

@@ -118,10 +118,11 @@ async fn a_slot_that_cannot_be_used() {
     let (config, app) = (superuser(&server), application(&server).await);
     run(
         &app,
-        "CREATE DATABASE elsewhere; CREATE TABLE t(id int PRIMARY KEY); CREATE PUBLICATION p \
+        "CREATE TABLE t(id int PRIMARY KEY); CREATE PUBLICATION p \
                FOR TABLE t",
     )
     .await;
+    run(&app, "CREATE DATABASE elsewhere").await;
     let elsewhere = SourceConfig { database: "elsewhere".to_owned(), ..config.clone() };
     let start = |slot: &'static str, from: Lsn| {
         let config = &config;
