@@ -176,13 +176,7 @@ pub fn render(status: &Status) -> String {
         writeln!(out, "why       {reason}").ok();
     }
     if let Some(snapshot) = &status.snapshot {
-        let eta = snapshot.eta_seconds.map_or(String::new(), |eta| format!(", {eta:.0} s left"));
-        writeln!(
-            out,
-            "snapshot  {} {} of about {} rows, {:.0} rows/s{eta}",
-            snapshot.step, snapshot.rows, snapshot.rows_estimated, snapshot.rows_per_second
-        )
-        .ok();
+        writeln!(out, "snapshot  {}", snapshot.text()).ok();
     }
     let source = match &status.source.error {
         _ if status.source.connected => "connected".to_owned(),

@@ -64,6 +64,10 @@ async fn mistakes_in_the_sql() {
     world.set_pipeline(&pipeline("SELECT id, frobnicate(name) AS x FROM users"));
     assert_says(&failure(&world).await, &["frobnicate", "betting.yaml:9:"]);
 
+    // Rows that a store could not tell apart.
+    world.set_pipeline(&pipeline("SELECT created_at AS id, name FROM users"));
+    assert_says(&failure(&world).await, &["does not show the key", "add id to the SELECT list"]);
+
     world.set_pipeline(&pipeline("SELECT id, name FROM usres"));
     assert_says(&failure(&world).await, &["usres"]);
 

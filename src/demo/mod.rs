@@ -361,9 +361,7 @@ logs: {}
 }
 
 fn progress(status: &Status) -> String {
-    status.snapshot.as_ref().map_or_else(String::new, |snapshot| {
-        format!(": {} {} of {}", snapshot.step, snapshot.rows, snapshot.rows_estimated)
-    })
+    status.snapshot.as_ref().map_or_else(String::new, |snapshot| format!(": {}", snapshot.text()))
 }
 
 fn own_program() -> Result<PathBuf> {

@@ -72,7 +72,7 @@ pub struct StoreStatus {
     pub lsn: String,
     /// The source's clock there, RFC 3339.
     pub as_of: String,
-    /// How long what waits for the store has waited; 0 where nothing waits.
+    /// By the source's clock, how far the store is behind what was read; 0 where nothing waits.
     pub behind_ms: u64,
     /// Records that wait for the store.
     pub waiting: u64,
@@ -92,14 +92,33 @@ pub struct ViewStatus {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotStatus {
-    /// `copying` tables, then `filling` the stores.
+    /// `copying` tables (in rows), then `filling` the stores (in views).
     pub step: String,
     pub rows: u64,
-    /// As the planner's statistics estimate it.
+    /// Rows as the planner's statistics estimate them; the pipeline's views while filling.
     pub rows_estimated: u64,
     pub rows_per_second: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<f64>,
+}
+
+impl SnapshotStatus {
+    /// For people: how far it is, how fast, how long it still takes.
+    #[must_use]
+    pub fn text(&self) -> String {
+        if self.step == "filling" {
+            return format!(
+                "filling the stores, view {} of {}",
+                self.rows + 1,
+                self.rows_estimated
+            );
+        }
+        let eta = self.eta_seconds.map_or(String::new(), |eta| format!(", {eta:.0} s left"));
+        format!(
+            "{} {} of about {} rows, {:.0} rows/s{eta}",
+            self.step, self.rows, self.rows_estimated, self.rows_per_second
+        )
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -131,6 +150,8 @@ struct Inner {
     connected: bool,
     source_error: Option<String>,
     confirmed: Lsn,
+    /// The source's clock at what was last read of it.
+    source_at: i64,
     stores: Vec<StoreEntry>,
     views: Vec<ViewStatus>,
     snapshot: Option<(SnapshotStatus, Instant)>,
@@ -146,7 +167,6 @@ struct StoreEntry {
     lsn: Lsn,
     as_of: i64,
     waiting: u64,
-    behind_since: Option<Instant>,
     last_error: Option<String>,
 }
 
@@ -163,6 +183,7 @@ impl Board {
                 connected: false,
                 source_error: None,
                 confirmed: Lsn(0),
+                source_at: 0,
                 stores: stores
                     .iter()
                     .map(|(name, kind)| StoreEntry {
@@ -172,7 +193,6 @@ impl Board {
                         lsn: Lsn(0),
                         as_of: 0,
                         waiting: 0,
-                        behind_since: None,
                         last_error: None,
                     })
                     .collect(),
@@ -238,6 +258,11 @@ impl Board {
         }
     }
 
+    pub fn source_at(&self, at: i64) {
+        let mut inner = self.lock();
+        inner.source_at = inner.source_at.max(at);
+    }
+
     pub fn disk(&self, bytes: u64) {
         self.lock().disk_bytes = bytes;
     }
@@ -277,10 +302,6 @@ impl Board {
             entry.lsn = entry.lsn.max(lsn);
             entry.as_of = entry.as_of.max(as_of);
             entry.waiting = waiting;
-            entry.behind_since = None;
-            if waiting > 0 {
-                entry.behind_since = Some(Instant::now());
-            }
         }
     }
 
@@ -288,9 +309,6 @@ impl Board {
     pub fn store_waits(&self, store: usize, waiting: u64) {
         if let Some(entry) = self.lock().stores.get_mut(store) {
             entry.waiting = waiting;
-            if waiting > 0 {
-                entry.behind_since.get_or_insert_with(Instant::now);
-            }
         }
     }
 
@@ -329,9 +347,11 @@ impl Board {
                     state: entry.state,
                     lsn: entry.lsn.to_string(),
                     as_of: rfc3339(entry.as_of),
-                    behind_ms: entry.behind_since.map_or(0, |since| {
-                        u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
-                    }),
+                    behind_ms: if entry.waiting == 0 {
+                        0
+                    } else {
+                        u64::try_from((inner.source_at - entry.as_of) / 1000).unwrap_or(0)
+                    },
                     waiting: entry.waiting,
                     last_error: entry.last_error.clone(),
                 })

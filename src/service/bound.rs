@@ -50,6 +50,14 @@ pub fn bind(pipeline: &Pipeline, schema: &str, catalog: &Catalog) -> Result<Boun
     let mut targets = Vec::new();
     let mut numbers = vec![0_u16; pipeline.stores.len()];
     for (index, (spec, view)) in pipeline.views.iter().zip(&views).enumerate() {
+        if !view.key_hint.is_empty() {
+            let message = format!(
+                "view \"{}\" does not show the key of its result: a store could not tell its rows apart",
+                view.name
+            );
+            problems.push(Diagnostic::new(spec.place, message, view.key_hint.clone()));
+            continue;
+        }
         for target in &spec.targets {
             let bound = match &target.kind {
                 SpecKind::Redis(spec) => {

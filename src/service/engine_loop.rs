@@ -167,6 +167,8 @@ impl EngineLoop {
                 Input::Gulp(gulp) => gulp.events.into_iter().try_for_each(|e| self.event(e))?,
                 Input::Clock { lsn, at } => {
                     self.clock = Some((lsn, at));
+                    self.board.source_at(at);
+                    self.board.disk(self.store.disk_bytes());
                     if !self.in_transaction {
                         self.hand_over();
                     }

@@ -7,7 +7,7 @@ use metrics::{counter, gauge};
 pub const CHANGES: &str = "walview_changes_total";
 /// Records that wait for a store.
 pub const WAITING: &str = "walview_store_waiting_records";
-/// For how long the oldest of them has waited, in seconds.
+/// How far the store is behind what was read of the source, in seconds of its clock.
 pub const BEHIND: &str = "walview_store_behind_seconds";
 /// 1 where the store takes writes.
 pub const STORE_UP: &str = "walview_store_up";

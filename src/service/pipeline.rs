@@ -115,14 +115,7 @@ impl Runner {
     }
 
     fn stores(&self, bound: &Bound, identity: &Identity) -> Result<Vec<AnyStore>, PipelineError> {
-        let system = identity.system_identifier.parse().map_err(|_not_a_number| {
-            PipelineError::refused("the stored system identifier is damaged", "walview rebuild")
-        })?;
-        let identity = StoreIdentity {
-            pipeline: identity.pipeline.clone(),
-            system,
-            slot: identity.slot.clone(),
-        };
+        let identity = store_identity(identity)?;
         Ok(bound::stores(&self.pipeline, &self.connections, &bound.targets, &identity))
     }
 
@@ -309,7 +302,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Makes the slot; says what it waits for. Returns the source's clock with it.
+    /// Makes the slot; says what it waits for. Returns a time that the snapshot covers with it.
     async fn export(&self, slot: &str) -> Result<(slot::ExportedSnapshot, i64), PipelineError> {
         let named = |blockers: &[slot::Blocker]| {
             for blocker in blockers.iter().take(1) {
@@ -321,10 +314,11 @@ impl Runner {
         let cancel = async move {
             stop.wait_for(|stop| *stop).await.ok();
         };
-        let exported = slot::create_exporting(&self.source, slot, named, cancel).await?;
+        // Read before: what was committed by then lies below the slot's consistent point.
         let session = connect(&self.source).await?;
         let (_, at) = server::clock(&session).await?;
         session.close().await;
+        let exported = slot::create_exporting(&self.source, slot, named, cancel).await?;
         Ok((exported, at))
     }
 
@@ -332,6 +326,7 @@ impl Runner {
     async fn stream(&self, ready: Ready) -> Result<(), PipelineError> {
         let Ready { identity, filled, progress } = ready;
         let Filled { engine, store, stores } = filled;
+        let ours = store_identity(&identity)?;
         let faults: Faults = Arc::new(Mutex::new(Vec::new()));
         let frontier = Frontier { lsn: progress.confirmed(), at: progress.committed_at };
         let mut feeds = Vec::new();
@@ -344,7 +339,7 @@ impl Runner {
         let (drain, draining) = watch::channel(false);
         let mut writers: JoinSet<(usize, Result<(), PipelineError>)> = JoinSet::new();
         for (index, any) in stores.into_iter().enumerate() {
-            let writer = self.writer(index, any, &feeds, &engine, &faults);
+            let writer = self.writer(index, any, &feeds, &engine, (&ours, &faults));
             let draining = draining.clone();
             if let Some(writer) = writer {
                 writers.spawn(async move { (index, writer.run(draining).await) });
@@ -391,7 +386,7 @@ impl Runner {
         store: AnyStore,
         feeds: &[Arc<Feed>],
         engine: &Engine,
-        faults: &Faults,
+        (ours, faults): (&StoreIdentity, &Faults),
     ) -> Option<Writer<AnyStore>> {
         let spec = self.pipeline.stores.get(index)?;
         let pace = match spec.kind {
@@ -425,6 +420,7 @@ impl Runner {
         Some(Writer {
             index,
             name: spec.name.to_string(),
+            identity: ours.clone(),
             store,
             feed: Arc::clone(feeds.get(index)?),
             pace,
@@ -432,4 +428,12 @@ impl Runner {
             on_fault,
         })
     }
+}
+
+/// Who writes the marks in this pipeline's stores.
+fn store_identity(identity: &Identity) -> Result<StoreIdentity, PipelineError> {
+    let system = identity.system_identifier.parse().map_err(|_not_a_number| {
+        PipelineError::refused("the stored system identifier is damaged", "run: walview rebuild")
+    })?;
+    Ok(StoreIdentity { pipeline: identity.pipeline.clone(), system, slot: identity.slot.clone() })
 }

@@ -207,17 +207,7 @@ async fn progress(
         for (board, last) in boards.iter().zip(&mut phases) {
             let status = board.status();
             if let Some(snapshot) = &status.snapshot {
-                let eta = snapshot
-                    .eta_seconds
-                    .map_or(String::new(), |seconds| format!(", {seconds:.0} s left"));
-                output.progress(format!(
-                    "{}: {} {} of about {}, {:.0}/s{eta}",
-                    status.pipeline,
-                    snapshot.step,
-                    snapshot.rows,
-                    snapshot.rows_estimated,
-                    snapshot.rows_per_second
-                ));
+                output.progress(format!("{}: {}", status.pipeline, snapshot.text()));
             }
             if status.state != *last {
                 *last = status.state;

@@ -18,7 +18,7 @@ use super::PipelineError;
 use super::board::{Board, StoreState};
 use super::feed::{Feed, Frontier, Taken};
 use super::patience::Patience;
-use crate::stores::{Batch, Fault, Store, StoreError};
+use crate::stores::{Batch, Fault, Identity, Store, StoreError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,6 +50,8 @@ pub type OnFault = Arc<dyn Fn(&[Fault]) -> BTreeSet<u16> + Send + Sync>;
 pub struct Writer<S> {
     pub index: usize,
     pub name: String,
+    /// Whose marks are ours.
+    pub identity: Identity,
     pub store: S,
     pub feed: Arc<Feed>,
     pub pace: Pace,
@@ -100,6 +102,17 @@ impl<S: Store> Writer<S> {
                 cause: None,
             });
         };
+        if self.identity.mark(mark.position) != mark {
+            return Err(StoreError::Stop {
+                message: format!(
+                    "store \"{}\" holds the mark of another source or slot (\"{}\")",
+                    self.name, mark.slot
+                ),
+                remedy: "name another store, or fill this one anew with: walview rebuild"
+                    .to_owned(),
+                cause: None,
+            });
+        }
         let next = self.next_after(mark.position).map_err(|error| StoreError::Stop {
             message: format!("store \"{}\": {error}", self.name),
             remedy: "fill it again with: walview rebuild".to_owned(),

@@ -182,7 +182,7 @@ impl SlotInfo {
             let what = if plugin.is_empty() { self.slot_type.as_str() } else { plugin };
             return Err(SourceError::stop(
                 format!("slot \"{name}\" is for {what}, not for {PLUGIN}: it is not walview's"),
-                "choose another slot name",
+                "give the pipeline another name",
             )
             .kind(Kind::SlotMoved));
         }
@@ -193,7 +193,7 @@ impl SlotInfo {
                     "slot \"{name}\" belongs to database \"{database}\", not to \"{}\"",
                     config.database
                 ),
-                "choose another slot name, or check the database in source.url",
+                "give the pipeline another name, or check the database in source.url",
             )
             .kind(Kind::SlotMoved));
         }
@@ -347,8 +347,8 @@ fn exists(slot: &SlotInfo) -> SourceError {
             slot.database.as_deref().unwrap_or("")
         ),
         format!(
-            "if it is a leftover run: SELECT pg_drop_replication_slot('{name}'); else choose another \
-             slot name"
+            "if it is a leftover run: SELECT pg_drop_replication_slot('{name}'); else give the \
+             pipeline another name"
         ),
     )
     .kind(Kind::SlotMoved)

@@ -195,7 +195,7 @@ impl ClickHouse {
                 exception.code,
                 exception.name
             ),
-            remedy: format!("undo what changed the table, then: walview resync {}", target.view()),
+            remedy: "undo what changed the table, then: walview rebuild".to_owned(),
         }
     }
 }

@@ -101,7 +101,7 @@ impl ClickHouse {
                 format!(
                     "ClickHouse's \"{database}\".\"{name}\" belongs to another view ({found_owner})"
                 ),
-                "choose another table name, or: walview drop, where the other is not used any more",
+                "choose another table name, or drop the other where it is not used any more",
             ))
         } else {
             Err(StoreError::stop(

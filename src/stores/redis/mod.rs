@@ -211,7 +211,11 @@ impl Redis {
         } else {
             format!("Redis refused a write to a key of \"{template}\" ({code})")
         };
-        Fault { target, message, remedy: "remove the foreign key, then resync the view".to_owned() }
+        Fault {
+            target,
+            message,
+            remedy: "remove the foreign key, then: walview rebuild".to_owned(),
+        }
     }
 
     fn commands(&self, ops: Vec<Op>) -> Commands {
@@ -530,7 +534,7 @@ async fn check(
         Some(policy) if policy.starts_with("allkeys-") && !accept_eviction => {
             Err(StoreError::stop(
                 format!("Redis has maxmemory-policy {policy}, which may evict what views hold"),
-                "set maxmemory-policy noeviction, or accept it with accept_eviction: true",
+                "set maxmemory-policy noeviction",
             ))
         }
         _ => Ok(()),

@@ -174,7 +174,7 @@ fn unexpected(reply: &Reply) -> StoreError {
     match reply {
         Reply::ServerError(error) if error.code() == "WRONGTYPE" => StoreError::stop(
             "a key of the view holds a value of another type, written by someone else",
-            "remove the foreign key, then resync the view",
+            "remove the foreign key, then: walview rebuild",
         ),
         Reply::ServerError(error) => server_error(error.code(), error.details()),
         _ => StoreError::retry("Redis answered with something else"),
