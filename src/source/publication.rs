@@ -152,20 +152,23 @@ SELECT c.oid, c.relkind = 'p', pg_has_role(c.relowner, 'USAGE'), c.relreplident:
              WHERE i.indrelid = c.oid AND i.indislive
                AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
                                        WHEN 'd' THEN i.indisprimary ELSE false END),
-       (SELECT t.oid::regclass::text
+       keyless.name,
+       EXISTS (SELECT FROM pg_partition_tree(c.oid) p JOIN pg_class t ON t.oid = p.relid
+               WHERE c.relkind = 'p' AND t.relreplident = 'f'),
+       coalesce(keyless.nothing, false), coalesce(keyless.itself, false)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN LATERAL (
+        SELECT format('%I.%I', tn.nspname, t.relname) AS name, t.relreplident = 'n' AS nothing,
+               t.oid = c.oid AS itself
         FROM (SELECT c.oid UNION
               SELECT p.relid::oid FROM pg_partition_tree(c.oid) p WHERE c.relkind = 'p') m
-        JOIN pg_class t ON t.oid = m.oid
+        JOIN pg_class t ON t.oid = m.oid JOIN pg_namespace tn ON tn.oid = t.relnamespace
         WHERE t.relreplident = 'n'
            OR t.relreplident IN ('d', 'i') AND NOT EXISTS (
                 SELECT FROM pg_index i WHERE i.indrelid = t.oid AND i.indisvalid
                   AND CASE t.relreplident WHEN 'i' THEN i.indisreplident
                                           ELSE i.indisprimary AND i.indimmediate END)
-        ORDER BY t.oid <> c.oid LIMIT 1),
-       EXISTS (SELECT FROM pg_partition_tree(c.oid) p JOIN pg_class t ON t.oid = p.relid
-               WHERE c.relkind = 'p' AND t.relreplident = 'f'),
-       c.relreplident = 'n'
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        ORDER BY t.oid <> c.oid LIMIT 1) keyless ON true
 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')";
 
 async fn wanted(
@@ -187,7 +190,8 @@ async fn wanted(
         let keyless: Option<String> = row.try_get(7).map_err(failed)?;
         if let Some(keyless) = keyless {
             let nothing: bool = row.try_get(9).map_err(failed)?;
-            return Err(no_identity(table, &keyless, nothing));
+            let itself: bool = row.try_get(10).map_err(failed)?;
+            return Err(no_identity(table, &keyless, nothing, itself));
         }
         all.push(read_wanted(&row, table, version).map_err(failed)?);
     }
@@ -219,32 +223,30 @@ fn read_wanted(
     })
 }
 
-fn no_identity(table: &PublishedTable, keyless: &str, nothing: bool) -> SourceError {
+/// `keyless` is the table itself or one of its partitions, as SQL writes it.
+fn no_identity(table: &PublishedTable, keyless: &str, nothing: bool, itself: bool) -> SourceError {
     let label = format!("{}.{}", table.schema, table.name);
-    let quoted = format!("{}.{}", quote_name(&table.schema), quote_name(&table.name));
-    let partition = if keyless == label || keyless == table.name || keyless == quoted {
-        String::new()
+    let partition = if itself { String::new() } else { format!(" (its partition {keyless})") };
+    let (has, remedy) = if nothing {
+        (
+            "has REPLICA IDENTITY NOTHING",
+            format!("run: ALTER TABLE {keyless} REPLICA IDENTITY DEFAULT (its primary key)"),
+        )
     } else {
-        format!(" (partition {keyless})")
-    };
-    if nothing {
-        return SourceError::stop(
+        (
+            "has no primary key and no replica identity",
             format!(
-                "table \"{label}\" has REPLICA IDENTITY NOTHING: once it is published, the \
-                 application's UPDATE and DELETE on it fail; nothing was changed"
+                "run: ALTER TABLE {keyless} ADD PRIMARY KEY (…), or ALTER TABLE {keyless} REPLICA \
+                 IDENTITY USING INDEX … with a unique index over columns that are NOT NULL"
             ),
-            format!("run: ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT (its primary key)"),
-        );
-    }
+        )
+    };
     SourceError::stop(
         format!(
-            "table \"{label}\"{partition} has no primary key and no replica identity: once it is \
-             published, the application's UPDATE and DELETE on it fail; nothing was changed"
+            "table \"{label}\"{partition} {has}: once it is published, the application's UPDATE and \
+             DELETE on it fail; nothing was changed"
         ),
-        format!(
-            "run: ALTER TABLE {quoted} ADD PRIMARY KEY (…), or ALTER TABLE {quoted} REPLICA \
-             IDENTITY USING INDEX … with a unique index over columns that are NOT NULL"
-        ),
+        remedy,
     )
 }
 

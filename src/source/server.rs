@@ -1,7 +1,7 @@
 //! What kind of server answers, and whether Walview can follow it.
 
 use super::config::SourceConfig;
-use super::error::{Kind, SourceError, quote_name, server, wal_level};
+use super::error::{Kind, SourceError, server, wal_level};
 use tokio_postgres::Client;
 use walview_core::position::Lsn;
 
@@ -59,12 +59,7 @@ pub async fn info(client: &Client) -> Result<Info, SourceError> {
     let what = "read the server's settings";
     let failed = |error| SourceError::query(what, error);
     let version = version(client).await?;
-    if version < VERSION_MIN {
-        return Err(SourceError::stop(
-            format!("PostgreSQL {}.{} is not supported", version / 10_000, version % 10_000),
-            "walview needs PostgreSQL 14 or newer",
-        ));
-    }
+    require_version(version)?;
     let row = client.query_one(INFO, &[]).await.map_err(failed)?;
     let text = |at: usize| row.try_get::<_, String>(at).map_err(failed);
     let number = |at: usize| row.try_get::<_, i64>(at).map_err(failed);
@@ -89,6 +84,16 @@ pub async fn info(client: &Client) -> Result<Info, SourceError> {
         role: text(10)?,
         may_replicate: row.try_get::<_, Option<bool>>(11).map_err(failed)?.unwrap_or(false),
     })
+}
+
+fn require_version(version: i32) -> Result<(), SourceError> {
+    if version >= VERSION_MIN {
+        return Ok(());
+    }
+    Err(SourceError::stop(
+        format!("PostgreSQL {}.{} is not supported", version / 10_000, version % 10_000),
+        "walview needs PostgreSQL 14 or newer",
+    ))
 }
 
 /// `server_version_num`.
@@ -189,8 +194,15 @@ impl Lineage {
     }
 }
 
-/// `ALTER ROLE` for a role that lacks the attribute.
-#[must_use]
-pub fn grant_replication(role: &str) -> String {
-    format!("ALTER ROLE {} REPLICATION", quote_name(role))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_server_is_refused() {
+        let said = require_version(130_014).map_err(|error| error.to_string());
+        let wanted = "PostgreSQL 13.14 is not supported; walview needs PostgreSQL 14 or newer";
+        assert_eq!(said, Err(wanted.to_owned()));
+        assert!(require_version(140_000).is_ok());
+    }
 }
