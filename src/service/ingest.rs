@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use walview_core::catalog::Catalog;
 use walview_core::engine::{Engine, Layout, RowChange};
 use walview_core::pgoutput::{Cell, Message, Old, Relation, Tuple};
-use walview_core::value::{Row, Value};
+use walview_core::value::{Row, Type, Value};
 
 /// The message cannot be followed: the stream and the state do not fit.
 #[derive(Debug, thiserror::Error)]
@@ -223,9 +223,13 @@ fn cells(
             Cell::Null => Some(Value::Null),
             Cell::Unchanged => None,
             Cell::Text(bytes) => {
-                let value = std::str::from_utf8(bytes)
-                    .ok()
-                    .and_then(|text| Value::parse(&captured.ty, text).ok());
+                let text = std::str::from_utf8(bytes).ok();
+                let value = match (&captured.ty, text) {
+                    // A label that was added since: nothing announces it, and it is its own text.
+                    (Type::Enum { .. }, Some(text)) => Some(Value::Text(text.into())),
+                    (ty, Some(text)) => Value::from_server(ty, text).ok(),
+                    (_, None) => None,
+                };
                 Some(value.ok_or_else(|| {
                     fail(format!(
                         "a value of column \"{}\" of \"{}\" cannot be read as its type",
