@@ -7,7 +7,7 @@
 use super::layout::{Access, Layout, TableLayout, ViewLayout};
 use super::rows;
 use super::state::{State, StateError};
-use crate::expr::{ColumnRef, Env, EvalError, Expr};
+use crate::expr::{ColumnRef, Env, EvalError};
 use crate::plan::{JoinKind, ViewKind};
 use crate::value::{Row, Value};
 
@@ -96,7 +96,7 @@ pub(super) fn resolve<'a>(
         if joined.dimensions.last().is_some_and(Option::is_some)
             && let Some(condition) = &join.condition
         {
-            match is_true(condition, &joined) {
+            match condition.is_true(&joined) {
                 Ok(true) => {}
                 Ok(false) => {
                     joined.dimensions.pop();
@@ -146,7 +146,7 @@ pub(super) fn contribution(view: &ViewLayout, resolved: &Resolved<'_>) -> Contri
 
 fn evaluate(view: &ViewLayout, joined: &Joined<'_>) -> Result<Contribution, EvalError> {
     if let Some(filter) = &view.filter
-        && !is_true(filter, joined)?
+        && !filter.is_true(joined)?
     {
         return Ok(Contribution::Absent);
     }
@@ -160,7 +160,7 @@ fn evaluate(view: &ViewLayout, joined: &Joined<'_>) -> Result<Contribution, Eval
                 .iter()
                 .map(|aggregate| {
                     if let Some(filter) = &aggregate.filter
-                        && !is_true(filter, joined)?
+                        && !filter.is_true(joined)?
                     {
                         return Ok(None);
                     }
@@ -174,9 +174,4 @@ fn evaluate(view: &ViewLayout, joined: &Joined<'_>) -> Result<Contribution, Eval
             Ok(Contribution::Member { by, arguments })
         }
     }
-}
-
-/// Whether a condition holds: NULL does not.
-fn is_true(condition: &Expr, env: &impl Env) -> Result<bool, EvalError> {
-    Ok(condition.eval(env)? == Value::Bool(true))
 }
