@@ -96,6 +96,19 @@ pub struct StateArgs {
     pub state: PathBuf,
 }
 
+/// What `run` and `rebuild` have in common.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ServeArgs {
+    /// Address for /live, /ready, /status and /metrics; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7878")]
+    pub http: SocketAddr,
+
+    /// How much may wait on the local disk, of each pipeline, for stores that do not take it; then
+    /// nothing more is read, and the source keeps its WAL
+    #[arg(long, value_name = "SIZE", default_value = "20GB", value_parser = parse_size)]
+    pub outbox_max: u64,
+}
+
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Pipeline files
@@ -105,9 +118,8 @@ pub struct RunArgs {
     #[command(flatten)]
     pub state: StateArgs,
 
-    /// Address for /live, /ready, /status and /metrics; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7878")]
-    pub http: SocketAddr,
+    #[command(flatten)]
+    pub serve: ServeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -139,9 +151,8 @@ pub struct RebuildArgs {
     #[command(flatten)]
     pub state: StateArgs,
 
-    /// Address for /live, /ready, /status and /metrics; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7878")]
-    pub http: SocketAddr,
+    #[command(flatten)]
+    pub serve: ServeArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -166,23 +177,36 @@ pub struct DemoArgs {
     pub duration: Option<Duration>,
 }
 
+/// `500MB`, `20GB`: a whole number of decimal units.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 4] =
+        [("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000), ("kB", 1_000)];
+    whole_with_unit(text, &UNITS)
+        .ok_or_else(|| "write a whole number and its unit: 500MB, 20GB or 1TB".to_owned())
+}
+
 /// `500ms`, `30s`, `5m`, `2h`: a whole number and its unit.
 ///
 /// # Errors
 /// What to write instead.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text.strip_prefix(digits).unwrap_or_default();
-    let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
-    // `u64::parse` would take a "+".
-    let number = Some(digits).filter(|digits| digits.chars().all(|c| c.is_ascii_digit()));
-    factor
-        .zip(number.and_then(|digits| digits.parse::<u64>().ok()))
-        .and_then(|(factor, number)| number.checked_mul(factor))
-        .filter(|millis| *millis > 0)
+    whole_with_unit(text, &UNITS)
         .map(Duration::from_millis)
         .ok_or_else(|| "write a whole number and its unit: 500ms, 30s, 5m or 2h".to_owned())
+}
+
+/// A whole number above zero, times its unit.
+fn whole_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.strip_prefix(digits).unwrap_or_default();
+    let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor)?;
+    // `u64::parse` would take a "+".
+    let number = Some(digits).filter(|digits| digits.chars().all(|c| c.is_ascii_digit()))?;
+    number.parse::<u64>().ok()?.checked_mul(factor).filter(|product| *product > 0)
 }
 
 #[cfg(test)]
@@ -204,6 +228,15 @@ mod tests {
         for bad in ["", "s", "30", "0s", "-1s", "+1s", "1.5s", "30 s", "30d", "99999999999999999h"]
         {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("20GB"), Ok(20_000_000_000));
+        assert_eq!(parse_size("64MB"), Ok(64_000_000));
+        for bad in ["", "20", "GB", "0GB", "-1GB", "1.5GB", "20 GB", "20gb", "99999999999999TB"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
         }
     }
 

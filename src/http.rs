@@ -105,6 +105,13 @@ pub fn faults_of(status: &Status) -> Vec<String> {
         let error = status.source.error.as_deref().unwrap_or("connecting");
         faults.push(format!("source is not connected: {error}"));
     }
+    if status.local.outbox_full {
+        faults.push(
+            "the outbox is full, so nothing is read and WAL gathers at the source: mend the store \
+             that is behind, or give more room with --outbox-max"
+                .to_owned(),
+        );
+    }
     for store in &status.stores {
         match store.state {
             StoreState::Live | StoreState::Loading => {}

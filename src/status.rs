@@ -4,7 +4,7 @@ use crate::cli::{Exit, StatusArgs};
 use crate::config::Pipeline;
 use crate::http::{Report, faults_of};
 use crate::output::Output;
-use crate::service::board::{Phase, Status, StoreState};
+use crate::service::board::{LocalStatus, Phase, Status, StoreState};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -17,6 +17,9 @@ use tokio::net::TcpStream;
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// A status is a few kilobytes; more than this is not one.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// An outbox below this is not worth a forecast.
+const OUTBOX_SHOWN_BYTES: u64 = 64 << 20;
 
 /// `<state>/<pipeline>/instance.json`: who runs the pipeline and where it answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,10 +194,11 @@ pub fn render(status: &Status) -> String {
     .ok();
     writeln!(
         out,
-        "local     {:.1} MB on disk, {:.0} MB memory (peak {:.0})",
+        "local     {:.1} MB on disk, {:.0} MB memory (peak {:.0})  {}",
         megabytes(status.local.disk_bytes),
         megabytes(status.process.rss_bytes),
-        megabytes(status.process.rss_peak_bytes)
+        megabytes(status.process.rss_peak_bytes),
+        outbox(&status.local)
     )
     .ok();
     writeln!(
@@ -230,6 +234,30 @@ pub fn render(status: &Status) -> String {
     let dead: u64 = status.views.iter().map(|view| view.dead_letters).sum();
     if dead > 0 {
         writeln!(out, "dead letters: {dead} rows are left out of their views").ok();
+    }
+    out
+}
+
+/// `outbox 1900.0 MB of 20 GB, +8.0 MB/s, full in 38 min -> then WAL grows`
+fn outbox(local: &LocalStatus) -> String {
+    let mut out = format!(
+        "outbox {:.1} MB of {:.0} GB",
+        megabytes(local.outbox_bytes),
+        megabytes(local.outbox_bytes_max) / 1000.0
+    );
+    if local.outbox_full {
+        out.push_str(", FULL: nothing is read, WAL grows at the source");
+    } else if let Some(seconds) = local.outbox_full_in_seconds
+        // Less than this is a flush that is under way.
+        && local.outbox_bytes >= OUTBOX_SHOWN_BYTES
+    {
+        write!(
+            out,
+            ", {:+.1} MB/s, full in {:.0} min -> then WAL grows",
+            local.outbox_bytes_per_second / 1e6,
+            seconds / 60.0
+        )
+        .ok();
     }
     out
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::end_to_end::SMALL;
 use crate::stream;
 use crate::workload::{self, Load};
-use crate::world::World;
+use crate::world::{LIVE_LIMIT, World};
+use walview::service::board::Status;
 
 async fn more(load: &mut Load, transactions: u64) {
     let wanted = load.transactions() + transactions;
@@ -96,5 +97,45 @@ async fn a_frozen_clickhouse_does_not_delay_redis() {
     }
     world.clickhouse.server.thaw().unwrap();
     world.assert_equal().await;
+    world.stop().await;
+}
+
+/// An outbox that is full holds the source back: nothing more is read, the replication connection
+/// stays, the status says so, and all is right once the store is back.
+#[tokio::test]
+async fn a_full_outbox_holds_the_source_back() {
+    const LIMIT: u64 = 300_000;
+    let mut world = World::betting(SMALL).await;
+    world.options.args = vec!["--outbox-max".to_owned(), "300kB".to_owned()];
+    stream::remember_inserts(&world).await;
+    world.start().await;
+    let client = world.db().await;
+    let walsender = "SELECT pid FROM pg_stat_replication WHERE application_name LIKE 'walview%'";
+    let streams = |status: &Status| status.source.connected;
+    world.service().until("streaming", LIVE_LIMIT, streams).await.unwrap();
+    let before: i32 = client.query_one(walsender, &[]).await.unwrap().get(0);
+    world.clickhouse.server.freeze().unwrap();
+    let sql = "INSERT INTO bets (user_id, event_id, amount, odds) \
+               SELECT 1 + i % 100, 1 + i % 10, 1, 2 FROM generate_series(1, 200) i";
+    for _ in 0..15 {
+        client.execute(sql, &[]).await.unwrap();
+    }
+    let limit = Duration::from_secs(60);
+    let full = |status: &Status| status.local.outbox_full;
+    let status = world.service().until("held back", limit, full).await.unwrap();
+    assert_eq!(status.local.outbox_bytes_max, LIMIT);
+    assert!(status.local.disk_bytes > 0);
+    assert!(walview::http::faults_of(&status).iter().any(|fault| fault.contains("outbox is full")));
+    // It is kept to the limit, up to one group of changes, while the source goes on writing.
+    client.execute(sql, &[]).await.unwrap();
+    let status = world.service().status().await.unwrap();
+    assert!(status.local.outbox_bytes < 2 * LIMIT, "{} bytes", status.local.outbox_bytes);
+    world.clickhouse.server.thaw().unwrap();
+    let room = |status: &Status| !status.local.outbox_full;
+    world.service().until("reading again", limit, room).await.unwrap();
+    world.assert_equal().await;
+    stream::assert_every_insert_once(&world).await;
+    let after: i32 = client.query_one(walsender, &[]).await.unwrap().get(0);
+    assert_eq!(before, after, "the replication connection was cut");
     world.stop().await;
 }

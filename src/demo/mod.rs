@@ -141,6 +141,7 @@ impl Stage {
             pipeline_file: self.home.path().join("betting.yaml"),
             pipeline: "betting".to_owned(),
             state: self.home.state(),
+            args: Vec::new(),
             env: vec![
                 ("BETTING_DATABASE_URL".to_owned(), postgres.url()),
                 ("REDIS_URL".to_owned(), redis.url()),

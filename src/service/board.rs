@@ -123,7 +123,18 @@ impl SnapshotStatus {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LocalStatus {
+    /// The state folder.
     pub disk_bytes: u64,
+    /// Operations that the outbox keeps for the stores, about.
+    pub outbox_bytes: u64,
+    pub outbox_bytes_max: u64,
+    /// Over the last seconds; below 0 where it empties.
+    pub outbox_bytes_per_second: f64,
+    /// Until it is full, where it grows; then the source keeps what comes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outbox_full_in_seconds: Option<f64>,
+    /// Nothing is read of the source until a store takes what waits for it.
+    pub outbox_full: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -156,6 +167,10 @@ struct Inner {
     views: Vec<ViewStatus>,
     snapshot: Option<(SnapshotStatus, Instant)>,
     disk_bytes: u64,
+    outbox: (u64, u64),
+    outbox_full: bool,
+    /// Bytes in the outbox at earlier moments, for the rate.
+    outbox_samples: VecDeque<(Instant, u64)>,
     /// Changes seen at earlier moments, for the rate.
     samples: VecDeque<(Instant, u64)>,
 }
@@ -207,6 +222,9 @@ impl Board {
                     .collect(),
                 snapshot: None,
                 disk_bytes: 0,
+                outbox: (0, 0),
+                outbox_full: false,
+                outbox_samples: VecDeque::new(),
                 samples: VecDeque::new(),
             }),
             changes: AtomicU64::new(0),
@@ -265,6 +283,26 @@ impl Board {
 
     pub fn disk(&self, bytes: u64) {
         self.lock().disk_bytes = bytes;
+    }
+
+    /// Called about once a second.
+    pub fn outbox(&self, bytes: u64, bytes_max: u64) {
+        let mut inner = self.lock();
+        inner.outbox = (bytes, bytes_max);
+        let now = Instant::now();
+        inner.outbox_samples.push_back((now, bytes));
+        while inner.outbox_samples.len() > 2
+            && inner
+                .outbox_samples
+                .get(1)
+                .is_some_and(|(at, _)| now.duration_since(*at) >= RATE_WINDOW)
+        {
+            inner.outbox_samples.pop_front();
+        }
+    }
+
+    pub fn outbox_full(&self, full: bool) {
+        self.lock().outbox_full = full;
     }
 
     pub fn snapshot(&self, step: &str, rows: u64, rows_estimated: u64) {
@@ -358,9 +396,30 @@ impl Board {
                 .collect(),
             views: inner.views.clone(),
             snapshot: inner.snapshot.as_ref().map(|(status, _)| status.clone()),
-            local: LocalStatus { disk_bytes: inner.disk_bytes },
+            local: inner.local(),
             process: process(self.started),
             changes_total: total,
+        }
+    }
+}
+
+impl Inner {
+    fn local(&self) -> LocalStatus {
+        let (bytes, bytes_max) = self.outbox;
+        let rate = match (self.outbox_samples.front(), self.outbox_samples.back()) {
+            (Some((from, before)), Some((to, now))) if to > from => {
+                (as_f64(*now) - as_f64(*before)) / to.duration_since(*from).as_secs_f64()
+            }
+            _ => 0.0,
+        };
+        LocalStatus {
+            disk_bytes: self.disk_bytes,
+            outbox_bytes: bytes,
+            outbox_bytes_max: bytes_max,
+            outbox_bytes_per_second: rate.round(),
+            outbox_full_in_seconds: (rate >= 1.0)
+                .then(|| (as_f64(bytes_max.saturating_sub(bytes)) / rate).round()),
+            outbox_full: self.outbox_full,
         }
     }
 }

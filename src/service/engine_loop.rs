@@ -11,7 +11,9 @@
 //! - an LSN is confirmed only after the local commit that holds it;
 //! - a transaction is made durable in pieces only at every `CUT_CHANGES`th change, never by the
 //!   clock, because where it is cut decides what is emitted;
-//! - a keepalive's position counts only between transactions.
+//! - a keepalive's position counts only between transactions;
+//! - where the outbox is full nothing more is read, so the source keeps what comes (its WAL grows);
+//!   the loop waits only where everything whole is durable, because pruning is part of a commit.
 
 use super::PipelineError;
 use super::board::Board;
@@ -35,6 +37,9 @@ const COMMIT_EVERY: Duration = Duration::from_millis(100);
 const IDLE_COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// A transaction longer than this is made durable in pieces of this many changes.
 const CUT_CHANGES: u64 = 20_000;
+
+/// How often a loop that waits for room in the outbox looks again.
+const FULL_WAIT: Duration = Duration::from_millis(100);
 
 /// What the loop works on.
 pub enum Input {
@@ -60,6 +65,8 @@ pub struct EngineLoop {
     pub progress: Progress,
     pub catalog: Catalog,
     pub outlets: Vec<Outlet>,
+    /// Of all stores together.
+    pub outbox_bytes_max: u64,
     pub board: Arc<Board>,
     pub faults: Faults,
     relations: Relations,
@@ -73,6 +80,8 @@ pub struct EngineLoop {
     skip_transaction: bool,
     uncommitted: bool,
     idle_position: bool,
+    /// A long transaction has just been made durable up to here.
+    just_cut: bool,
     last_commit: Instant,
     clock: Option<(Lsn, i64)>,
 }
@@ -83,7 +92,7 @@ impl EngineLoop {
         store: LocalStore,
         progress: Progress,
         catalog: Catalog,
-        outlets: Vec<Outlet>,
+        (outlets, outbox_bytes_max): (Vec<Outlet>, u64),
         board: Arc<Board>,
         faults: Faults,
     ) -> Self {
@@ -93,6 +102,7 @@ impl EngineLoop {
             progress,
             catalog,
             outlets,
+            outbox_bytes_max,
             board,
             faults,
             relations: Relations::default(),
@@ -103,6 +113,7 @@ impl EngineLoop {
             skip_transaction: false,
             uncommitted: false,
             idle_position: false,
+            just_cut: false,
             last_commit: Instant::now(),
             clock: None,
         }
@@ -164,11 +175,21 @@ impl EngineLoop {
                 return self.rewind();
             };
             match input {
-                Input::Gulp(gulp) => gulp.events.into_iter().try_for_each(|e| self.event(e))?,
+                Input::Gulp(gulp) => {
+                    for event in gulp.events {
+                        self.event(event)?;
+                        if (!self.in_transaction || std::mem::take(&mut self.just_cut))
+                            && self.is_full()
+                        {
+                            self.wait_for_room(runtime, inputs, confirmed)?;
+                        }
+                    }
+                }
                 Input::Clock { lsn, at } => {
                     self.clock = Some((lsn, at));
                     self.board.source_at(at);
                     self.board.disk(self.store.disk_bytes());
+                    self.board.outbox(self.outbox_bytes(), self.outbox_bytes_max);
                     if !self.in_transaction {
                         self.hand_over();
                     }
@@ -179,6 +200,43 @@ impl EngineLoop {
                 confirmed.send_replace(self.progress.confirmed());
             }
         }
+    }
+
+    fn outbox_bytes(&self) -> u64 {
+        self.outlets.iter().map(|outlet| outlet.feed.bytes()).sum()
+    }
+
+    fn is_full(&self) -> bool {
+        self.outbox_bytes() >= self.outbox_bytes_max
+    }
+
+    /// Reads nothing more until the stores have taken enough, or the stream ends. The replication
+    /// client goes on telling the server that we are there.
+    fn wait_for_room(
+        &mut self,
+        runtime: &tokio::runtime::Handle,
+        inputs: &mpsc::Receiver<Input>,
+        confirmed: &watch::Sender<Lsn>,
+    ) -> Result<(), PipelineError> {
+        let since = Instant::now();
+        tracing::warn!(
+            bytes = self.outbox_bytes(),
+            bytes_max = self.outbox_bytes_max,
+            "the outbox is full: nothing is read, and WAL gathers at the source"
+        );
+        self.board.outbox_full(true);
+        // A little below the limit, so that the loop does not stop and go with every record.
+        while self.outbox_bytes() >= self.outbox_bytes_max / 10 * 9 && !inputs.is_closed() {
+            self.commit()?;
+            confirmed.send_replace(self.progress.confirmed());
+            self.board.outbox(self.outbox_bytes(), self.outbox_bytes_max);
+            self.board.disk(self.store.disk_bytes());
+            runtime.block_on(tokio::time::sleep(FULL_WAIT));
+        }
+        self.board.outbox_full(false);
+        let seconds = since.elapsed().as_secs();
+        tracing::info!(waited_seconds = seconds, "the outbox has room again");
+        Ok(())
     }
 
     /// When the next local commit is due; `None` where there is nothing to commit. Inside a
@@ -270,6 +328,7 @@ impl EngineLoop {
         let partial = self.engine.cut(&mut self.store)?;
         self.progress.set_partial(Some(partial));
         self.hand_over();
+        self.just_cut = true;
         self.commit()
     }
 
@@ -327,6 +386,8 @@ impl EngineLoop {
         // Where the outbox begins is durable before anything of it goes.
         let prunable: Vec<_> =
             self.outlets.iter().map(|outlet| outlet.feed.prunable(outlet.window)).collect();
+        self.progress.outbox_bytes =
+            self.outlets.iter().map(|outlet| outlet.feed.bytes()).collect();
         for (outlet, pruned) in self.outlets.iter().zip(&mut self.progress.pruned) {
             if let Some(position) = outlet.feed.pruned_to() {
                 *pruned = position.to_string();

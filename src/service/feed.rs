@@ -11,6 +11,7 @@
 //!   by dropping, only read again;
 //! - a store that needs durable records never sees one before its commit.
 
+use super::weight::Weight;
 use crate::state::Outbox;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,6 +55,8 @@ struct Inner {
     pruned: u64,
     /// The last position that the outbox no longer has.
     pruned_to: Option<Position>,
+    /// Of everything that is not pruned.
+    weight: Weight,
 }
 
 /// What a writer may do next.
@@ -65,14 +68,14 @@ pub enum Taken {
 }
 
 impl Feed {
-    /// `end` is where the outbox of this store ends; `pruned` where it begins, with the position
-    /// of the record before.
+    /// `end` is where the outbox of this store ends, and how many bytes it holds; `pruned` where it
+    /// begins, with the position of the record before.
     #[must_use]
     pub fn new(
         store: usize,
         outbox: Outbox,
         (pruned, pruned_to): (u64, Option<Position>),
-        end: u64,
+        (end, bytes): (u64, u64),
         frontier: Frontier,
     ) -> Self {
         Self {
@@ -88,6 +91,7 @@ impl Feed {
                 applied: VecDeque::new(),
                 pruned,
                 pruned_to,
+                weight: Weight::new(pruned, end, bytes),
             }),
             changed: Notify::new(),
         }
@@ -105,6 +109,7 @@ impl Feed {
         for record in records {
             debug_assert_eq!(record.seq, inner.end, "sequence numbers have no gaps");
             inner.end = record.seq + 1;
+            inner.weight.push(record.seq, record.ops.len());
             inner.queue_bytes += record.ops.len();
             inner.queue.push_back(record);
         }
@@ -137,6 +142,7 @@ impl Feed {
         inner.end = end;
         inner.durable = end;
         inner.frontier = inner.durable_frontier;
+        inner.weight.rewind(end);
     }
 
     /// The store has every record before `seq`.
@@ -167,6 +173,7 @@ impl Feed {
         let from = inner.pruned;
         inner.pruned = to;
         inner.pruned_to = Some(mark);
+        inner.weight.prune(to);
         Some((from, to))
     }
 
@@ -174,6 +181,12 @@ impl Feed {
     #[must_use]
     pub fn pruned_to(&self) -> Option<Position> {
         self.lock().pruned_to
+    }
+
+    /// Bytes of operations that the outbox keeps for the store, about.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.lock().weight.bytes()
     }
 
     /// Records waiting for the store.

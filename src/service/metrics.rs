@@ -20,6 +20,10 @@ pub const DEAD_LETTERS: &str = "walview_view_dead_letters";
 /// Bytes of the local store.
 pub const LOCAL_BYTES: &str = "walview_local_disk_bytes";
 
+/// Bytes of operations that wait in the outbox, and how many may.
+pub const OUTBOX_BYTES: &str = "walview_outbox_bytes";
+pub const OUTBOX_BYTES_MAX: &str = "walview_outbox_bytes_max";
+
 /// Sets every metric of a pipeline.
 #[expect(clippy::cast_precision_loss, reason = "Prometheus has floats only")]
 pub fn publish(status: &Status) {
@@ -28,6 +32,13 @@ pub fn publish(status: &Status) {
     counter!(CHANGES, "pipeline" => pipeline.clone()).absolute(status.changes_total);
     gauge!(SOURCE_UP, "pipeline" => pipeline.clone()).set(up(status.source.connected));
     gauge!(LOCAL_BYTES, "pipeline" => pipeline.clone()).set(status.local.disk_bytes as f64);
+    let local = [
+        (OUTBOX_BYTES, status.local.outbox_bytes),
+        (OUTBOX_BYTES_MAX, status.local.outbox_bytes_max),
+    ];
+    for (name, bytes) in local {
+        gauge!(name, "pipeline" => pipeline.clone()).set(bytes as f64);
+    }
     for store in &status.stores {
         let labels = [("pipeline", pipeline.clone()), ("store", store.name.clone())];
         gauge!(STORE_UP, &labels).set(up(store.state == StoreState::Live));

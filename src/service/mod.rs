@@ -23,6 +23,7 @@ pub mod pipeline;
 mod run;
 mod sessions;
 pub mod snapshot;
+mod weight;
 pub mod writer;
 
 pub use run::{rebuild, run};

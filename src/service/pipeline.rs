@@ -38,6 +38,8 @@ pub struct Runner {
     pub connections: Connections,
     pub source: SourceConfig,
     pub board: Arc<Board>,
+    /// Bytes of operations that may wait for stores that do not take them, on the local disk.
+    pub outbox_bytes_max: u64,
     pub stop: watch::Receiver<bool>,
 }
 
@@ -272,6 +274,7 @@ impl Runner {
             committed_at: taken_at,
             partial: None,
             outbox_end: vec![0; identity.stores.len()],
+            outbox_bytes: vec![0; identity.stores.len()],
             pruned: vec![Position::end_of(epoch, before).to_string(); identity.stores.len()],
             stopped: filled.engine.stopped().to_vec(),
         };
@@ -334,7 +337,9 @@ impl Runner {
             let end = progress.outbox_end.get(index).copied().unwrap_or(0);
             let first = store.outbox().first(index, end)?;
             let pruned = progress.pruned.get(index).and_then(|text| text.parse().ok());
-            feeds.push(Arc::new(Feed::new(index, store.outbox(), (first, pruned), end, frontier)));
+            let bytes = progress.outbox_bytes.get(index).copied().unwrap_or(0);
+            let (begin, end) = ((first, pruned), (end, bytes));
+            feeds.push(Arc::new(Feed::new(index, store.outbox(), begin, end, frontier)));
         }
         let (drain, draining) = watch::channel(false);
         let mut writers: JoinSet<(usize, Result<(), PipelineError>)> = JoinSet::new();
@@ -364,7 +369,7 @@ impl Runner {
             store,
             progress,
             identity.catalog.clone(),
-            outlets,
+            (outlets, self.outbox_bytes_max),
             Arc::clone(&self.board),
             faults,
         );

@@ -4,7 +4,7 @@ use super::PipelineError;
 use super::board::{Board, Phase};
 use super::patience::describe;
 use super::pipeline::Runner;
-use crate::cli::{Exit, RebuildArgs, RunArgs};
+use crate::cli::{Exit, RebuildArgs, RunArgs, ServeArgs};
 use crate::config::{Environment, Pipeline, Problems, load_all};
 use crate::http;
 use crate::output::Output;
@@ -23,32 +23,32 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// `walview run`.
 pub async fn run(args: &RunArgs, environment: &Environment, output: Output) -> Exit {
-    serve(&args.files, &args.state.state, args.http, false, environment, output).await
+    serve(&args.files, &args.state.state, args.serve, false, environment, output).await
 }
 
 /// `walview rebuild`: as `run`, from nothing.
 pub async fn rebuild(args: &RebuildArgs, environment: &Environment, output: Output) -> Exit {
     let files = std::slice::from_ref(&args.file);
-    serve(files, &args.state.state, args.http, true, environment, output).await
+    serve(files, &args.state.state, args.serve, true, environment, output).await
 }
 
 async fn serve(
     files: &[PathBuf],
     state: &Path,
-    address: SocketAddr,
+    args: ServeArgs,
     rebuild: bool,
     environment: &Environment,
     output: Output,
 ) -> Exit {
     let (stop, stopping) = watch::channel(false);
-    let runners = match prepare(files, environment, &stopping) {
+    let runners = match prepare(files, environment, args.outbox_max, &stopping) {
         Ok(runners) => runners,
         Err(problems) => {
             output.problems(&problems);
             return Exit::Failed;
         }
     };
-    match serve_all(runners, state, address, rebuild, (stop, stopping), output).await {
+    match serve_all(runners, state, args.http, rebuild, (stop, stopping), output).await {
         Ok(exit) => exit,
         Err(message) => {
             output.fault(&message);
@@ -60,12 +60,13 @@ async fn serve(
 fn prepare(
     files: &[PathBuf],
     environment: &Environment,
+    outbox_bytes_max: u64,
     stop: &watch::Receiver<bool>,
 ) -> Result<Vec<Runner>, Vec<Problems>> {
     let mut runners = Vec::new();
     let mut problems = Vec::new();
     for pipeline in load_all(files)? {
-        match runner(pipeline, environment, stop) {
+        match runner(pipeline, environment, outbox_bytes_max, stop) {
             Ok(runner) => runners.push(runner),
             Err(found) => problems.push(found),
         }
@@ -76,6 +77,7 @@ fn prepare(
 fn runner(
     pipeline: Pipeline,
     environment: &Environment,
+    outbox_bytes_max: u64,
     stop: &watch::Receiver<bool>,
 ) -> Result<Runner, Problems> {
     let connections = pipeline.connect(environment)?;
@@ -88,7 +90,7 @@ fn runner(
         .collect();
     let board =
         Arc::new(Board::new(pipeline.name.as_str(), &pipeline.slot_name(), &views, &stores));
-    Ok(Runner { pipeline, connections, source, board, stop: stop.clone() })
+    Ok(Runner { pipeline, connections, source, board, outbox_bytes_max, stop: stop.clone() })
 }
 
 async fn serve_all(

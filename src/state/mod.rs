@@ -79,6 +79,9 @@ pub struct Progress {
     pub outbox_end: Vec<u64>,
     /// By store: the position up to which its records are no longer kept.
     pub pruned: Vec<String>,
+    /// By store: bytes of operations that the outbox keeps for it, about.
+    #[serde(default)]
+    pub outbox_bytes: Vec<u64>,
     /// By view: why it stopped.
     pub stopped: Vec<Option<String>>,
 }

@@ -25,6 +25,8 @@ pub struct Options {
     /// `pipeline:` in that file.
     pub pipeline: String,
     pub state: PathBuf,
+    /// Further arguments of `run`.
+    pub args: Vec<String>,
     /// What `${…}` in the file refers to.
     pub env: Vec<(String, String)>,
     pub log: PathBuf,
@@ -43,7 +45,7 @@ impl Options {
         let args = ["run", &file, "--state", &state, "--http", "127.0.0.1:0"];
         Launch {
             program: self.program.clone(),
-            args: args.map(str::to_owned).to_vec(),
+            args: args.map(str::to_owned).into_iter().chain(self.args.iter().cloned()).collect(),
             env: self.env.clone(),
             user: None,
             log: self.log.clone(),
