@@ -25,6 +25,7 @@ mod changes;
 mod crash;
 mod demo;
 mod end_to_end;
+mod lineage;
 mod messages;
 mod oracles;
 mod outages;

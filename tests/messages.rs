@@ -11,7 +11,7 @@ use walview::demo::servers::service::Service;
 use crate::end_to_end::SMALL;
 use crate::world::World;
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// `SELECT …` as the only view, into Redis.
 fn pipeline(sql: &str) -> String {
@@ -24,7 +24,7 @@ fn pipeline(sql: &str) -> String {
 }
 
 /// Runs it to its end, which must be a failure, and returns what it printed.
-async fn failure(world: &World) -> String {
+pub async fn failure(world: &World) -> String {
     // Earlier runs' words must not count.
     std::fs::write(&world.options.log, "").unwrap();
     let mut service = Service::spawn(&world.options).unwrap();
@@ -39,13 +39,13 @@ async fn failure(world: &World) -> String {
 }
 
 #[track_caller]
-fn assert_says(printed: &str, phrases: &[&str]) {
+pub fn assert_says(printed: &str, phrases: &[&str]) {
     for phrase in phrases {
         assert!(printed.contains(phrase), "{phrase:?} is not said:\n{printed}");
     }
 }
 
-fn set_env(world: &mut World, name: &str, value: String) {
+pub fn set_env(world: &mut World, name: &str, value: String) {
     for (key, old) in &mut world.options.env {
         if key == name {
             value.clone_into(old);

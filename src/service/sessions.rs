@@ -5,7 +5,7 @@ use super::engine_loop::{EngineLoop, Input};
 use super::patience::{backoff, describe};
 use super::pipeline::Runner;
 use crate::source::server::{self, Lineage};
-use crate::source::stream::Stream;
+use crate::source::stream::{Resume, Stream};
 use crate::source::{SourceConfig, connect};
 use crate::state::Identity;
 use std::time::{Duration, Instant};
@@ -86,10 +86,13 @@ impl Runner {
             .parse()
             .ok()
             .map(|system_identifier| Lineage { system_identifier, timeline: identity.timeline });
-        let from = engine.progress.confirmed();
+        let resume = Resume {
+            confirmed: engine.progress.confirmed(),
+            last_commit: Some((Lsn(engine.progress.commit_lsn), engine.progress.committed_at)),
+        };
         // The publication has the slot's name.
         let slot = &identity.slot;
-        Ok(Stream::start(&self.source, slot, slot, from, lineage).await?)
+        Ok(Stream::start(&self.source, slot, slot, resume, lineage).await?)
     }
 
     /// One session: pump, clock and engine until one of them ends.

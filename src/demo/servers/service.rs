@@ -25,6 +25,8 @@ pub struct Options {
     /// `pipeline:` in that file.
     pub pipeline: String,
     pub state: PathBuf,
+    /// `run` or `rebuild`.
+    pub command: String,
     /// Further arguments of `run`.
     pub args: Vec<String>,
     /// What `${…}` in the file refers to.
@@ -42,7 +44,7 @@ impl Options {
     fn launch(&self) -> Launch {
         let arg = |path: &Path| path.display().to_string();
         let (file, state) = (arg(&self.pipeline_file), arg(&self.state));
-        let args = ["run", &file, "--state", &state, "--http", "127.0.0.1:0"];
+        let args = [&self.command, &file, "--state", &state, "--http", "127.0.0.1:0"];
         Launch {
             program: self.program.clone(),
             args: args.map(str::to_owned).into_iter().chain(self.args.iter().cloned()).collect(),
@@ -143,6 +145,14 @@ impl Service {
             bail!("walview ended with {status} after SIGTERM; the end of its log:\n{tail}");
         }
         Ok(())
+    }
+
+    pub fn freeze(&self) -> Result<()> {
+        self.process.freeze()
+    }
+
+    pub fn thaw(&self) -> Result<()> {
+        self.process.thaw()
     }
 
     pub async fn kill9(self) -> Result<()> {

@@ -17,18 +17,23 @@
 //!   says nothing that may be confirmed.
 //!
 //! Invariants:
-//! - the server is told exactly what [`Stream::confirm`] was told; nothing moves by itself;
+//! - the server is told exactly what [`Stream::confirm`] was told, and nothing before it has shown
+//!   that its log is the one that is known here ([`continuity`]); nothing moves by itself;
 //! - a consumer that takes no gulp for hours loses nothing and is not cut off: the status goes on;
 //! - memory: one gulp ([`GULP_BYTES_MAX`]), and [`EVENTS_BUFFERED`] messages before it.
 
+mod continuity;
 mod probe;
+
+pub use continuity::Resume;
 
 use super::config::SourceConfig;
 use super::connect::{Replication, connect, replication, replication_config};
-use super::error::{Action, Kind, SourceError, timed_out};
+use super::error::{Action, Kind, SourceError, server, timed_out};
 use super::server::Lineage;
 use super::{publication, slot};
 use bytes::Bytes;
+use continuity::{Broken, Continuity};
 use pgwire_replication::{ReplicationClient, ReplicationEvent, ReplicationMetrics};
 use probe::Probe;
 use std::sync::Arc;
@@ -102,31 +107,37 @@ pub struct Stream {
     received: u64,
     /// Kept here and not in `next`, which may be dropped while it waits.
     gulp: Gulp,
+    continuity: Continuity,
+    in_transaction: bool,
+    /// What the server is told, once `continuity` is shown.
     confirmed: Lsn,
     probe: Probe,
     pub(super) silence_max: Duration,
 }
 
 impl Stream {
-    /// Starts streaming from `from`, the position up to which everything is durable here (the end
-    /// LSN of the last such commit, or a snapshot's consistent point): it is confirmed at once, and
-    /// commits whose commit LSN is below are not sent. `lineage` is what `from` belongs to.
+    /// Starts streaming. The position in `resume` is confirmed once the log is known to be the one
+    /// that `resume` speaks of (see [`continuity`]); until then commits below that position may come
+    /// again. `lineage` is what it belongs to.
     ///
     /// # Errors
-    /// The slot or publication is missing, lost, another's, held or past `from`; the lineage is
-    /// another; or the server cannot be reached.
+    /// The slot or publication is missing, lost, another's, held or past the position; the lineage
+    /// is another, or the log ends before the position; or the server cannot be reached.
     pub async fn start(
         config: &SourceConfig,
         slot: &str,
         publication: &str,
-        from: Lsn,
+        resume: Resume,
         lineage: Option<Lineage>,
     ) -> Result<Self, SourceError> {
+        let from = resume.confirmed;
         slot::check_name(slot)?;
         let sql = connect(config).await?;
-        slot::info(&sql, slot).await?.ok_or_else(|| slot::missing(slot))?.require(config, from)?;
+        let found = slot::info(&sql, slot).await?.ok_or_else(|| slot::missing(slot))?;
+        found.require(config, from)?;
         publication::require(&sql, publication).await?;
-        let start = pgwire_replication::Lsn::from_u64(from.0);
+        let begin = found.confirmed_flush_lsn.unwrap_or(from);
+        let start = pgwire_replication::Lsn::from_u64(begin.0);
         let session = replication_config(config, &Replication { slot, publication, start })?
             .with_ack_lsn(start)
             .with_status_interval(STATUS_INTERVAL)
@@ -137,6 +148,9 @@ impl Stream {
         let answered = Lineage::from_identity(&identity)?;
         if let Some(lineage) = lineage {
             answered.require(lineage, config)?;
+        }
+        if identity.xlogpos.as_u64() < from.0 {
+            return Err(went_back(config, from));
         }
         let what = format!("stream from slot \"{slot}\"");
         let failed = |error| SourceError::replication(config, &what, error);
@@ -158,7 +172,7 @@ impl Stream {
             Err(_elapsed) => return Err(timed_out(config, &what)),
         }
         sql.close().await;
-        Ok(Self {
+        let mut stream = Self {
             config: config.clone(),
             what,
             metrics: client.metrics(),
@@ -166,10 +180,14 @@ impl Stream {
             lineage: answered,
             received: 0,
             gulp: Gulp::default(),
-            confirmed: from,
+            continuity: Continuity::new(resume, begin),
+            in_transaction: false,
+            confirmed: begin,
             probe: Probe::new(pid),
             silence_max: SILENCE_MAX,
-        })
+        };
+        stream.confirm(from);
+        Ok(stream)
     }
 
     /// The server that streams.
@@ -225,6 +243,7 @@ impl Stream {
             Err(error) => return Err(SourceError::replication(&self.config, &self.what, error)),
         };
         self.received += 1;
+        self.compare(&event)?;
         let lsn = |lsn: pgwire_replication::Lsn| Lsn(lsn.as_u64());
         let mut bytes = EVENT_BYTES;
         let event = match event {
@@ -257,6 +276,39 @@ impl Stream {
         Ok(())
     }
 
+    /// Holds what comes against what is known of the log.
+    fn compare(&mut self, event: &ReplicationEvent) -> Result<(), SourceError> {
+        let lsn = |lsn: &pgwire_replication::Lsn| Lsn(lsn.as_u64());
+        let held = match event {
+            ReplicationEvent::Begin { final_lsn, commit_time_micros, .. } => {
+                self.in_transaction = true;
+                self.continuity.begin(lsn(final_lsn), *commit_time_micros)
+            }
+            ReplicationEvent::Commit { .. } => {
+                self.in_transaction = false;
+                Ok(())
+            }
+            ReplicationEvent::KeepAlive { wal_end, .. } if !self.in_transaction => {
+                self.continuity.keepalive(lsn(wal_end))
+            }
+            ReplicationEvent::KeepAlive { .. }
+            | ReplicationEvent::XLogData { .. }
+            | ReplicationEvent::Message { .. }
+            | ReplicationEvent::StoppedAt { .. } => Ok(()),
+        };
+        held.map_err(|Broken| went_back(&self.config, self.confirmed))?;
+        self.tell();
+        Ok(())
+    }
+
+    /// Tells the server what is confirmed, if it is known to be the right one.
+    fn tell(&mut self) {
+        if self.continuity == Continuity::Shown {
+            let lsn = pgwire_replication::Lsn::from_u64(self.confirmed.0);
+            self.client.update_applied_lsn(lsn);
+        }
+    }
+
     fn stalled(&self, error: SourceError) -> SourceError {
         SourceError {
             action: Action::Retry,
@@ -270,7 +322,7 @@ impl Stream {
     /// ignored. It is sent within [`STATUS_INTERVAL`].
     pub fn confirm(&mut self, lsn: Lsn) {
         self.confirmed = self.confirmed.max(lsn);
-        self.client.update_applied_lsn(pgwire_replication::Lsn::from_u64(lsn.0));
+        self.tell();
     }
 
     /// Ends the stream in order, after the last confirmed position has been sent. Events that were
@@ -279,6 +331,7 @@ impl Stream {
         let deadline = tokio::time::Instant::now() + LAST_STATUS_TIMEOUT;
         let told = |metrics: &ReplicationMetrics| metrics.last_applied_lsn().as_u64();
         while self.client.is_running()
+            && self.continuity == Continuity::Shown
             && told(&self.metrics) < self.confirmed.0
             && tokio::time::Instant::now() < deadline
         {
@@ -289,4 +342,17 @@ impl Stream {
             tracing::debug!(%error, "stream ended with an error while stopping");
         }
     }
+}
+
+/// The server's log is not the one that was applied here.
+fn went_back(config: &SourceConfig, from: Lsn) -> SourceError {
+    SourceError::stop(
+        format!(
+            "the log of {} is not the one that was followed up to {from}: an older copy of the \
+             server was restored, or it lost WAL",
+            server(config)
+        ),
+        "check source.url; if it is right, run: walview rebuild",
+    )
+    .kind(Kind::LineageChanged)
 }

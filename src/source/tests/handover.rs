@@ -1,6 +1,6 @@
 //! Snapshot and stream together are the table: nothing missing, nothing twice, the same values.
 
-use super::super::stream::{Event, Stream};
+use super::super::stream::{Event, Resume, Stream};
 use super::super::{Action, Kind, catalog, slot, snapshot};
 use super::*;
 use std::collections::BTreeMap;
@@ -165,7 +165,8 @@ async fn snapshot_and_stream_are_the_table_while_others_write() {
         let count = rows.len();
         let mut rows: BTreeMap<i64, Row> = rows.into_iter().map(|row| (key(&row), row)).collect();
         assert_eq!(rows.len(), count, "a row was copied twice");
-        let mut stream = Stream::start(&config, &name, "p", from, Some(lineage)).await.unwrap();
+        let mut stream =
+            Stream::start(&config, &name, "p", Resume::at(from), Some(lineage)).await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         if round == 2 {
             stop.send(true).unwrap();
@@ -247,7 +248,7 @@ async fn a_commit_at_exactly_the_consistent_point_is_streamed() {
         made.close().await;
         let mut rows: BTreeMap<i64, Row> = rows.into_iter().map(|row| (key(&row), row)).collect();
         assert!(rows.contains_key(&id(1)) && !rows.contains_key(&id(2)));
-        let mut stream = Stream::start(&config, &name, "p", from, None).await.unwrap();
+        let mut stream = Stream::start(&config, &name, "p", Resume::at(from), None).await.unwrap();
         let first = loop {
             let gulp = stream.next().await.unwrap();
             let begun = gulp.events.iter().find_map(|event| match event {
@@ -329,7 +330,7 @@ async fn a_value_is_the_same_in_snapshot_and_stream() {
     let from = made.consistent_point;
     made.close().await;
     let end = lsn(&app, "SELECT pg_current_wal_flush_lsn()::text").await;
-    let mut stream = Stream::start(&config, "s", "p", from, None).await.unwrap();
+    let mut stream = Stream::start(&config, "s", "p", Resume::at(from), None).await.unwrap();
     let mut streamed = BTreeMap::new();
     follow(&mut stream, &mut streamed, &table, end).await;
     stream.stop().await;
