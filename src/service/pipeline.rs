@@ -75,7 +75,7 @@ impl Runner {
             }
             stored => self.begin(local, stored, &found, rebuild).await?,
         };
-        self.stream(ready).await
+        Box::pin(self.stream(ready)).await
     }
 
     /// Connects and looks around; waits a while for a server that does not answer yet.
