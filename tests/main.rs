@@ -24,6 +24,7 @@ mod world;
 mod changes;
 mod crash;
 mod demo;
+mod determinism;
 mod end_to_end;
 mod lineage;
 mod messages;
