@@ -21,6 +21,7 @@ mod stream;
 mod workload;
 mod world;
 
+mod bounds;
 mod changes;
 mod crash;
 mod demo;
@@ -31,3 +32,4 @@ mod messages;
 mod oracles;
 mod outages;
 mod servers;
+mod whole;

@@ -29,6 +29,10 @@ const FIRST_CONNECT_MAX: Duration = Duration::from_secs(10);
 /// At most one insert a second and table: a `ClickHouse` with many small parts merges itself to
 /// death.
 const CLICKHOUSE_FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// What a reader of Redis sees all of or nothing of; every byte is held several times on its way.
+const REDIS_ATOMIC_BYTES_MAX: usize = 32 << 20;
+/// Its readers go by `walview_freshness`, so a large transaction need not be held together for it.
+const CLICKHOUSE_INSERT_BYTES_MAX: usize = 8 << 20;
 /// What `appendfsync everysec` may lose, with room for a slow disk.
 const REDIS_WINDOW: Duration = Duration::from_secs(10);
 
@@ -395,10 +399,16 @@ impl Runner {
     ) -> Option<Writer<AnyStore>> {
         let spec = self.pipeline.stores.get(index)?;
         let pace = match spec.kind {
-            StoreKind::Redis => Pace { durable_only: false, flush_every: Duration::ZERO },
-            StoreKind::ClickHouse => {
-                Pace { durable_only: true, flush_every: CLICKHOUSE_FLUSH_EVERY }
-            }
+            StoreKind::Redis => Pace {
+                durable_only: false,
+                flush_every: Duration::ZERO,
+                atomic_bytes_max: REDIS_ATOMIC_BYTES_MAX,
+            },
+            StoreKind::ClickHouse => Pace {
+                durable_only: true,
+                flush_every: CLICKHOUSE_FLUSH_EVERY,
+                atomic_bytes_max: CLICKHOUSE_INSERT_BYTES_MAX,
+            },
         };
         // Which view each of the store's targets shows.
         let views: Vec<(u16, usize)> = engine

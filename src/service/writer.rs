@@ -11,7 +11,7 @@
 //! Invariants:
 //! - where to go on after a connection was lost follows from the store's own mark alone; a batch
 //!   whose answer was lost is sent again as it was;
-//! - a batch is whole transactions, but for one larger than `ATOMIC_BYTES_MAX`;
+//! - a batch is whole transactions, but for one larger than `Pace::atomic_bytes_max`;
 //! - a store that fails waits for itself: the feed never waits for it.
 
 use super::PipelineError;
@@ -28,8 +28,6 @@ use walview_core::position::Position;
 
 /// Operations in one batch, while whole transactions fit.
 const BATCH_BYTES: usize = 4 << 20;
-/// A transaction larger than this reaches a store in parts (`atomic_max`).
-const ATOMIC_BYTES_MAX: usize = 32 << 20;
 /// How often readers are told that the store is current.
 const FRESH_EVERY: Duration = Duration::from_secs(1);
 /// How long a stop may take: a batch in flight is finished, then what waits is written.
@@ -42,6 +40,8 @@ pub struct Pace {
     pub durable_only: bool,
     /// At most one batch in this time, unless a whole batch of bytes waits.
     pub flush_every: Duration,
+    /// A transaction larger than this reaches the store in parts (`atomic_max`).
+    pub atomic_bytes_max: usize,
 }
 
 /// What to do with targets that a store could not take.
@@ -167,7 +167,7 @@ impl<S: Store> Writer<S> {
                 draining = Some(Instant::now());
             }
             let from = held.last().map_or(next, |record| record.seq + 1);
-            let room = ATOMIC_BYTES_MAX.saturating_sub(bytes(&held));
+            let room = self.pace.atomic_bytes_max.saturating_sub(bytes(&held));
             let taken = self.feed.take(from, self.pace.durable_only, BATCH_BYTES.min(room))?;
             let idle = match taken {
                 // After a replay the feed holds again what the store has already.
@@ -179,7 +179,7 @@ impl<S: Store> Writer<S> {
                 }
                 Taken::Nothing(frontier) => Some(Some(frontier)),
             };
-            let ready = ready(&held);
+            let ready = ready(&held, self.pace.atomic_bytes_max);
             let due = last_flush.map_or(Duration::ZERO, |flush| {
                 self.pace.flush_every.saturating_sub(flush.elapsed())
             });
@@ -261,10 +261,10 @@ fn bytes(records: &[Arc<Record>]) -> usize {
 
 /// How many of the held records make a batch: whole transactions up to `BATCH_BYTES`; else, where
 /// a transaction is larger than may be held, what is there of it.
-fn ready(held: &[Arc<Record>]) -> usize {
+fn ready(held: &[Arc<Record>], atomic_bytes_max: usize) -> usize {
     let whole = held.iter().rposition(|record| record.ends).map_or(0, |at| at + 1);
     if whole > 0 {
         return whole;
     }
-    if bytes(held) >= ATOMIC_BYTES_MAX { held.len() } else { 0 }
+    if bytes(held) >= atomic_bytes_max { held.len() } else { 0 }
 }
