@@ -20,7 +20,7 @@ use walview_core::expr::{ColumnRef, Env, Expr};
 use walview_core::plan::{AggregateFunc, JoinKind, View, ViewKind};
 use walview_core::position::Lsn;
 use walview_core::sql;
-use walview_core::target::redis::{self, Action, Op};
+use walview_core::target::redis::{self, Action, OpRef};
 use walview_core::target::template::Template;
 use walview_core::value::{Numeric, Row, Type, Value};
 
@@ -286,7 +286,7 @@ struct Hashes(BTreeMap<String, Vec<(String, String)>>);
 impl Hashes {
     fn apply(&mut self, engine: &mut Engine) {
         for part in engine.take_parts() {
-            for op in Op::decode_all(&part.ops).unwrap() {
+            for op in OpRef::decode_all(&part.ops).map(|op| op.unwrap().whole().unwrap()) {
                 let Action::HashReplace { key, fields } = op.action else {
                     let Action::Del { key } = op.action else { panic!("no hash operation") };
                     self.0.remove(&key);

@@ -88,6 +88,12 @@ impl<'a> Reader<'a> {
         Ok(piece)
     }
 
+    /// What lies between `self` and a later reader of the same bytes.
+    pub(crate) fn until(&self, later: &Self) -> &'a [u8] {
+        let len = self.rest.len().saturating_sub(later.rest.len());
+        self.rest.get(..len).unwrap_or_default()
+    }
+
     pub(crate) fn text(&mut self) -> Result<&'a str, CodecError> {
         std::str::from_utf8(self.bytes()?).ok().ok_or(CodecError { what: "text that is not UTF-8" })
     }

@@ -7,7 +7,7 @@ use super::server::RedisServer;
 use super::{A, Content, Rig, Row, at, batch, each_change, identity, ready, values, view};
 use bytes::Bytes;
 use walview_core::position::{Lsn, Position};
-use walview_core::target::redis::{Action, Op, Spec, SpecShape, Target};
+use walview_core::target::redis::{Action, OpRef, Spec, SpecShape, Target};
 use walview_core::target::template::Template;
 use walview_core::target::{Commit, Events};
 
@@ -81,9 +81,9 @@ impl Rig for RedisRig {
 
     fn snapshot(&self, changes: &[(Option<Row>, Option<Row>)], at: Position) -> Bytes {
         let mut bytes = Vec::new();
-        for op in Op::decode_all(&self.ops(changes, at)).unwrap() {
-            if !matches!(op.action, Action::StreamAdd { .. }) {
-                op.encode(&mut bytes);
+        for op in OpRef::decode_all(&self.ops(changes, at)).map(Result::unwrap) {
+            if !op.event {
+                op.whole().unwrap().encode(&mut bytes);
             }
         }
         bytes.into()

@@ -27,8 +27,9 @@ use error::{client_error, server_error};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 use walview_core::position::{Lsn, Position};
+use walview_core::target::codec::CodecError;
 use walview_core::target::format::write_text;
-use walview_core::target::redis::{Op, Target, coalesce};
+use walview_core::target::redis::{OpRef, Target, coalesce};
 use walview_core::value::{Type, Value};
 
 /// Making a connection, with TLS and AUTH.
@@ -119,7 +120,7 @@ impl Redis {
     /// Runs the commands and sets the mark, if nobody touched the mark since it was seen.
     async fn write(
         &mut self,
-        mut commands: Commands,
+        mut commands: Commands<'_>,
         mark: Option<&MarkText>,
     ) -> Result<Written, StoreError> {
         let mark_key = self.mark_key.clone();
@@ -148,7 +149,7 @@ impl Redis {
     /// was before it can stand there.
     async fn faults(
         &mut self,
-        commands: &Commands,
+        commands: &Commands<'_>,
         replies: Vec<Reply>,
         mark: Option<&MarkText>,
     ) -> Result<Vec<Fault>, StoreError> {
@@ -218,30 +219,24 @@ impl Redis {
         }
     }
 
-    fn commands(&self, ops: Vec<Op>) -> Commands {
-        let mut commands = Commands::default();
-        for op in coalesce(ops) {
-            commands.push(op);
+    /// The commands of what is encoded in `pieces`, stopped targets left out.
+    fn commands<'a>(
+        &self,
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Commands<'a>, StoreError> {
+        let mut ops = Vec::new();
+        for op in pieces.flat_map(OpRef::decode_all) {
+            let op = op.map_err(damaged)?;
+            if !self.stopped.contains(&op.target) {
+                ops.push(op);
+            }
         }
-        commands
-    }
-
-    fn decode(&self, bytes: &[u8], ops: &mut Vec<Op>) -> Result<(), StoreError> {
-        let decoded = Op::decode_all(bytes).map_err(|error| StoreError::Stop {
-            message: error.to_string(),
-            remedy: "run the version that wrote it, or: walview rebuild".to_owned(),
-            cause: Some(Box::new(error)),
-        })?;
-        if self.stopped.is_empty() && ops.is_empty() {
-            *ops = decoded;
-        } else {
-            ops.extend(decoded.into_iter().filter(|op| !self.stopped.contains(&op.target)));
-        }
-        Ok(())
+        coalesce(&mut ops);
+        Ok(Commands::batch(ops))
     }
 
     /// A step of a reset or a load, under a new loading mark.
-    async fn step(&mut self, commands: Commands) -> Result<(), StoreError> {
+    async fn step(&mut self, commands: Commands<'_>) -> Result<(), StoreError> {
         let next = match self.seen().await? {
             Some(MarkText::Loading(step)) => step.wrapping_add(1),
             Some(MarkText::At(_)) | None => 0,
@@ -321,9 +316,7 @@ impl Store for Redis {
         if !matches!(self.seen().await?, Some(MarkText::Loading(_))) {
             return Err(self.moved().await);
         }
-        let mut decoded = Vec::new();
-        self.decode(ops, &mut decoded)?;
-        self.step(self.commands(decoded)).await
+        self.step(self.commands(std::iter::once(ops))?).await
     }
 
     async fn set_mark(&mut self, position: Position) -> Result<(), StoreError> {
@@ -343,17 +336,14 @@ impl Store for Redis {
     async fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let from = MarkText::At(self.config.identity.mark(batch.from));
         let to = MarkText::At(self.config.identity.mark(batch.to));
-        let mut ops = Vec::new();
-        for record in &batch.records {
-            self.decode(&record.ops, &mut ops)?;
-        }
+        let commands = self.commands(batch.records.iter().map(|record| &record.ops[..]))?;
         let seen = self.seen().await?;
         // At `to` it had arrived, and only the reply was lost. With it the faults inside EXEC were,
         // so it is written again: the watch holds off whatever came later.
         if seen.as_ref() != Some(&to) && seen != Some(from) {
             return Err(self.moved().await);
         }
-        match self.write(self.commands(ops), Some(&to)).await? {
+        match self.write(commands, Some(&to)).await? {
             Written::Done => Ok(()),
             Written::Moved if self.seen().await? == Some(to) => {
                 Err(StoreError::retry("another connection has just written this batch to Redis"))
@@ -391,16 +381,20 @@ impl Session {
         Ok(())
     }
 
-    /// One guarded transaction, and the next WATCH, in one round trip. `None`: the mark had moved.
+    /// One guarded transaction, and the next WATCH, in one round trip, unless the commands are too
+    /// many to be held at once: then they are queued piece by piece. `None`: the mark had moved.
     async fn exec(
         &mut self,
-        commands: &mut Commands,
+        commands: &mut Commands<'_>,
         mark_key: &str,
         mark: Option<&MarkText>,
     ) -> Result<Option<Vec<Reply>>, StoreError> {
-        let mut pipeline = Pipeline::with_capacity(commands.len() + 5);
+        let mut pipeline = Pipeline::new();
         pipeline.cmd("MULTI");
-        commands.write(&mut pipeline);
+        while commands.write(&mut pipeline).map_err(damaged)? && !commands.is_written() {
+            // A command that is refused when it is queued says why; EXEC says only EXECABORT.
+            self.send(&std::mem::take(&mut pipeline)).await?;
+        }
         if let Some(mark) = mark {
             pipeline.cmd("SET").arg(mark_key).arg(mark.to_string());
         }
@@ -410,7 +404,6 @@ impl Session {
         let seen = replies.pop();
         let watched = replies.pop();
         let exec = replies.pop();
-        // A command that is refused when it is queued says why; EXEC says only EXECABORT.
         for reply in replies.iter().take(queued).chain(&exec).chain(&watched) {
             if let Reply::ServerError(error) = reply {
                 return Err(server_error(error.code(), error.details()));
@@ -436,6 +429,14 @@ impl Session {
 
     async fn send_raw(&mut self, pipeline: &Pipeline) -> Result<Vec<Reply>, StoreError> {
         send(&mut self.connection, pipeline).await
+    }
+}
+
+fn damaged(error: CodecError) -> StoreError {
+    StoreError::Stop {
+        message: error.to_string(),
+        remedy: "run the version that wrote it, or: walview rebuild".to_owned(),
+        cause: Some(Box::new(error)),
     }
 }
 

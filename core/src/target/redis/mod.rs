@@ -12,7 +12,7 @@
 mod bind;
 mod op;
 
-pub use op::{Action, Op, coalesce};
+pub use op::{Action, Op, OpRef, coalesce};
 
 use super::format::{write_json, write_json_string, write_text};
 use super::template::Template;

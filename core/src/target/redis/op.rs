@@ -5,7 +5,6 @@
 
 use super::super::codec::{CodecError, Reader, put_bytes, put_varint};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 /// One operation, and the target of the pipeline that it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +116,25 @@ impl Action {
 /// The first byte of every encoded operation.
 const VERSION: u8 = 1;
 
+/// What stands for each action.
+const SET: u8 = 0;
+const DEL: u8 = 1;
+const HASH_REPLACE: u8 = 2;
+const SET_ADD: u8 = 3;
+const SET_REM: u8 = 4;
+const Z_ADD: u8 = 5;
+const Z_REM: u8 = 6;
+const STREAM_ADD: u8 = 7;
+const UNKNOWN: CodecError = CodecError { what: "an unknown Redis operation" };
+
+/// Target and tag.
+fn head(reader: &mut Reader<'_>) -> Result<(u16, u8), CodecError> {
+    if reader.byte()? != VERSION {
+        return Err(CodecError { what: "a Redis operation of another version" });
+    }
+    Ok((reader.small()?, reader.byte()?))
+}
+
 impl Op {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
@@ -128,18 +146,18 @@ impl Op {
             }
         };
         match &self.action {
-            Action::Set { key, value } => put(0, &[key, value]),
-            Action::Del { key } => put(1, &[key]),
+            Action::Set { key, value } => put(SET, &[key, value]),
+            Action::Del { key } => put(DEL, &[key]),
             Action::HashReplace { key, fields } => {
-                put(2, &[key]);
+                put(HASH_REPLACE, &[key]);
                 put_fields(out, fields);
             }
-            Action::SetAdd { key, member } => put(3, &[key, member]),
-            Action::SetRem { key, member } => put(4, &[key, member]),
-            Action::ZAdd { key, member, score } => put(5, &[key, member, score]),
-            Action::ZRem { key, member } => put(6, &[key, member]),
+            Action::SetAdd { key, member } => put(SET_ADD, &[key, member]),
+            Action::SetRem { key, member } => put(SET_REM, &[key, member]),
+            Action::ZAdd { key, member, score } => put(Z_ADD, &[key, member, score]),
+            Action::ZRem { key, member } => put(Z_REM, &[key, member]),
             Action::StreamAdd { key, id, fields, maxlen } => {
-                put(7, &[key]);
+                put(STREAM_ADD, &[key]);
                 put_varint(out, id.0);
                 put_varint(out, id.1);
                 put_varint(out, maxlen.map_or(0, |max| max.saturating_add(1)));
@@ -148,43 +166,97 @@ impl Op {
         }
     }
 
-    /// # Errors
-    /// Where the bytes are not what [`Op::encode`] wrote.
-    pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, CodecError> {
-        let mut ops = Vec::new();
-        let mut reader = Reader::new(bytes);
-        while !reader.is_empty() {
-            ops.push(Self::decode(&mut reader)?);
-        }
-        Ok(ops)
-    }
-
     fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
-        if reader.byte()? != VERSION {
-            return Err(CodecError { what: "a Redis operation of another version" });
-        }
-        let target = reader.small()?;
-        let tag = reader.byte()?;
+        let (target, tag) = head(reader)?;
         let key = reader.text()?.to_owned();
         let mut text = || reader.text().map(str::to_owned);
         let action = match tag {
-            0 => Action::Set { key, value: text()? },
-            1 => Action::Del { key },
-            2 => Action::HashReplace { key, fields: read_fields(reader)? },
-            3 => Action::SetAdd { key, member: text()? },
-            4 => Action::SetRem { key, member: text()? },
-            5 => Action::ZAdd { key, member: text()?, score: text()? },
-            6 => Action::ZRem { key, member: text()? },
-            7 => {
+            SET => Action::Set { key, value: text()? },
+            DEL => Action::Del { key },
+            HASH_REPLACE => Action::HashReplace { key, fields: read_fields(reader)? },
+            SET_ADD => Action::SetAdd { key, member: text()? },
+            SET_REM => Action::SetRem { key, member: text()? },
+            Z_ADD => Action::ZAdd { key, member: text()?, score: text()? },
+            Z_REM => Action::ZRem { key, member: text()? },
+            STREAM_ADD => {
                 let id = (reader.varint()?, reader.varint()?);
                 let maxlen = reader.varint()?.checked_sub(1);
                 Action::StreamAdd { key, id, fields: read_fields(reader)?, maxlen }
             }
-            _ => {
-                return Err(CodecError { what: "an unknown Redis operation" });
-            }
+            _ => return Err(UNKNOWN),
         };
         Ok(Self { target, action })
+    }
+}
+
+/// An encoded operation where it stands, known by its slot only: a batch of them costs little more
+/// memory than their bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpRef<'a> {
+    pub target: u16,
+    pub key: &'a str,
+    /// `None` where the slot is the whole key.
+    pub member: Option<&'a str>,
+    /// It adds an entry to a stream.
+    pub event: bool,
+    bytes: &'a [u8],
+}
+
+impl<'a> OpRef<'a> {
+    /// # Errors
+    /// Where the bytes are not what [`Op::encode`] wrote.
+    pub fn decode_all(bytes: &'a [u8]) -> impl Iterator<Item = Result<Self, CodecError>> {
+        let mut reader = Reader::new(bytes);
+        let mut failed = false;
+        std::iter::from_fn(move || {
+            (!failed && !reader.is_empty()).then(|| {
+                let op = Self::decode(&mut reader);
+                failed = op.is_err();
+                op
+            })
+        })
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, CodecError> {
+        let start = *reader;
+        let (target, tag) = head(reader)?;
+        let key = reader.text()?;
+        let mut member = None;
+        let skip_fields = |reader: &mut Reader<'a>| -> Result<(), CodecError> {
+            for _ in 0..reader.varint()? {
+                (reader.text()?, reader.text()?);
+            }
+            Ok(())
+        };
+        match tag {
+            SET => drop(reader.text()?),
+            DEL => {}
+            HASH_REPLACE => skip_fields(reader)?,
+            SET_ADD | SET_REM | Z_REM => member = Some(reader.text()?),
+            Z_ADD => {
+                member = Some(reader.text()?);
+                reader.text()?;
+            }
+            STREAM_ADD => {
+                (reader.varint()?, reader.varint()?, reader.varint()?);
+                skip_fields(reader)?;
+            }
+            _ => return Err(UNKNOWN),
+        }
+        let bytes = start.until(reader);
+        Ok(Self { target, key, member, event: tag == STREAM_ADD, bytes })
+    }
+
+    /// The length of its encoding, about that of what is sent.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// # Errors
+    /// None: it was decoded before.
+    pub fn whole(self) -> Result<Op, CodecError> {
+        Op::decode(&mut Reader::new(self.bytes))
     }
 }
 
@@ -208,31 +280,23 @@ fn read_fields(reader: &mut Reader<'_>) -> Result<Vec<(String, String)>, CodecEr
 
 /// Keeps the last operation of each slot (a key, or a key and its member), at the place of the
 /// last, and all stream entries, in order.
-#[must_use]
-pub fn coalesce(ops: Vec<Op>) -> Vec<Op> {
+pub fn coalesce(ops: &mut Vec<OpRef<'_>>) {
     let mut last: HashMap<(&str, Option<&str>), usize> = HashMap::with_capacity(ops.len());
-    let mut dropped = vec![false; ops.len()];
-    for (index, op) in ops.iter().enumerate() {
-        if matches!(op.action, Action::StreamAdd { .. }) {
-            continue;
-        }
-        match last.entry((op.action.key(), op.action.member())) {
-            Entry::Occupied(mut entry) => {
-                if let Some(earlier) = dropped.get_mut(entry.insert(index)) {
-                    *earlier = true;
-                }
-            }
-            Entry::Vacant(entry) => {
-                entry.insert(index);
-            }
-        }
+    for (index, op) in ops.iter().enumerate().filter(|(_, op)| !op.event) {
+        last.insert((op.key, op.member), index);
     }
-    drop(last);
-    ops.into_iter().zip(dropped).filter_map(|(op, dropped)| (!dropped).then_some(op)).collect()
+    let mut index = 0;
+    ops.retain(|op| {
+        let keep = op.event || last.get(&(op.key, op.member)) == Some(&index);
+        index += 1;
+        keep
+    });
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "what does not decode fails the test")]
+
     use super::*;
     use proptest::prelude::*;
 
@@ -271,14 +335,22 @@ mod tests {
             for op in &ops {
                 op.encode(&mut bytes);
             }
-            prop_assert_eq!(Op::decode_all(&bytes), Ok(ops));
+            let read: Result<Vec<OpRef<'_>>, CodecError> = OpRef::decode_all(&bytes).collect();
+            let read = read.unwrap();
+            for (op, read) in ops.iter().zip(&read) {
+                prop_assert_eq!((op.action.key(), op.action.member()), (read.key, read.member));
+            }
+            let read: Result<Vec<Op>, CodecError> = read.into_iter().map(OpRef::whole).collect();
+            prop_assert_eq!(read, Ok(ops));
         }
 
         #[test]
         fn foreign_bytes_do_not_panic(mut bytes: Vec<u8>) {
-            Op::decode_all(&bytes).ok();
+            assert!(OpRef::decode_all(&bytes).count() <= bytes.len());
             bytes.insert(0, VERSION);
-            Op::decode_all(&bytes).ok();
+            for op in OpRef::decode_all(&bytes).flatten() {
+                op.whole().unwrap();
+            }
         }
 
         #[test]
@@ -287,7 +359,13 @@ mod tests {
         ) {
             let ops: Vec<Op> =
                 list.into_iter().map(|action| Op { target: 0, action }).collect();
-            let kept = coalesce(ops.clone());
+            let mut bytes = Vec::new();
+            for op in &ops {
+                op.encode(&mut bytes);
+            }
+            let mut kept: Vec<OpRef<'_>> = OpRef::decode_all(&bytes).map(Result::unwrap).collect();
+            coalesce(&mut kept);
+            let kept: Vec<Op> = kept.into_iter().map(|op| op.whole().unwrap()).collect();
             let streams = |ops: &[Op]| -> Vec<Op> {
                 ops.iter().filter(|op| matches!(op.action, Action::StreamAdd { .. })).cloned().collect()
             };

@@ -1,0 +1,78 @@
+//! One transaction of any size: memory stays flat, a kill in the middle changes nothing.
+//!
+//! `ROWS=5000000` makes it as large as that.
+
+use std::time::{Duration, Instant};
+
+use crate::end_to_end::SMALL;
+use crate::world::World;
+
+/// More than two local commits of a long transaction, and more operations than go to Redis at once.
+const ROWS: u64 = 60_000;
+/// Of the whole process (docs/reliability.md).
+const MEMORY_BYTES_MAX: u64 = 256 << 20;
+const LIMIT: Duration = Duration::from_secs(3600);
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test that may be larger takes its size from outside"
+)]
+fn rows() -> u64 {
+    std::env::var("ROWS").map_or(ROWS, |rows| rows.parse().expect("ROWS is a number"))
+}
+
+/// One transaction; returns the end of the log after it.
+async fn write(world: &World, rows: u64) -> u64 {
+    let client = world.db().await;
+    let sql = format!(
+        "INSERT INTO bets (user_id, event_id, amount, odds)
+         SELECT 1 + i % 1000, 1 + i % 300, 1 + i % 90, 2 FROM generate_series(1, {rows}) i"
+    );
+    let started = Instant::now();
+    client.batch_execute(&sql).await.unwrap();
+    println!("{rows} rows written in {:.1} s", started.elapsed().as_secs_f64());
+    let sql = "SELECT pg_current_wal_flush_lsn()::text";
+    let lsn: String = client.query_one(sql, &[]).await.unwrap().get(0);
+    walview::demo::servers::service::parse_lsn(&lsn).unwrap()
+}
+
+async fn check(world: &mut World, end: u64, started: Instant) {
+    let status = world.service().until_stores_reach(end, LIMIT).await.unwrap();
+    let peak = status.process.rss_peak_bytes;
+    println!(
+        "in both stores after {:.1} s, peak memory {} MiB",
+        started.elapsed().as_secs_f64(),
+        peak >> 20
+    );
+    assert!(peak <= MEMORY_BYTES_MAX, "{} MiB of memory", peak >> 20);
+    world.assert_equal().await;
+}
+
+#[tokio::test]
+async fn one_large_transaction_in_flat_memory() {
+    let mut world = World::betting(SMALL).await;
+    world.start().await;
+    world.caught_up().await;
+    let started = Instant::now();
+    let end = write(&world, rows()).await;
+    check(&mut world, end, started).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn killed_in_the_middle_of_one_large_transaction() {
+    let mut world = World::betting(SMALL).await;
+    world.start().await;
+    world.caught_up().await;
+    let started = Instant::now();
+    let before = world.service().status().await.unwrap().changes_total;
+    let end = write(&world, rows()).await;
+    let some = rows() / 2;
+    let middle = |status: &walview::service::board::Status| status.changes_total > before + some;
+    let status = world.service().until("in the middle", LIMIT, middle).await.unwrap();
+    assert!(status.changes_total < before + rows(), "it was over already");
+    world.kill9().await;
+    world.start().await;
+    check(&mut world, end, started).await;
+    world.stop().await;
+}
