@@ -31,5 +31,6 @@ mod lineage;
 mod messages;
 mod oracles;
 mod outages;
+mod reports;
 mod servers;
 mod whole;

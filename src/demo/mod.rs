@@ -22,10 +22,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 mod betting;
 mod latency;
 mod report;
+mod reports;
 pub mod servers;
 mod workload;
 
 pub use betting::{MIGRATIONS, PIPELINE, Seed, migrate, seed};
+pub use reports::{REPORTS, create_reports};
 
 use crate::cli::{DemoArgs, Domain, Exit};
 use crate::output::Output;
@@ -154,6 +156,7 @@ impl Stage {
         let service = self.service.insert(Service::spawn(&options)?);
         let mut cast = Cast { home: &self.home, postgres, redis, clickhouse, service, options };
         cast.snapshot().await?;
+        create_reports(cast.clickhouse).await?;
         cast.show_commands();
         cast.watch(args).await
     }
@@ -230,6 +233,7 @@ impl Cast<'_> {
 
     fn show_commands(&self) {
         let redis = format!("redis-cli -p {}", self.redis.server.port());
+        let clickhouse = self.clickhouse.url();
         let status = self.service.address().unwrap_or_default();
         say(&format!(
             "
@@ -238,13 +242,14 @@ look by hand:
   {redis} HGETALL event:1:stakes
   {redis} ZREVRANGE leaderboard:staked 0 9 WITHSCORES
   {redis} XREVRANGE recent_bets + - COUNT 2
-  curl {} --data-binary 'SELECT event_category, count() AS bets, sum(amount) AS staked FROM betting.bets_analytics \
-GROUP BY event_category ORDER BY staked DESC FORMAT PrettyCompact'
+  curl {clickhouse} --data-binary 'SELECT event_category, count() AS bets, sum(amount) AS staked FROM \
+betting.bets_analytics GROUP BY event_category ORDER BY staked DESC FORMAT PrettyCompact'
+  curl {clickhouse} --data-binary 'SELECT day, category, bets, stakes, margin FROM betting.settlement_daily \
+ORDER BY day DESC, category LIMIT 10 FORMAT PrettyCompact'
   psql {} -c 'SELECT status, count(*) FROM bets GROUP BY status'
   curl http://{status}/status
 logs: {}
 ",
-            self.clickhouse.url(),
             self.postgres.url(),
             self.home.path().join("logs").display(),
         ));

@@ -1,0 +1,145 @@
+//! The report views of `schemas/clickhouse/betting/`, against the same reports computed by
+//! PostgreSQL from the tables: every row, every column, to the last digit.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use walview::demo::{REPORTS, create_reports};
+
+use crate::end_to_end::SMALL;
+use crate::workload::{self, Load};
+use crate::world::World;
+
+type Row = Vec<Option<String>>;
+
+/// Amounts whose averages end in a half, a day's last and first microsecond, a month's end, events
+/// and users that are not known, bets that nobody decided.
+const EDGES: &str = "
+    INSERT INTO bets (user_id, event_id, amount, odds, status, payout, placed_at, settled_at) VALUES
+      (9001, 9001, 0.01, 1.01, 'SETTLED', 0.02, '2024-02-29 23:59:59.999999Z', now()),
+      (9001, 9001, 0.02, 1.02, 'SETTLED', 0.00, '2024-02-29 23:59:59.999999Z', now()),
+      (9001, 9001, 0.02, 1.02, 'SETTLED', 0.00, '2024-03-01 00:00:00Z', now()),
+      (9001, 9001, 0.01, 1.01, 'CASHED_OUT', 0.02, '2024-03-01 00:00:00Z', now()),
+      (9002, 9001, 1.00, 9999.99, 'CANCELLED', NULL, '2024-03-31 23:30:00Z', now()),
+      (9003, 1, 33.33, 1.50, 'OPEN', NULL, '2024-03-31 18:30:00Z', NULL),
+      (9003, 1, 33.33, 1.51, 'OPEN', NULL, '2024-03-31 18:29:59Z', NULL),
+      (9003, 1, 33.34, 1.52, 'SETTLED', 9999999999.99, '2025-12-31 23:59:59Z', now()),
+      (9004, 2, 9999999999.99, 2.00, 'SETTLED', 0, '1969-12-31 23:59:59Z', now()),
+      (9004, 2, 9999999999.99, 2.00, 'SETTLED', 9999999999.99, '2250-06-01 12:00:00Z', now()),
+      (9004, 2, 9999999999.98, 2.01, 'SETTLED', 9999999999.99, '2250-06-01 12:00:00Z', now())";
+
+/// How a report's column looks as ClickHouse prints it, written by PostgreSQL itself.
+fn as_text(column: &str, ty: &str) -> String {
+    let ty = ty.trim_start_matches("Nullable(");
+    match ty {
+        _ if ty.starts_with("Decimal") => format!("trim_scale({column})::text"),
+        _ if ty.starts_with("DateTime64") => {
+            format!("to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')")
+        }
+        _ if ty.starts_with("Date32") => format!("to_char({column}, 'YYYY-MM-DD')"),
+        _ => format!("{column}::text"),
+    }
+}
+
+/// Both sides of one report, each row once: (PostgreSQL, `ClickHouse`).
+async fn both(world: &World, name: &str) -> (BTreeSet<Row>, BTreeSet<Row>, Vec<String>) {
+    let columns = world
+        .clickhouse
+        .query(&format!(
+            "SELECT name, type FROM system.columns WHERE database = 'betting' AND table = '{name}'
+             ORDER BY position FORMAT TSV"
+        ))
+        .await
+        .unwrap();
+    let columns: Vec<(&str, &str)> =
+        columns.lines().map(|line| line.split_once('\t').unwrap()).collect();
+    let texts: Vec<String> = columns.iter().map(|(name, ty)| as_text(name, ty)).collect();
+    let twin = std::fs::read_to_string(format!("tests/reports/{name}.sql")).unwrap();
+    let sql = format!("SELECT {} FROM ({twin}) AS report", texts.join(", "));
+    let rows = world.db().await.query(&sql, &[]).await.unwrap();
+    let expected: Vec<Row> =
+        rows.iter().map(|row| (0..columns.len()).map(|at| row.get(at)).collect()).collect();
+    let held = world
+        .clickhouse
+        .query(&format!("SELECT * APPLY toString FROM betting.`{name}` FORMAT JSONCompactEachRow"))
+        .await
+        .unwrap();
+    let held: Vec<Row> = held.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let counts = (expected.len(), held.len());
+    let (expected, held): (BTreeSet<Row>, BTreeSet<Row>) =
+        (expected.into_iter().collect(), held.into_iter().collect());
+    assert_eq!(counts, (expected.len(), held.len()), "{name} shows a row twice");
+    (expected, held, columns.iter().map(|(name, _)| (*name).to_owned()).collect())
+}
+
+async fn assert_reports_equal(world: &mut World) {
+    world.caught_up().await;
+    for (name, _) in REPORTS {
+        let (expected, held, columns) = both(world, name).await;
+        assert!(expected.len() > 5, "{name} has {} rows: too few to tell", expected.len());
+        let missing: Vec<_> = expected.difference(&held).take(3).collect();
+        let extra: Vec<_> = held.difference(&expected).take(3).collect();
+        assert!(
+            missing.is_empty() && extra.is_empty(),
+            "{name} differs in {} of {} rows\n{columns:?}\nPostgreSQL: {missing:?}\nClickHouse: {extra:?}",
+            expected.difference(&held).count().max(held.difference(&expected).count()),
+            expected.len(),
+        );
+        println!("{name}: {} rows of {} columns equal", expected.len(), columns.len());
+    }
+}
+
+#[tokio::test]
+async fn every_report_equals_postgresql_to_the_last_digit() {
+    let seed = workload::seed();
+    let mut world = World::betting(SMALL).await;
+    world.db().await.batch_execute(EDGES).await.unwrap();
+    world.start().await;
+    create_reports(&world.clickhouse).await.unwrap();
+    assert_reports_equal(&mut world).await;
+    // Rewritten, moved, renamed, deleted: unmerged versions everywhere.
+    let mut load = Load::start(&world, seed, 3, Duration::from_millis(2)).await;
+    load.reached(600).await;
+    world.kill9().await;
+    world.spawn();
+    load.reached(1_000).await;
+    load.stop().await;
+    world.service().until_live(crate::world::LIVE_LIMIT).await.unwrap();
+    let sql =
+        "UPDATE bets SET placed_at = placed_at + interval '31 days 1 microsecond' WHERE id % 7 = 0;
+               DELETE FROM users WHERE id % 5 = 0; DELETE FROM events WHERE id % 5 = 0;
+               UPDATE users SET name = name || '!', country = 'NO' WHERE id % 3 = 0";
+    world.db().await.batch_execute(sql).await.unwrap();
+    assert_reports_equal(&mut world).await;
+
+    // The comparison finds what is planted.
+    let mark = "ALTER TABLE betting_rows.bets_analytics UPDATE amount = amount + 0.01
+                WHERE bet_id = (SELECT min(bet_id) FROM betting.bets_analytics) SETTINGS mutations_sync = 1";
+    world.clickhouse.query(mark).await.unwrap();
+    for (name, _) in REPORTS {
+        let (expected, held, _) = both(&world, name).await;
+        assert_ne!(expected, held, "{name} hides a cent");
+    }
+    world.stop().await;
+}
+
+/// Every column of a report says what it is, to whoever looks at it in a BI tool.
+#[tokio::test]
+async fn every_column_of_a_report_has_a_comment() {
+    let mut world = World::betting(SMALL).await;
+    world.start().await;
+    create_reports(&world.clickhouse).await.unwrap();
+    // Again is harmless.
+    create_reports(&world.clickhouse).await.unwrap();
+    for (name, _) in REPORTS {
+        let sql = format!(
+            "SELECT count(), countIf(comment = '') FROM system.columns
+             WHERE database = 'betting' AND table = '{name}' FORMAT TSV"
+        );
+        let counts = world.clickhouse.query(&sql).await.unwrap();
+        let (columns, silent) = counts.trim().split_once('\t').unwrap();
+        assert_ne!(columns, "0");
+        assert_eq!(silent, "0", "{name} has columns without a comment");
+    }
+    world.stop().await;
+}
