@@ -24,7 +24,7 @@ fn pipeline(sql: &str) -> String {
 }
 
 /// Runs it to its end, which must be a failure, and returns what it printed.
-async fn failure(world: &World) -> String {
+pub async fn failure(world: &World) -> String {
     // Earlier runs' words must not count.
     std::fs::write(&world.options.log, "").unwrap();
     let mut service = Service::spawn(&world.options).unwrap();

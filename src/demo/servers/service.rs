@@ -37,10 +37,10 @@ pub struct Service {
 }
 
 impl Options {
-    fn launch(&self) -> Launch {
+    fn launch(&self, command: &str) -> Launch {
         let arg = |path: &Path| path.display().to_string();
         let (file, state) = (arg(&self.pipeline_file), arg(&self.state));
-        let args = ["run", &file, "--state", &state, "--http", "127.0.0.1:0"];
+        let args = [command, &file, "--state", &state, "--http", "127.0.0.1:0"];
         Launch {
             program: self.program.clone(),
             args: args.map(str::to_owned).to_vec(),
@@ -55,7 +55,16 @@ impl Options {
 impl Service {
     /// Starts it, without waiting for anything.
     pub fn spawn(options: &Options) -> Result<Self> {
-        let process = Process::spawn("walview", &options.launch())?;
+        Self::spawn_as(options, "run")
+    }
+
+    /// The same with everything filled anew.
+    pub fn rebuild(options: &Options) -> Result<Self> {
+        Self::spawn_as(options, "rebuild")
+    }
+
+    fn spawn_as(options: &Options, command: &str) -> Result<Self> {
+        let process = Process::spawn("walview", &options.launch(command))?;
         let instance = options.state.join(&options.pipeline).join("instance.json");
         Ok(Self { process, instance })
     }

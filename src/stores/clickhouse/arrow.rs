@@ -134,7 +134,6 @@ enum Builder {
 const UUID_NIL: &str = "00000000-0000-0000-0000-000000000000";
 
 impl Builder {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "data_type says no other")]
     fn new(column: &Column) -> Self {
         let ty = data_type(&column.ty);
         match (&column.ty, &ty) {

@@ -159,7 +159,7 @@ impl ClickHouse {
         Ok(some.then(|| {
             Misfit::new(
                 "it holds rows that Walview did not write",
-                format!("keep it under another name (RENAME TABLE {name} TO …), or empty it"),
+                format!("keep it under another name (RENAME TABLE {name} TO …), or TRUNCATE TABLE {name}"),
             )
         }))
     }
@@ -186,11 +186,12 @@ impl ClickHouse {
             .await?
             .into_iter()
             .map(|row| {
-                let [name, ty, default_kind, _default, _comment, _codec, ttl] = texts(row);
-                TableColumn { name, ty, default_kind, ttl }
+                let [name, ty, default_kind, _default, _comment, codec, ttl] = texts(row);
+                TableColumn { name, ty, default_kind, codec, ttl }
             })
             .collect();
-        Ok(Table { engine, engine_full, sorting_key, partition_key, create_query, columns })
+        let name = format!("{}.{}", quote(database), quote(name));
+        Ok(Table { name, engine, engine_full, sorting_key, partition_key, create_query, columns })
     }
 
     /// Faults of targets whose table somebody altered. A table is looked at again only where its
@@ -213,16 +214,18 @@ impl ClickHouse {
             .into_iter()
             .map(texts)
             .collect();
-        let mut faults = Vec::new();
-        for (index, target) in (0_u16..).zip(self.targets.clone()) {
+        let (mut faults, mut passed) = (Vec::new(), Vec::new());
+        for (index, target) in (0_u16..).zip(&self.targets) {
             if self.stopped.contains(&index) {
                 continue;
             }
             let Some([_, query]) = found.iter().find(|[name, _]| name == target.table()) else {
-                faults.push(altered(index, &target, &self.config.database, &[Misfit::new(
-                    "it is gone",
-                    "",
-                )]));
+                faults.push(altered(
+                    index,
+                    &target,
+                    &self.config.database,
+                    &[Misfit::new("it is gone", "")],
+                ));
                 continue;
             };
             if self.passed.get(&index) == Some(query) {
@@ -230,11 +233,12 @@ impl ClickHouse {
             }
             let misfits = target.misfits(&self.table(&rows, target.table()).await?);
             if misfits.is_empty() {
-                self.passed.insert(index, query.clone());
+                passed.push((index, query.clone()));
             } else {
-                faults.push(altered(index, &target, &self.config.database, &misfits));
+                faults.push(altered(index, target, &self.config.database, &misfits));
             }
         }
+        self.passed.extend(passed);
         Ok(faults)
     }
 }
@@ -269,8 +273,8 @@ fn misplaced(target: &Target, database: &str, engine: &str, movable: bool) -> Mi
     let (view, rows) = (target.view_name(database), target.rows_name(database));
     if !movable {
         return Misfit::new(
-            format!("{view} is a {engine} that walview did not make"),
-            "choose another table name; walview does not touch this one",
+            format!("{view} is a {engine} that Walview did not make"),
+            "choose another table name; Walview does not touch this one",
         );
     }
     Misfit::new(

@@ -92,8 +92,7 @@ impl ClickHouse {
             Standing::Refused(misfits) => return Err(refused(target, database, &misfits)),
         }
         let owner = self.owner(target);
-        let comment =
-            format!("{owner} schema {:016x}", hash(&target.create_rows(database, "")));
+        let comment = format!("{owner} schema {:016x}", hash(&target.create_rows(database, "")));
         let name = target.rows_name(database);
         match self.find_name(&rows_database(database), target.table(), &owner).await? {
             Found::Own(found) if is_adopted(&found) => self.empty(&name).await?,

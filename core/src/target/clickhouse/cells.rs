@@ -34,7 +34,7 @@ pub enum Cell<'a> {
 const FOREIGN: &str = "its value is of another type than its column";
 const NO_NUMBER: &str = "it is not a whole number, and its column holds nothing else";
 const INTEGER_RANGE: &str = "it is outside the range of its integer column";
-const TOO_WIDE: &str = "it has more digits than its Decimal; set another under \"types\"";
+const TOO_WIDE: &str = "it has more digits than its Decimal column has room for";
 const LABEL: &str = "it is none of the labels of its Enum column";
 const LENGTH: &str = "it has not as many bytes as its FixedString";
 const TIMESTAMP_RANGE: &str = "DateTime64 holds the years 1900 to 2299";
@@ -73,7 +73,9 @@ impl ChType {
             (Self::Float64, Value::Float4(value)) => {
                 out.extend_from_slice(&f64::from(*value).to_le_bytes());
             }
-            (Self::Decimal(precision, scale), value) => put_decimal(value, *precision, *scale, out)?,
+            (Self::Decimal(precision, scale), value) => {
+                put_decimal(value, *precision, *scale, out)?;
+            }
             (Self::FixedString(bytes), value) => put_fixed(value, *bytes, out)?,
             (Self::Enum(labels), Value::Text(text)) => {
                 put_signed(out, labels.number(text).ok_or(LABEL)?.into());
@@ -117,6 +119,7 @@ impl ChType {
             Value::Numeric(number) => number.to_scaled(0).ok_or(NO_NUMBER)?,
             _ => return Err(FOREIGN),
         };
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only integers come here")]
         match self {
             Self::Int(bits) if *bits <= 64 => {
                 put_int(i64::try_from(&number).ok().ok_or(INTEGER_RANGE)?, *bits, out)
@@ -431,12 +434,7 @@ mod tests {
         fit("DateTime64(9)", tz, &["2262-04-11 23:47:16.854775+00"]);
         unfit("DateTime64(9)", tz, &["2262-04-11 23:47:16.854776+00"], NANOS_RANGE);
         fit("DateTime", tz, &["1970-01-01 00:00:00+00", "2106-02-07 06:28:15+00"]);
-        unfit(
-            "DateTime",
-            tz,
-            &["1969-12-31 23:59:59+00", "2106-02-07 06:28:16+00"],
-            SECONDS_RANGE,
-        );
+        unfit("DateTime", tz, &["1969-12-31 23:59:59+00", "2106-02-07 06:28:16+00"], SECONDS_RANGE);
         unfit("DateTime", tz, &["2026-01-01 00:00:00.000001+00"], FRACTION);
     }
 

@@ -69,6 +69,14 @@ pub(super) fn arguments(text: &str) -> Option<&str> {
     inner.get(..end.at)
 }
 
+/// Without brackets around the whole.
+pub(super) fn unwrapped(text: &str) -> &str {
+    match arguments(text) {
+        Some(inner) if inner.len() + 2 == text.len() => unwrapped(inner),
+        _ => text,
+    }
+}
+
 /// Where a word stands by itself, outside quotes, at most `depth` brackets deep.
 fn find_word(text: &str, word: &str, depth: i32) -> Option<usize> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -164,7 +172,10 @@ mod tests {
         assert_eq!(call("a(b)(c)"), None);
         assert_eq!(arguments("('/p)', f(a), b) ORDER BY (c)"), Some("'/p)', f(a), b"));
         assert_eq!(arguments(" ORDER BY (c)"), None);
-        let engine = "MergeTree ORDER BY f(TTL) TTL d + toIntervalDay(1), e TO VOLUME 'TTL' SETTINGS a = 1";
+        assert_eq!(unwrapped("((id))"), "id");
+        assert_eq!(unwrapped("(a), (b)"), "(a), (b)");
+        let engine =
+            "MergeTree ORDER BY f(TTL) TTL d + toIntervalDay(1), e TO VOLUME 'TTL' SETTINGS a = 1";
         assert_eq!(
             clause(engine, "TTL", &["SETTINGS"]),
             Some("d + toIntervalDay(1), e TO VOLUME 'TTL'")

@@ -112,7 +112,9 @@ fn what_cannot_be_exact_is_refused() {
     for partition in ["id", "toYYYYMM(placed_at)", "(intDiv(id, 100), toDate (placed_at))"] {
         Target::bind(&spec(&["id", "placed_at"], Some(partition)), &view()).unwrap();
     }
-    for ty in ["Int8", "DateTime64(3)", "Decimal(77, 2)", "Decimal(3, 4)", "DateTime64(6)", "Enum8('a')"] {
+    for ty in
+        ["Int8", "DateTime64(3)", "Decimal(77, 2)", "Decimal(3, 4)", "DateTime64(6)", "Enum8('a')"]
+    {
         let types = vec![("amount".to_owned(), ty.to_owned())];
         check(&Spec { types, ..spec(&["id"], None) }, "\"types\"");
     }

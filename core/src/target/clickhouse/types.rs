@@ -19,8 +19,8 @@
 //! All take `String` and `LowCardinality(String)`. A type is accepted where some values of the
 //! column stand in it exactly; [`super::cells`] judges each value.
 
-use super::syntax::{call, split_commas, string_literal};
 use super::literal;
+use super::syntax::{call, split_commas, string_literal};
 use crate::value::Type;
 use std::fmt;
 use std::sync::Arc;
@@ -274,6 +274,7 @@ impl ChType {
     }
 
     /// Whether values of a column stand in this type as they are, those that it can hold.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not named is not accepted")]
     pub(super) fn accepts(&self, ty: &Type) -> bool {
         // A declared scale says that fractions are meant to be there.
         let whole = match ty {
@@ -281,10 +282,7 @@ impl ChType {
             Type::Numeric(scale) => scale.is_none_or(|(_, scale)| scale <= 0),
             _ => false,
         };
-        let text = matches!(
-            ty,
-            Type::Text | Type::Varchar(_) | Type::Char(_) | Type::Enum { .. }
-        );
+        let text = matches!(ty, Type::Text | Type::Varchar(_) | Type::Char(_) | Type::Enum { .. });
         match self {
             Self::String | Self::LowCardinality => true,
             Self::Bool => *ty == Type::Bool,
@@ -311,15 +309,12 @@ impl ChType {
     /// # Errors
     /// Where it is not one that walview can write for the column.
     pub(super) fn asked(text: &str, ty: &Type, column: &str) -> Result<ColumnType, String> {
-        let asked = ColumnType::parse(text).map(|asked| match asked.ty {
+        let asked = ColumnType::parse(text).map(|mut asked| {
             // What walview makes does not depend on the server's zone.
-            Self::DateTime(None) => {
-                ColumnType { ty: Self::DateTime(Some(Arc::from("UTC"))), ..asked }
+            if let Self::DateTime(zone) | Self::DateTime64(_, zone) = &mut asked.ty {
+                zone.get_or_insert_with(|| Arc::from("UTC"));
             }
-            Self::DateTime64(digits, None) => {
-                ColumnType { ty: Self::DateTime64(digits, Some(Arc::from("UTC"))), ..asked }
-            }
-            _ => asked,
+            asked
         });
         asked.filter(|asked| asked.ty.accepts(ty)).ok_or_else(|| {
             format!(

@@ -9,7 +9,7 @@
 //! that could change, hide, tear apart or forget a row is a misfit; indexes, projections, codecs
 //! and settings are the user's business. All misfits are found, not the first.
 
-use super::syntax::{arguments, clause, has_word, identifier, split_commas, squeezed};
+use super::syntax::{arguments, clause, has_word, identifier, split_commas, squeezed, unwrapped};
 use super::types::{ColumnType, accepted};
 use super::{Field, Target, fingerprint, follows_from_order, quote};
 use crate::sql::type_name;
@@ -17,6 +17,8 @@ use crate::sql::type_name;
 /// A table as `system.tables` and `DESCRIBE` show it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
+    /// Database and table, quoted: what stands in statements.
+    pub name: String,
     pub engine: String,
     /// The engine with its arguments and all clauses behind it.
     pub engine_full: String,
@@ -32,6 +34,7 @@ pub struct TableColumn {
     pub ty: String,
     /// `DEFAULT`, `MATERIALIZED`, `ALIAS`, `EPHEMERAL`, or nothing.
     pub default_kind: String,
+    pub codec: String,
     pub ttl: String,
 }
 
@@ -49,11 +52,11 @@ impl Misfit {
 }
 
 /// Walview's own columns, and the types that they must have.
-const META_TYPES: [(&str, &str); 3] = [
-    ("_version", "UInt128"),
-    ("_deleted", "UInt8"),
-    ("_committed_at", "DateTime64(6, 'UTC')"),
-];
+const META_TYPES: [(&str, &str); 3] =
+    [("_version", "UInt128"), ("_deleted", "UInt8"), ("_committed_at", "DateTime64(6, 'UTC')")];
+
+/// The one of `ClickHouse`'s codecs that does not give back what it was given.
+const LOSSY_CODEC: &str = "SZ3";
 
 /// Merges that forget tombstones: a row that arrives late would be back.
 const CLEANUP: &str = "enable_replacing_merge_with_cleanup_for_min_age_to_force_merge";
@@ -68,10 +71,10 @@ impl Target {
         let mut adopted = self.clone();
         for (index, (column, field)) in adopted.columns.iter_mut().zip(&self.fields).enumerate() {
             let Some(found) = table.column(&column.name) else {
-                misfits.push(self.missing(index, field));
+                misfits.push(self.missing(table, index, field));
                 continue;
             };
-            match adopted_type(found, field, column.ordered) {
+            match adopted_type(table, found, field, column.ordered) {
                 Err(misfit) => misfits.push(misfit),
                 Ok(found) if self.asked.contains(&index) && found.ty != column.ty => {
                     misfits.push(Misfit::new(
@@ -98,10 +101,10 @@ impl Target {
         let mut misfits = self.layout_misfits(table);
         for (index, (column, field)) in self.columns.iter().zip(&self.fields).enumerate() {
             let Some(found) = table.column(&column.name) else {
-                misfits.push(self.missing(index, field));
+                misfits.push(self.missing(table, index, field));
                 continue;
             };
-            match adopted_type(found, field, column.ordered) {
+            match adopted_type(table, found, field, column.ordered) {
                 Err(misfit) => misfits.push(misfit),
                 Ok(same) if same.ty == column.ty && same.nullable == column.nullable => {}
                 Ok(_) => misfits.push(Misfit::new(
@@ -142,11 +145,11 @@ impl Target {
         Some(target)
     }
 
-    fn missing(&self, index: usize, field: &Field) -> Misfit {
+    fn missing(&self, table: &Table, index: usize, field: &Field) -> Misfit {
         let ty = self.columns.get(index).map(super::Column::sql_type).unwrap_or_default();
         Misfit::new(
             format!("column \"{}\" is not there", field.name),
-            format!("add it: {} {ty}", quote(&field.name)),
+            format!("ALTER TABLE {} ADD COLUMN {} {ty}", table.name, quote(&field.name)),
         )
     }
 
@@ -161,13 +164,13 @@ impl Target {
             misfits.push(Misfit::new(
                 "it has a CONSTRAINT, which a tombstone (defaults in all columns but the sorting \
                  key) need not meet",
-                "drop it: ALTER TABLE … DROP CONSTRAINT",
+                format!("drop it: ALTER TABLE {} DROP CONSTRAINT …", table.name),
             ));
         }
         if table.engine_full.contains(&format!("{CLEANUP} = 1")) {
             misfits.push(Misfit::new(
                 format!("its setting {CLEANUP} lets merges forget tombstones"),
-                format!("reset it: ALTER TABLE … RESET SETTING {CLEANUP}"),
+                format!("ALTER TABLE {} RESET SETTING {CLEANUP}", table.name),
             ));
         }
         for (name, ty) in META_TYPES {
@@ -197,19 +200,24 @@ impl Target {
 
     fn sorting_misfit(&self, table: &Table) -> Option<Misfit> {
         let found: Vec<String> =
-            split_commas(&table.sorting_key).into_iter().map(identifier).collect();
+            split_commas(unwrapped(&table.sorting_key)).into_iter().map(identifier).collect();
         let same = found.iter().eq(self.order_columns().map(|column| &column.name));
         (!same).then(|| {
             Misfit::new(
-                format!("its sorting key is ({}), not \"order_by\"", table.sorting_key),
-                format!("write ORDER BY {} in the table, or its key in order_by:", self.order_text()),
+                format!("its sorting key is ({}), not \"order_by\"", unwrapped(&table.sorting_key)),
+                format!(
+                    "write ORDER BY {} in the table, or its key in order_by:",
+                    self.order_text()
+                ),
             )
         })
     }
 
     fn partition_misfit(&self, table: &Table) -> Option<Misfit> {
-        let found = squeezed(&table.partition_key);
-        let asked = self.partition_by.as_deref().map(squeezed);
+        let plain = |text: &str| unwrapped(&squeezed(text)).to_owned();
+        // `tuple()` is how DDL says that there are no partitions.
+        let found = plain(&table.partition_key).replace("tuple()", "");
+        let asked = self.partition_by.as_deref().map(plain);
         if let Some(asked) = asked.filter(|asked| *asked != found) {
             let shown = if found.is_empty() { "nothing" } else { &table.partition_key };
             return Some(Misfit::new(
@@ -246,11 +254,8 @@ fn engine_misfit(table: &Table) -> Option<Misfit> {
         .map(|given| split_commas(given).into_iter().map(identifier).collect())
         .unwrap_or_default();
     // A replicated one has its path and its replica's name before them.
-    let own: Vec<&str> = given
-        .iter()
-        .map(String::as_str)
-        .filter(|argument| !argument.starts_with('\''))
-        .collect();
+    let own: Vec<&str> =
+        given.iter().map(String::as_str).filter(|argument| !argument.starts_with('\'')).collect();
     (!family || own != ["_version", "_deleted"]).then(|| {
         let engine = if table.engine_full.is_empty() { &table.engine } else { &table.engine_full };
         let shown = engine.split(" PARTITION BY ").next().unwrap_or_default();
@@ -266,25 +271,27 @@ fn engine_misfit(table: &Table) -> Option<Misfit> {
 fn ttl_misfit(table: &Table) -> Option<Misfit> {
     let clauses = clause(&table.engine_full, "TTL", &["SETTINGS"])?;
     let harmless = |element: &str| {
-        ["TO DISK", "TO VOLUME", "RECOMPRESS"].iter().any(|words| {
-            let (first, _) = words.split_once(' ').unwrap_or((words, ""));
-            clause(element, first, &[]).is_some_and(|rest| {
-                words.split_once(' ').is_none_or(|(_, second)| rest.starts_with(second))
-            })
-        })
+        has_word(element, "RECOMPRESS")
+            || clause(element, "TO", &[])
+                .is_some_and(|rest| rest.starts_with("DISK") || rest.starts_with("VOLUME"))
     };
     (!split_commas(clauses).into_iter().all(harmless)).then(|| {
         Misfit::new(
             "its TTL deletes rows, and the view would not show what PostgreSQL holds",
-            "remove it: ALTER TABLE … REMOVE TTL; let a WHERE of the view decide what it shows",
+            format!(
+                "ALTER TABLE {} REMOVE TTL; what the view shows is for its WHERE to say",
+                table.name
+            ),
         )
     })
 }
 
 fn meta_misfit(table: &Table, name: &str, ty: &str) -> Option<Misfit> {
-    let add = || format!("add it: {} {ty}", quote(name));
     let Some(column) = table.column(name) else {
-        return Some(Misfit::new(format!("column \"{name}\" is not there"), add()));
+        return Some(Misfit::new(
+            format!("column \"{name}\" is not there"),
+            format!("ALTER TABLE {} ADD COLUMN {} {ty}", table.name, quote(name)),
+        ));
     };
     // An instant is the same in every zone.
     let plain = squeezed(&column.ty);
@@ -295,11 +302,11 @@ fn meta_misfit(table: &Table, name: &str, ty: &str) -> Option<Misfit> {
         let cause = format!("column \"{name}\" is {}, and Walview writes {ty}", column.ty);
         return Some(Misfit::new(cause, format!("make it {} {ty}", quote(name))));
     }
-    written_misfit(column)
+    written_misfit(table, column)
 }
 
 /// A column that walview writes must keep what it was given.
-fn written_misfit(column: &TableColumn) -> Option<Misfit> {
+fn written_misfit(table: &Table, column: &TableColumn) -> Option<Misfit> {
     let name = &column.name;
     if matches!(column.default_kind.as_str(), "MATERIALIZED" | "ALIAS" | "EPHEMERAL") {
         return Some(Misfit::new(
@@ -307,17 +314,28 @@ fn written_misfit(column: &TableColumn) -> Option<Misfit> {
             "make it an ordinary column; one with a DEFAULT will do",
         ));
     }
+    if column.codec.contains(LOSSY_CODEC) {
+        return Some(Misfit::new(
+            format!("column \"{name}\" has the codec {LOSSY_CODEC}, which changes values"),
+            format!("ALTER TABLE {} MODIFY COLUMN {} REMOVE CODEC", table.name, quote(name)),
+        ));
+    }
     (!column.ttl.is_empty()).then(|| {
         Misfit::new(
             format!("column \"{name}\" has a TTL, after which it would lose its value"),
-            format!("remove it: ALTER TABLE … MODIFY COLUMN {} REMOVE TTL", quote(name)),
+            format!("ALTER TABLE {} MODIFY COLUMN {} REMOVE TTL", table.name, quote(name)),
         )
     })
 }
 
 /// The type of a table's column, where the view's values stand in it as they are.
-fn adopted_type(column: &TableColumn, field: &Field, ordered: bool) -> Result<ColumnType, Misfit> {
-    if let Some(misfit) = written_misfit(column) {
+fn adopted_type(
+    table: &Table,
+    column: &TableColumn,
+    field: &Field,
+    ordered: bool,
+) -> Result<ColumnType, Misfit> {
+    if let Some(misfit) = written_misfit(table, column) {
         return Err(misfit);
     }
     let name = &field.name;
@@ -325,7 +343,7 @@ fn adopted_type(column: &TableColumn, field: &Field, ordered: bool) -> Result<Co
     let Some(found) = found else {
         return Err(Misfit::new(
             format!(
-                "column \"{name}\" is {}, in which {} of PostgreSQL's does not stand as it is",
+                "column \"{name}\" is {}, which does not hold PostgreSQL's {} as it is",
                 column.ty,
                 type_name(&field.ty)
             ),
@@ -351,3 +369,6 @@ fn adopted_type(column: &TableColumn, field: &Field, ordered: bool) -> Result<Co
 fn is_nullable(ty: &str) -> bool {
     ty.starts_with("Nullable(") || ty.starts_with("LowCardinality(Nullable(")
 }
+
+#[cfg(test)]
+mod tests;
