@@ -10,7 +10,8 @@
 //! empty table that fits is taken over, and from then on it is emptied, never dropped.
 
 use super::super::{Fault, StoreError};
-use super::{ClickHouse, Config, TextRow};
+use super::error::{Exception, store_error};
+use super::{ClickHouse, Config, STATEMENT_TIMEOUT, TextRow};
 use walview_core::target::clickhouse::{
     Misfit, Table, TableColumn, Target, literal, quote, rows_database,
 };
@@ -194,6 +195,21 @@ impl ClickHouse {
         Ok(Table { name, engine, engine_full, sorting_key, partition_key, create_query, columns })
     }
 
+    /// Whether the server knows no such table. A server that starts lists its tables bit by bit.
+    async fn is_gone(&self, target: &Target) -> Result<bool, StoreError> {
+        let name = target.rows_name(&self.config.database);
+        let query = self.client.query_raw(&format!("SELECT '' FROM {name} LIMIT 0"));
+        match tokio::time::timeout(STATEMENT_TIMEOUT, query.execute()).await {
+            Ok(Ok(())) => Ok(false),
+            Ok(Err(error)) => match Exception::of(&error) {
+                // UNKNOWN_TABLE, UNKNOWN_DATABASE
+                Some(Exception { code: 60 | 81, .. }) => Ok(true),
+                Some(_) | None => Err(store_error(error)),
+            },
+            Err(_) => Err(StoreError::retry("ClickHouse did not answer in time")),
+        }
+    }
+
     /// Faults of targets whose table somebody altered. A table is looked at again only where its
     /// DDL differs from the one that passed.
     pub(super) async fn check(&mut self) -> Result<Vec<Fault>, StoreError> {
@@ -203,9 +219,9 @@ impl ClickHouse {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let found: Vec<[String; 2]> = self
+        let found: Vec<[String; 3]> = self
             .rows(&format!(
-                "SELECT name, create_table_query FROM system.tables WHERE database = {} \
+                "SELECT name, create_table_query, comment FROM system.tables WHERE database = {} \
                  AND name IN ({})",
                 literal(&rows),
                 names.join(", ")
@@ -219,21 +235,26 @@ impl ClickHouse {
             if self.stopped.contains(&index) {
                 continue;
             }
-            let Some([_, query]) = found.iter().find(|[name, _]| name == target.table()) else {
-                faults.push(altered(
-                    index,
-                    &target,
-                    &self.config.database,
-                    &[Misfit::new("it is gone", "")],
-                ));
-                continue;
-            };
-            if self.passed.get(&index) == Some(query) {
+            let found = found.iter().find(|[name, ..]| name == target.table());
+            let query = found.map(|[_, query, _]| query.as_str()).unwrap_or_default();
+            if found.is_some() && self.passed.get(&index).is_some_and(|passed| passed == query) {
                 continue;
             }
-            let misfits = target.misfits(&self.table(&rows, target.table()).await?);
+            let misfits = match found {
+                None if self.is_gone(target).await? => vec![Misfit::new("it is gone", "")],
+                None => {
+                    return Err(StoreError::retry("ClickHouse does not list a table that it has"));
+                }
+                Some([.., comment]) if owner(comment) != self.owner(target) => {
+                    vec![Misfit::new(
+                        "its comment is not Walview's: it was made anew, or released",
+                        "",
+                    )]
+                }
+                Some(_) => target.misfits(&self.table(&rows, target.table()).await?),
+            };
             if misfits.is_empty() {
-                passed.push((index, query.clone()));
+                passed.push((index, query.to_owned()));
             } else {
                 faults.push(altered(index, target, &self.config.database, &misfits));
             }

@@ -351,7 +351,14 @@ async fn an_altered_table_stops_its_view() {
     rig.sql("DROP TABLE test_rows.other").await;
     let gone = again.fresh(0, Lsn(2)).await.unwrap_err().to_string();
     assert!(gone.contains("it is gone"), "{gone}");
+    // The same DDL again, without the rows.
+    rig.sql("DROP TABLE test_rows.t").await;
+    rig.sql(&plain_ddl("test_rows.t", "")).await;
+    rig.sql("ALTER TABLE test_rows.t MODIFY COLUMN n Int16").await;
     let now = adopted(&config, &plain()).await;
+    let mut again = ClickHouse::new(config.clone(), vec![now.clone()]);
+    let anew = again.apply(&batch).await.unwrap_err().to_string();
+    assert!(anew.contains("it was made anew"), "{anew}");
     assert!(now.types().contains(&("n".to_owned(), "Int16".to_owned())));
 }
 
@@ -384,4 +391,32 @@ async fn every_misfit_is_named() {
     .await;
     let found = refusals(&rig.config(&rig.address()), &plain()).await.join("\n");
     assert_eq!(found, include_str!("misfits.txt").trim_end());
+}
+
+/// The DDL that docs/targets.md shows fits.
+#[tokio::test]
+async fn the_documented_table_fits() {
+    let docs = include_str!("../../../docs/targets.md");
+    let (_, ddl) = docs.split_once("```sql\n").unwrap();
+    let (ddl, _) = ddl.split_once("```").unwrap();
+    let rig = ClickHouseRig::start().await;
+    for statement in ddl.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
+        rig.sql(statement).await;
+    }
+    let column = |name: &str, ty, nullable| OutputColumn { name: name.to_owned(), ty, nullable };
+    let columns = vec![
+        column("bet_id", Type::Int8, false),
+        column("user_id", Type::Int8, false),
+        column("event_category", Type::Text, true),
+        column("status", Type::Text, false),
+        column("amount", Type::Numeric(Some((12, 2))), false),
+        column("placed_at", Type::TimestampTz, false),
+    ];
+    let target = Target::bind(
+        &spec("bets_analytics", &["placed_at", "user_id", "bet_id"]),
+        &View { columns, ..view() },
+    )
+    .unwrap();
+    let config = Config { database: "betting".to_owned(), ..rig.config(&rig.address()) };
+    adopted(&config, &target).await;
 }
