@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use walview::demo::servers::postgres::{Db, Postgres, Settings};
+use walview::demo::servers::service::Service;
 use walview::demo::{migrate, seed};
 
 use crate::end_to_end::SMALL;
@@ -52,8 +53,8 @@ async fn keep(world: &mut World) -> std::path::PathBuf {
 }
 
 async fn rebuilt(world: &mut World) {
-    world.options.command = "rebuild".to_owned();
-    world.start().await;
+    world.service = Some(Service::rebuild(&world.options).unwrap());
+    world.service().until_live(crate::world::LIVE_LIMIT).await.unwrap();
     workload::run(world, workload::seed(), 10).await;
     world.assert_equal().await;
     world.stop().await;

@@ -31,6 +31,7 @@ mod lineage;
 mod messages;
 mod oracles;
 mod outages;
+mod own_tables;
 mod reports;
 mod servers;
 mod whole;

@@ -72,7 +72,7 @@ async fn planted_differences_are_found() {
 }
 
 /// `walview verify`: its exit code, and whether it printed that all is equal.
-fn verify(world: &World) -> (Option<i32>, bool) {
+pub fn verify(world: &World) -> (Option<i32>, bool) {
     let output = Command::new(&world.options.program)
         .arg("verify")
         .arg(&world.options.pipeline_file)

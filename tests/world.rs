@@ -61,7 +61,6 @@ impl World {
             pipeline_file: home.path().join("betting.yaml"),
             pipeline: "betting".to_owned(),
             state: home.state(),
-            command: "run".to_owned(),
             args: Vec::new(),
             env: vec![
                 ("BETTING_DATABASE_URL".to_owned(), postgres.url()),

@@ -143,7 +143,6 @@ impl Stage {
             pipeline_file: self.home.path().join("betting.yaml"),
             pipeline: "betting".to_owned(),
             state: self.home.state(),
-            command: "run".to_owned(),
             args: Vec::new(),
             env: vec![
                 ("BETTING_DATABASE_URL".to_owned(), postgres.url()),

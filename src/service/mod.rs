@@ -12,6 +12,7 @@
 //! Shutdown order: the pump stops reading, the engine commits what is whole, the writers write what
 //! waits, the process ends.
 
+pub mod adopt;
 pub mod board;
 pub mod bound;
 pub mod engine_loop;

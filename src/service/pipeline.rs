@@ -1,6 +1,7 @@
 //! One pipeline from its file to its end.
 
 use super::PipelineError;
+use super::adopt;
 use super::board::{Board, Phase};
 use super::bound::{self, Bound};
 use super::engine_loop::{EngineLoop, Outlet};
@@ -11,10 +12,10 @@ use super::writer::{OnFault, Pace, Writer};
 use crate::config::{Connections, Pipeline, StoreKind};
 use crate::source::config::SourceConfig;
 use crate::source::{catalog, connect, publication, server, slot};
-use crate::state::{Identity, LocalStore, Progress};
+use crate::state::{AdoptedTable, Identity, LocalStore, Progress};
 use crate::stores::any::AnyStore;
 use crate::stores::{Identity as StoreIdentity, Store};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -148,7 +149,8 @@ impl Runner {
         let progress = local.progress()?;
         self.check_lineage(&identity, &progress, found)?;
         // What the state holds was laid out by the catalog of its time.
-        let bound = self.bind(&identity.catalog)?;
+        let mut bound = self.bind(&identity.catalog)?;
+        adopt::recall(&self.pipeline, &mut bound, &identity.adopted)?;
         self.ensure_publication(&bound).await?;
         let stores = self.stores(&bound, &identity)?;
         let mut engine = self.engine(bound, identity.epoch);
@@ -218,7 +220,7 @@ impl Runner {
         rebuild: bool,
     ) -> Result<Ready, PipelineError> {
         let slot_name = self.pipeline.slot_name();
-        let bound = self.bind(&found.catalog)?;
+        let mut bound = self.bind(&found.catalog)?;
         let epoch = stored.as_ref().map_or(1, |stored| stored.epoch.saturating_add(1));
         // Only a slot that our own unfinished snapshot made, or that we are told to replace.
         let ours = rebuild || stored.is_some_and(|stored| stored.slot == slot_name);
@@ -231,6 +233,8 @@ impl Runner {
                 "name the right folder with --state, or fill everything anew with: walview rebuild",
             ));
         }
+        // What does not fit is said before anything is touched.
+        let adopted = self.look_at_tables(&mut bound).await?;
         self.board.phase(Phase::Snapshotting);
         self.ensure_publication(&bound).await?;
         if found.slot.is_some() {
@@ -252,6 +256,7 @@ impl Runner {
             epoch,
             stores: self.pipeline.stores.iter().map(|store| store.name.to_string()).collect(),
             live: false,
+            adopted,
         };
         local.reset(&identity)?;
         let mut stores = self.stores(&bound, &identity)?;
@@ -287,6 +292,23 @@ impl Runner {
         filled.store.write_identity(&identity)?;
         tracing::info!(views, "snapshot is complete");
         Ok(Ready { identity, filled, progress })
+    }
+
+    /// Tables of the user's own, once their stores answer.
+    async fn look_at_tables(&self, bound: &mut Bound) -> Result<Vec<AdoptedTable>, PipelineError> {
+        let mut waits: BTreeMap<String, Patience> = BTreeMap::new();
+        loop {
+            let (name, error) = match adopt::look(&self.pipeline, &self.connections, bound).await {
+                Err(PipelineError::Store { name, error }) => (name, error),
+                looked => return looked,
+            };
+            let index = self.pipeline.stores.iter().position(|store| store.name.as_str() == name);
+            let patience = waits.entry(name.clone()).or_insert_with(|| {
+                let (board, stop) = (Arc::clone(&self.board), self.stop.clone());
+                Patience::new(board, index.unwrap_or_default(), &name, stop)
+            });
+            patience.after(error).await?;
+        }
     }
 
     async fn reset_stores(&self, stores: &mut [AnyStore]) -> Result<(), PipelineError> {

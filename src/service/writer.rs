@@ -236,12 +236,7 @@ impl<S: Store> Writer<S> {
         self.board.store_waits(self.index, self.feed.waiting(next.saturating_sub(1)));
         match self.store.apply(in_flight.insert(batch)).await {
             Ok(()) => {}
-            Err(StoreError::StopView(faults)) => {
-                for fault in &faults {
-                    tracing::error!(store = self.name, reason = fault.message, "a view stopped");
-                }
-                self.store.stop_targets((self.on_fault)(&faults));
-            }
+            Err(StoreError::StopView(faults)) => self.stop_views(&faults),
             Err(error) => return Err(error),
         }
         *in_flight = None;
@@ -251,7 +246,20 @@ impl<S: Store> Writer<S> {
     }
 
     async fn fresh(&mut self, frontier: Frontier) -> Result<(), StoreError> {
-        self.store.fresh(frontier.at, frontier.lsn).await
+        match self.store.fresh(frontier.at, frontier.lsn).await {
+            Err(StoreError::StopView(faults)) => {
+                self.stop_views(&faults);
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn stop_views(&mut self, faults: &[Fault]) {
+        for fault in faults {
+            tracing::error!(store = self.name, reason = fault.message, "a view stopped");
+        }
+        self.store.stop_targets((self.on_fault)(faults));
     }
 }
 

@@ -56,6 +56,19 @@ pub struct Identity {
     pub stores: Vec<String>,
     /// False while the first snapshot runs; such a state is thrown away on restart.
     pub live: bool,
+    /// Tables of the user's own, with the column types that rows are encoded to. What a replay
+    /// encodes must not follow an ALTER.
+    #[serde(default)]
+    pub adopted: Vec<AdoptedTable>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptedTable {
+    /// The store's name.
+    pub store: String,
+    pub table: String,
+    /// Column and type.
+    pub types: Vec<(String, String)>,
 }
 
 impl Identity {

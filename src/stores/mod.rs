@@ -19,7 +19,8 @@
 //! - A batch that was stuck in the network and lands after later writes changes nothing.
 //! - [`StoreError::StopView`]: some targets could not take their part. All other targets have
 //!   theirs **and the mark is at `to`**. The caller marks these views stopped, tells the store by
-//!   `stop_targets`, and goes on with the next batch; it never repeats this one.
+//!   `stop_targets`, and goes on with the next batch; it never repeats this one. From `fresh` it
+//!   says that targets were altered by somebody; the mark is where it was.
 //! - [`StoreError::MarkMoved`]: somebody else writes to this store, or it went back in time (a
 //!   restored dump). The caller replays from the mark found if the outbox reaches back so far, and
 //!   refills the store otherwise.

@@ -17,6 +17,7 @@ use crate::cli::{Exit, VerifyArgs};
 use crate::config::{Connections, Environment, Pipeline};
 use crate::output::Output;
 use crate::service::PipelineError;
+use crate::service::adopt;
 use crate::service::bound::{self, Bound};
 use crate::service::patience::describe;
 use crate::source::{Session, SourceConfig, catalog, connect, server};
@@ -140,7 +141,9 @@ async fn verify(
     let tables = bound::table_names(pipeline, &source.schema);
     let catalog = catalog::load(&session, &tables).await?;
     session.close().await;
-    let bound = bound::bind(pipeline, &source.schema, &catalog).map_err(PipelineError::Problems)?;
+    let mut bound =
+        bound::bind(pipeline, &source.schema, &catalog).map_err(PipelineError::Problems)?;
+    adopt::look(pipeline, &connections, &mut bound).await?;
     Verifier { pipeline, connections, source, bound, state }.run().await
 }
 

@@ -35,6 +35,7 @@ mod nonnull;
 mod operators;
 mod scope;
 mod types;
+pub(crate) use types::type_name;
 mod words;
 
 /// A view's SQL whose shape is right; names and types are not looked at yet.

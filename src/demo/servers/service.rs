@@ -25,8 +25,6 @@ pub struct Options {
     /// `pipeline:` in that file.
     pub pipeline: String,
     pub state: PathBuf,
-    /// `run` or `rebuild`.
-    pub command: String,
     /// Further arguments of `run`.
     pub args: Vec<String>,
     /// What `${…}` in the file refers to.
@@ -41,10 +39,10 @@ pub struct Service {
 }
 
 impl Options {
-    fn launch(&self) -> Launch {
+    fn launch(&self, command: &str) -> Launch {
         let arg = |path: &Path| path.display().to_string();
         let (file, state) = (arg(&self.pipeline_file), arg(&self.state));
-        let args = [&self.command, &file, "--state", &state, "--http", "127.0.0.1:0"];
+        let args = [command, &file, "--state", &state, "--http", "127.0.0.1:0"];
         Launch {
             program: self.program.clone(),
             args: args.map(str::to_owned).into_iter().chain(self.args.iter().cloned()).collect(),
@@ -59,7 +57,16 @@ impl Options {
 impl Service {
     /// Starts it, without waiting for anything.
     pub fn spawn(options: &Options) -> Result<Self> {
-        let process = Process::spawn("walview", &options.launch())?;
+        Self::spawn_as(options, "run")
+    }
+
+    /// The same with everything filled anew.
+    pub fn rebuild(options: &Options) -> Result<Self> {
+        Self::spawn_as(options, "rebuild")
+    }
+
+    fn spawn_as(options: &Options, command: &str) -> Result<Self> {
+        let process = Process::spawn("walview", &options.launch(command))?;
         let instance = options.state.join(&options.pipeline).join("instance.json");
         Ok(Self { process, instance })
     }

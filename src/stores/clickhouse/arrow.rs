@@ -3,7 +3,7 @@
 use arrow_array::builder::{
     ArrayBuilder, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
     Decimal256Builder, FixedSizeBinaryBuilder, Float32Builder, Float64Builder, Int16Builder,
-    Int32Builder, Int64Builder, TimestampMicrosecondBuilder, UInt8Builder,
+    Int32Builder, Int64Builder, TimestampMicrosecondBuilder, UInt8Builder, UInt64Builder,
 };
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_buffer::i256;
@@ -35,7 +35,7 @@ impl Batch {
         let mut fields: Vec<Field> = target
             .columns()
             .iter()
-            .map(|column| Field::new(&column.name, data_type(column.ty), column.nullable))
+            .map(|column| Field::new(&column.name, data_type(&column.ty), column.nullable))
             .collect();
         let meta_types = [DataType::FixedSizeBinary(16), DataType::UInt8, timestamp()];
         for (name, ty) in META_COLUMNS.into_iter().zip(meta_types) {
@@ -83,22 +83,30 @@ fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-fn data_type(ty: ChType) -> DataType {
+/// What a column is sent as. Where Arrow has no type of the column's own, or none that is worth a
+/// builder, a wider one goes: `ClickHouse` casts, and the value was judged before it was encoded.
+fn data_type(ty: &ChType) -> DataType {
     match ty {
         ChType::Bool => DataType::Boolean,
-        ChType::Int16 => DataType::Int16,
-        ChType::Int32 => DataType::Int32,
-        ChType::Int64 => DataType::Int64,
+        ChType::Int(8 | 16) | ChType::Enum(_) => DataType::Int16,
+        ChType::Int(32) | ChType::UInt(8 | 16) => DataType::Int32,
+        ChType::Int(64) | ChType::UInt(32) => DataType::Int64,
+        ChType::UInt(64) => DataType::UInt64,
+        ChType::Int(bits) | ChType::UInt(bits) => {
+            DataType::FixedSizeBinary((bits / 8).cast_signed().into())
+        }
         ChType::Float32 => DataType::Float32,
         ChType::Float64 => DataType::Float64,
-        ChType::Decimal(precision, scale) if precision <= 38 => {
-            DataType::Decimal128(precision, scale.cast_signed())
+        ChType::Decimal(precision, scale) if *precision <= 38 => {
+            DataType::Decimal128(*precision, scale.cast_signed())
         }
-        ChType::Decimal(precision, scale) => DataType::Decimal256(precision, scale.cast_signed()),
+        ChType::Decimal(precision, scale) => DataType::Decimal256(*precision, scale.cast_signed()),
         // ClickHouse's strings are bytes; a UUID goes as its text, which it casts.
-        ChType::String | ChType::LowCardinality | ChType::Uuid => DataType::Binary,
-        ChType::Date32 => DataType::Date32,
-        ChType::DateTime64 => timestamp(),
+        ChType::String | ChType::LowCardinality | ChType::FixedString(_) | ChType::Uuid => {
+            DataType::Binary
+        }
+        ChType::Date | ChType::Date32 => DataType::Date32,
+        ChType::DateTime(_) | ChType::DateTime64(..) => timestamp(),
     }
 }
 
@@ -107,6 +115,9 @@ enum Builder {
     Int16(Int16Builder),
     Int32(Int32Builder),
     Int64(Int64Builder),
+    UInt64(UInt64Builder),
+    /// With its bytes for each value.
+    Wide(FixedSizeBinaryBuilder, usize),
     Float32(Float32Builder),
     Float64(Float64Builder),
     Decimal128(Decimal128Builder),
@@ -115,6 +126,8 @@ enum Builder {
     Uuid(BinaryBuilder),
     Date32(Date32Builder),
     Timestamp(TimestampMicrosecondBuilder),
+    /// Numbers of labels, and the one that stands where there is no value.
+    Label(Int16Builder, i16),
 }
 
 /// The text of the nil UUID.
@@ -122,25 +135,32 @@ const UUID_NIL: &str = "00000000-0000-0000-0000-000000000000";
 
 impl Builder {
     fn new(column: &Column) -> Self {
-        match (column.ty, data_type(column.ty)) {
-            (ChType::Bool, _) => Self::Bool(BooleanBuilder::new()),
-            (ChType::Int16, _) => Self::Int16(Int16Builder::new()),
-            (ChType::Int32, _) => Self::Int32(Int32Builder::new()),
-            (ChType::Int64, _) => Self::Int64(Int64Builder::new()),
-            (ChType::Float32, _) => Self::Float32(Float32Builder::new()),
-            (ChType::Float64, _) => Self::Float64(Float64Builder::new()),
-            (ChType::Decimal(precision, _), ty) if precision <= 38 => {
+        let ty = data_type(&column.ty);
+        match (&column.ty, &ty) {
+            (ChType::Enum(labels), _) => Self::Label(Int16Builder::new(), labels.first()),
+            (ChType::Uuid, _) => Self::Uuid(BinaryBuilder::new()),
+            (_, DataType::Boolean) => Self::Bool(BooleanBuilder::new()),
+            (_, DataType::Int16) => Self::Int16(Int16Builder::new()),
+            (_, DataType::Int32) => Self::Int32(Int32Builder::new()),
+            (_, DataType::Int64) => Self::Int64(Int64Builder::new()),
+            (_, DataType::UInt64) => Self::UInt64(UInt64Builder::new()),
+            (_, DataType::FixedSizeBinary(size)) => {
+                let bytes = usize::try_from(*size).unwrap_or_default();
+                Self::Wide(FixedSizeBinaryBuilder::new(*size), bytes)
+            }
+            (_, DataType::Float32) => Self::Float32(Float32Builder::new()),
+            (_, DataType::Float64) => Self::Float64(Float64Builder::new()),
+            (_, DataType::Decimal128(..)) => {
                 Self::Decimal128(Decimal128Builder::new().with_data_type(ty))
             }
-            (ChType::Decimal(..), ty) => {
+            (_, DataType::Decimal256(..)) => {
                 Self::Decimal256(Decimal256Builder::new().with_data_type(ty))
             }
-            (ChType::String | ChType::LowCardinality, _) => Self::Bytes(BinaryBuilder::new()),
-            (ChType::Uuid, _) => Self::Uuid(BinaryBuilder::new()),
-            (ChType::Date32, _) => Self::Date32(Date32Builder::new()),
-            (ChType::DateTime64, _) => {
+            (_, DataType::Date32) => Self::Date32(Date32Builder::new()),
+            (_, DataType::Timestamp(..)) => {
                 Self::Timestamp(TimestampMicrosecondBuilder::new().with_timezone("UTC"))
             }
+            _ => Self::Bytes(BinaryBuilder::new()),
         }
     }
 
@@ -149,12 +169,33 @@ impl Builder {
     #[expect(clippy::wildcard_enum_match_arm, reason = "a cell of another type cannot stand there")]
     fn append(&mut self, cell: Cell<'_>, nullable: bool) {
         let null = matches!(cell, Cell::Null) && nullable;
-        let int = if let Cell::Int(value) = cell { value } else { 0 };
+        let int = match cell {
+            Cell::Int(value) => value,
+            // Up to 32 bits go as signed integers.
+            Cell::UInt(value) => value.try_into().unwrap_or_default(),
+            _ => 0,
+        };
         match self {
             Self::Bool(b) => b.append_option((!null).then_some(matches!(cell, Cell::Bool(true)))),
             Self::Int16(b) => b.append_option((!null).then(|| int.try_into().unwrap_or_default())),
             Self::Int32(b) => b.append_option((!null).then(|| int.try_into().unwrap_or_default())),
             Self::Int64(b) => b.append_option((!null).then_some(int)),
+            Self::UInt64(b) => b.append_option(match cell {
+                Cell::UInt(value) => Some(value),
+                _ => (!null).then_some(0),
+            }),
+            Self::Label(b, first) => b.append_option(match cell {
+                Cell::Int(value) => value.try_into().ok(),
+                _ => (!null).then_some(*first),
+            }),
+            Self::Wide(b, size) => {
+                let bytes = if let Cell::Wide(bytes) = cell { bytes } else { [0; 32] };
+                match bytes.get(..*size) {
+                    // The length is the builder's own.
+                    Some(bytes) if !null => b.append_value(bytes).unwrap_or_default(),
+                    _ => b.append_null(),
+                }
+            }
             Self::Date32(b) => b.append_option((!null).then(|| int.try_into().unwrap_or_default())),
             Self::Timestamp(b) => b.append_option((!null).then_some(int)),
             Self::Float32(b) => b.append_option(match cell {
@@ -187,9 +228,11 @@ impl Builder {
     fn finish(&mut self) -> ArrayRef {
         match self {
             Self::Bool(b) => Arc::new(b.finish()),
-            Self::Int16(b) => Arc::new(b.finish()),
+            Self::Int16(b) | Self::Label(b, _) => Arc::new(b.finish()),
             Self::Int32(b) => Arc::new(b.finish()),
             Self::Int64(b) => Arc::new(b.finish()),
+            Self::UInt64(b) => Arc::new(b.finish()),
+            Self::Wide(b, _) => Arc::new(b.finish()),
             Self::Float32(b) => Arc::new(b.finish()),
             Self::Float64(b) => Arc::new(b.finish()),
             Self::Decimal128(b) => Arc::new(b.finish()),

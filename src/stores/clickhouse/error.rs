@@ -41,9 +41,11 @@ impl Exception {
             // READONLY, TABLE_SIZE_EXCEEDS_MAX_DROP_SIZE_LIMIT
             516 | 192 | 193 | 194 | 497 | 164 | 359 => Class::Account,
             // Unknown table, database, column, function or identifier; a type, a value or a
-            // statement that the table does not take; CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN.
+            // statement that the table does not take; CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN. What a
+            // user's own DDL computes or checks: ILLEGAL_DIVISION 153, VIOLATED_CONSTRAINT 469,
+            // FUNCTION_THROW_IF_VALUE_IS_NON_ZERO 395.
             60 | 81 | 16 | 10 | 8 | 46 | 47 | 53 | 70 | 407 | 321 | 69 | 349 | 36 | 44 | 42
-            | 43 | 62 | 117 | 6 | 27 | 38 | 41 | 376 | 131 | 48 => Class::Table,
+            | 43 | 62 | 117 | 6 | 27 | 38 | 41 | 376 | 131 | 48 | 153 | 469 | 395 => Class::Table,
             // TOO_MANY_PARTS 252, MEMORY_LIMIT_EXCEEDED 241, TOO_MANY_SIMULTANEOUS_QUERIES 202,
             // TIMEOUT_EXCEEDED 159, NOT_ENOUGH_SPACE 243, TABLE_IS_READ_ONLY 242, Keeper's, network's
             // … and what we do not know: repeating is harmless, and the status shows it.

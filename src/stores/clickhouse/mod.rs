@@ -13,9 +13,12 @@
 
 mod arrow;
 mod error;
+mod standing;
 mod tables;
 
-use super::{Batch, Fault, Identity, Mark, MarkText, Store, StoreError};
+pub use standing::{Standing, look};
+
+use super::{Batch, Fault, Identity, Mark, MarkText, Store, StoreError, faults_text};
 use ::clickhouse::Client;
 use ::clickhouse::error::Error;
 use arrow_array::RecordBatch;
@@ -54,6 +57,8 @@ pub struct ClickHouse {
     client: Client,
     targets: Vec<Target>,
     stopped: BTreeSet<u16>,
+    /// By target: the DDL of its table that was found to fit, since this connection began.
+    passed: HashMap<u16, String>,
     /// The store's mark, as far as this writer knows it for certain.
     known: Option<Option<MarkText>>,
     connected: bool,
@@ -71,6 +76,7 @@ impl ClickHouse {
             config,
             targets,
             stopped: BTreeSet::new(),
+            passed: HashMap::new(),
             known: None,
             connected: false,
         }
@@ -120,10 +126,12 @@ impl ClickHouse {
 
     /// Inserts the last version of each sorting key. `range` names the batch in tokens.
     async fn insert<'a>(
-        &self,
+        &mut self,
         pieces: impl Iterator<Item = &'a [u8]>,
         range: Option<&str>,
     ) -> Result<(), StoreError> {
+        // ClickHouse would cast to whatever a column is by now.
+        let mut faults = self.check().await?;
         let mut latest: Vec<Latest<'a>> = self.targets.iter().map(|_| Latest::default()).collect();
         for op in pieces.flat_map(OpRef::decode_all) {
             let op = op.map_err(damaged)?;
@@ -133,9 +141,8 @@ impl ClickHouse {
                 latest.push(op);
             }
         }
-        let mut faults = Vec::new();
         for ((index, target), latest) in (0_u16..).zip(&self.targets).zip(latest) {
-            if latest.ops.is_empty() {
+            if latest.ops.is_empty() || faults.iter().any(|fault| fault.target == index) {
                 continue;
             }
             let Err(error) = self.insert_into(target, &latest.ops, range).await? else {
@@ -237,6 +244,7 @@ impl Store for ClickHouse {
     async fn connect(&mut self) -> Result<(), StoreError> {
         self.connected = false;
         self.known = None;
+        self.passed.clear();
         let rows = self.rows("SELECT version()").await?;
         let version = rows.into_iter().flatten().flatten().next().unwrap_or_default();
         let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
@@ -272,7 +280,13 @@ impl Store for ClickHouse {
         if !matches!(self.known().await?, Some(MarkText::Loading(_))) {
             return Err(self.moved());
         }
-        self.insert(std::iter::once(ops), None).await
+        match self.insert(std::iter::once(ops), None).await {
+            // What a table does not take while it is filled, no view can go on without.
+            Err(StoreError::StopView(faults)) => {
+                Err(StoreError::stop(faults_text(&faults), "views are filled all or none"))
+            }
+            done => done,
+        }
     }
 
     async fn set_mark(&mut self, position: Position) -> Result<(), StoreError> {
@@ -303,7 +317,12 @@ impl Store for ClickHouse {
     }
 
     async fn fresh(&mut self, as_of: i64, lsn: Lsn) -> Result<(), StoreError> {
-        match self.known().await? {
+        let known = self.known().await?;
+        let faults = self.check().await?;
+        if !faults.is_empty() {
+            return Err(StoreError::StopView(faults));
+        }
+        match known {
             Some(MarkText::At(mark)) => self.remember(MarkText::At(mark), as_of, lsn).await,
             Some(MarkText::Loading(_)) | None => Err(self.moved()),
         }

@@ -1,22 +1,13 @@
 //! The databases, tables and views that walview makes, and its marks.
 //!
-//! What walview made says so in its comment; anything else of that name is the user's and is never
-//! touched.
+//! What walview made says so in its comment, and what it took over of the user's (`standing`);
+//! anything else of that name is never touched.
 
 use super::super::{MarkText, StoreError};
+use super::standing::{Found, Standing, adopted_comment, is_adopted};
 use super::{ClickHouse, arrow::unix_micros};
 use walview_core::position::Lsn;
-use walview_core::target::clickhouse::{Target, literal, quote, rows_database};
-
-/// The comments of what walview made start so.
-const OWN: &str = "walview ";
-
-/// Where a table or a view of a name stands.
-enum Found {
-    Nothing,
-    /// Ours, with this comment.
-    Own(String),
-}
+use walview_core::target::clickhouse::{Misfit, Target, literal, quote, rows_database};
 
 impl ClickHouse {
     fn marks_table(&self) -> String {
@@ -38,9 +29,7 @@ impl ClickHouse {
 
     async fn create_marks(&self) -> Result<(), StoreError> {
         let database = self.config.database.clone();
-        if let Found::Nothing =
-            self.find(&rows_database(&database), "walview_marks", "walview marks").await?
-        {
+        if self.is_free(&rows_database(&database), "walview_marks", "walview marks").await? {
             // Without a version column the row inserted last wins, which is the writer's order.
             self.run(&format!(
                 "CREATE TABLE IF NOT EXISTS {} (pipeline String, mark String, \
@@ -51,9 +40,7 @@ impl ClickHouse {
             ))
             .await?;
         }
-        if let Found::Nothing =
-            self.find(&database, "walview_freshness", "walview freshness").await?
-        {
+        if self.is_free(&database, "walview_freshness", "walview freshness").await? {
             let view = |security: &str| {
                 format!(
                     "CREATE OR REPLACE VIEW {}.`walview_freshness`{security} AS SELECT pipeline, \
@@ -78,70 +65,67 @@ impl ClickHouse {
         }
     }
 
-    /// What stands under a name; a stranger's is refused.
-    async fn find(&self, database: &str, name: &str, comment: &str) -> Result<Found, StoreError> {
-        let rows = self
-            .rows(&format!(
-                "SELECT comment FROM system.tables WHERE database = {} AND name = {}",
-                literal(database),
-                literal(name)
-            ))
-            .await?;
-        let Some(row) = rows.into_iter().next() else {
-            return Ok(Found::Nothing);
-        };
-        let found = row.into_iter().next().flatten().unwrap_or_default();
-        // Pipeline and view are named before the schema.
-        let owner = comment.split(" schema ").next().unwrap_or(comment);
-        let found_owner = found.split(" schema ").next().unwrap_or(&found);
-        if found_owner == owner {
-            Ok(Found::Own(found))
-        } else if found.starts_with(OWN) {
-            Err(StoreError::stop(
-                format!(
-                    "ClickHouse's \"{database}\".\"{name}\" belongs to another view ({found_owner})"
-                ),
-                "choose another table name, or drop the other where it is not used any more",
-            ))
-        } else {
-            Err(StoreError::stop(
+    /// Whether a name of walview's own is to be made; a stranger's is refused.
+    async fn is_free(&self, database: &str, name: &str, comment: &str) -> Result<bool, StoreError> {
+        match self.find_name(database, name, comment).await? {
+            Found::Nothing => Ok(true),
+            Found::Own(_) => Ok(false),
+            Found::Other(_) | Found::Foreign { .. } => Err(StoreError::stop(
                 format!("ClickHouse has a \"{database}\".\"{name}\" that walview did not make"),
-                "choose another table name; walview does not touch this one",
-            ))
+                "rename it: names that begin with \"walview_\" are walview's own",
+            )),
         }
     }
 
-    /// Makes the rows table and the exact view of a target, empty.
+    /// Makes the rows table and the exact view of a target, empty; a table of the user's own is
+    /// taken over.
     pub(super) async fn reset_target(&self, target: &Target) -> Result<(), StoreError> {
         let database = &self.config.database;
-        let comment = format!(
-            "{OWN}pipeline \"{}\" view \"{}\" schema {:016x}",
-            self.config.identity.pipeline,
-            target.view(),
-            hash(&target.create_rows(database, "")),
-        );
-        let rows = rows_database(database);
-        // Both are looked at before either is touched.
-        let view = self.find(database, target.table(), &comment).await?;
-        match self.find(&rows, target.table(), &comment).await? {
-            Found::Own(found) if found == comment => {
-                self.run(&format!("TRUNCATE TABLE {}", target.rows_name(database))).await?;
+        // Everything is looked at before anything is touched.
+        match self.standing(target).await? {
+            Standing::Absent | Standing::Own => {}
+            Standing::Adopted(adopted) if adopted.fingerprint() == target.fingerprint() => {}
+            Standing::Adopted(_) => {
+                let misfit = Misfit::new("it was altered a moment ago", "start again");
+                return Err(refused(target, database, &[misfit]));
+            }
+            Standing::Refused(misfits) => return Err(refused(target, database, &misfits)),
+        }
+        let owner = self.owner(target);
+        let comment = format!("{owner} schema {:016x}", hash(&target.create_rows(database, "")));
+        let name = target.rows_name(database);
+        match self.find_name(&rows_database(database), target.table(), &owner).await? {
+            Found::Own(found) if is_adopted(&found) => self.empty(&name).await?,
+            // One that somebody altered since is made anew.
+            Found::Own(found) if found == comment && self.fits(target).await? => {
+                self.empty(&name).await?;
             }
             Found::Own(_) => {
-                self.run(&format!("DROP TABLE {} SYNC", target.rows_name(database))).await?;
+                self.run(&format!("DROP TABLE {name} SYNC")).await?;
                 self.run(&target.create_rows(database, &comment)).await?;
             }
-            Found::Nothing => self.run(&target.create_rows(database, &comment)).await?,
+            // It fits and is empty.
+            Found::Foreign { comment: users, .. } => {
+                let comment = literal(&adopted_comment(&owner, &users));
+                self.run(&format!("ALTER TABLE {name} MODIFY COMMENT {comment}")).await?;
+            }
+            Found::Nothing | Found::Other(_) => {
+                self.run(&target.create_rows(database, &comment)).await?;
+            }
         }
-        match view {
+        match self.find_name(database, target.table(), &owner).await? {
             Found::Own(found) if found == comment => Ok(()),
-            Found::Own(_) | Found::Nothing => {
+            Found::Own(_) | Found::Nothing | Found::Other(_) | Found::Foreign { .. } => {
                 self.create_view(|security| {
                     target.create_view(database, &comment, !security.is_empty())
                 })
                 .await
             }
         }
+    }
+
+    async fn empty(&self, name: &str) -> Result<(), StoreError> {
+        self.run(&format!("TRUNCATE TABLE {name}")).await
     }
 
     pub(super) async fn read_mark(&self) -> Result<Option<MarkText>, StoreError> {
@@ -186,6 +170,15 @@ impl ClickHouse {
         ))
         .await
     }
+}
+
+fn refused(target: &Target, database: &str, misfits: &[Misfit]) -> StoreError {
+    let texts: Vec<String> =
+        misfits.iter().map(|misfit| format!("{}; {}", misfit.cause, misfit.remedy)).collect();
+    StoreError::stop(
+        format!("the table {} does not fit", target.rows_name(database)),
+        texts.join("; "),
+    )
 }
 
 /// FNV-1a.

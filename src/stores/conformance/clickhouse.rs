@@ -17,7 +17,7 @@ pub(super) struct ClickHouseRig {
     server: ClickHouseServer,
 }
 
-fn spec(table: &str, order_by: &[&str]) -> Spec {
+pub(super) fn spec(table: &str, order_by: &[&str]) -> Spec {
     Spec {
         table: table.to_owned(),
         order_by: order_by.iter().map(|name| (*name).to_owned()).collect(),
@@ -37,7 +37,7 @@ fn targets() -> Vec<Target> {
 }
 
 impl ClickHouseRig {
-    fn config(&self, address: &str) -> Config {
+    pub(super) fn config(&self, address: &str) -> Config {
         Config {
             url: format!("http://default:@{address}"),
             database: "test".to_owned(),
@@ -45,7 +45,7 @@ impl ClickHouseRig {
         }
     }
 
-    async fn sql(&self, sql: &str) -> String {
+    pub(super) async fn sql(&self, sql: &str) -> String {
         let client = ::clickhouse::Client::default().with_url(format!("http://{}", self.address()));
         let mut cursor = client.query_raw(sql).fetch_bytes("TSV").unwrap();
         let bytes = cursor.collect().await.unwrap();
@@ -139,7 +139,7 @@ async fn a_table_of_the_users_is_refused() {
     store.connect().await.unwrap();
     let error = store.reset().await.unwrap_err();
     assert!(matches!(&error, StoreError::Stop { .. }), "{error}");
-    assert!(error.to_string().contains("\"test\".\"m\""), "{error}");
+    assert!(error.to_string().contains("`test`.`m`"), "{error}");
     assert_eq!(rig.sql("SELECT count() FROM test.m").await, "1");
 }
 
@@ -273,7 +273,7 @@ async fn every_type_reads_back() {
     }
 }
 
-fn one_record(from: u64, ops: Vec<u8>) -> Batch {
+pub(super) fn one_record(from: u64, ops: Vec<u8>) -> Batch {
     let to = at(from + 1);
     let record = Record { seq: from, to, committed_at: 0, ends: true, ops: ops.into() };
     Batch { from: at(from), to, committed_at: 0, records: vec![Arc::new(record)] }

@@ -10,6 +10,7 @@
 )]
 
 mod clickhouse;
+mod own_tables;
 mod proxy;
 mod redis;
 mod server;

@@ -103,11 +103,14 @@ fn text_expression(column: &Column) -> String {
     match column.ty {
         ChType::Float32 => format!("toString(reinterpretAsUInt32({name}))"),
         ChType::Float64 => format!("toString(reinterpretAsUInt64({name}))"),
-        ChType::String | ChType::LowCardinality => format!("hex({name})"),
-        ChType::Date32 => format!("toString(toInt32({name}))"),
-        ChType::DateTime64 => format!("toString(toUnixTimestamp64Micro({name}))"),
+        ChType::String | ChType::LowCardinality | ChType::FixedString(_) => format!("hex({name})"),
+        // The label, not its number: a table whose numbers mean other labels is a difference.
+        ChType::Enum(_) => format!("hex(toString({name}))"),
+        ChType::Date | ChType::Date32 => format!("toString(toInt32({name}))"),
+        ChType::DateTime(_) => format!("toString(toInt64({name}) * 1000000)"),
+        ChType::DateTime64(..) => format!("toString(toUnixTimestamp64Micro({name}))"),
         ChType::Bool => format!("toString(toUInt8({name}))"),
-        ChType::Int16 | ChType::Int32 | ChType::Int64 | ChType::Decimal(..) | ChType::Uuid => {
+        ChType::Int(_) | ChType::UInt(_) | ChType::Decimal(..) | ChType::Uuid => {
             format!("toString({name})")
         }
     }

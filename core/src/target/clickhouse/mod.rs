@@ -11,13 +11,18 @@
 //!   another sorting key and back within one commit, the later version wins, and a row wins over
 //!   its own tombstone.
 
+mod cells;
 mod ddl;
 mod op;
+mod syntax;
+mod table;
 mod types;
 
+pub use cells::Cell;
 pub use ddl::{META_COLUMNS, literal, quote, rows_database};
 pub use op::{Op, OpRef};
-pub use types::{Cell, ChType};
+pub use table::{Misfit, Table, TableColumn};
+pub use types::{ChType, Labels, Zone};
 
 use super::codec::{CodecError, Reader};
 use super::{Change, Columns, Commit, Field, RenderError, same_fields, value_of};
@@ -25,6 +30,7 @@ use crate::plan::View;
 use crate::position::Position;
 use crate::value::{Type, Value};
 use std::fmt::Write as _;
+use types::ColumnType;
 
 /// A `ClickHouse` target as the pipeline file says it, names not yet looked up in the view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +58,8 @@ pub struct Target {
     partition_by: Option<String>,
     /// The same columns as `columns`, as the view has them.
     fields: Vec<Field>,
+    /// The columns whose type the pipeline file says, as indexes into `columns`.
+    asked: Vec<usize>,
     fingerprint: u32,
     needs_old: bool,
 }
@@ -71,11 +79,7 @@ pub struct Column {
 impl Column {
     #[must_use]
     pub fn sql_type(&self) -> String {
-        match (self.nullable, self.ty) {
-            (false, ty) => ty.to_string(),
-            (true, ChType::LowCardinality) => "LowCardinality(Nullable(String))".to_owned(),
-            (true, ty) => format!("Nullable({ty})"),
-        }
+        ColumnType { ty: self.ty.clone(), nullable: self.nullable }.to_string()
     }
 }
 
@@ -97,6 +101,7 @@ impl Target {
             }
         }
         let mut table = Vec::with_capacity(fields.len());
+        let mut asked = Vec::new();
         for (index, field) in fields.iter().enumerate() {
             if META_COLUMNS.contains(&field.name.as_str()) {
                 columns.errors.push(format!(
@@ -105,14 +110,25 @@ impl Target {
                 ));
             }
             let ty = match spec.types.iter().find(|(name, _)| *name == field.name) {
-                Some((_, text)) => ChType::overridden(text, &field.ty, &field.name),
-                None => ChType::default_for(&field.ty, &field.name),
+                Some((_, text)) => {
+                    asked.push(index);
+                    ChType::asked(text, &field.ty, &field.name)
+                }
+                None => ChType::default_for(&field.ty, &field.name)
+                    .map(|ty| ColumnType { ty, nullable: false }),
             };
             match ty {
-                Ok(ty) => table.push(Column {
+                Ok(asked) if asked.nullable && order.contains(&index) => {
+                    columns.errors.push(format!(
+                        "\"types\" asks for a Nullable type for column \"{}\", which \"order_by\" \
+                         uses; write it without Nullable",
+                        field.name
+                    ));
+                }
+                Ok(ColumnType { ty, nullable }) => table.push(Column {
                     name: field.name.clone(),
                     ty,
-                    nullable: field.nullable,
+                    nullable: nullable || field.nullable,
                     ordered: order.contains(&index),
                     shown: index < shown,
                 }),
@@ -138,6 +154,7 @@ impl Target {
             order,
             partition_by: spec.partition_by.clone(),
             fields,
+            asked,
             needs_old,
         };
         columns.done(Some(target))
@@ -240,7 +257,7 @@ impl Target {
                 RenderError::Unfit { column: field.name.clone(), why: "it cannot be read back" }
             })?;
             if column.shown {
-                texts.push(text_of(cell, column.ty));
+                texts.push(column.ty.text_of(cell));
             }
         }
         Ok(texts)
@@ -359,19 +376,24 @@ fn check_name(table: &str, errors: &mut Vec<String>) {
     }
 }
 
-/// Every identifier that is not called as a function must be a sorting column: what follows from
-/// the sorting key cannot tear two versions of a row apart.
 fn check_partition(spec: &Spec, errors: &mut Vec<String>) {
     let Some(text) = &spec.partition_by else {
         return;
     };
-    let mut refuse = |what: &str| {
+    let order: Vec<&str> = spec.order_by.iter().map(String::as_str).collect();
+    if let Err(what) = follows_from_order(text, &order) {
         errors.push(format!(
             "\"partition_by\" is {text}, {what}; it may call functions on columns of \"order_by\" \
              ({}), like toYYYYMM(placed_at)",
             spec.order_by.join(", ")
         ));
-    };
+    }
+}
+
+/// Every identifier that is not called as a function must be a sorting column: what follows from
+/// the sorting key cannot tear two versions of a row apart.
+fn follows_from_order(text: &str, order: &[&str]) -> Result<(), String> {
+    let refuse = |what: &str| Err(what.to_owned());
     let mut chars = text.chars().peekable();
     let mut depth = 0_i32;
     let mut uses_column = false;
@@ -395,7 +417,7 @@ fn check_partition(spec: &Spec, errors: &mut Vec<String>) {
                 if chars.peek() == Some(&'(') {
                     continue;
                 }
-                if !spec.order_by.contains(&name) {
+                if !order.contains(&name.as_str()) {
                     return refuse(&format!("which uses \"{name}\", not a column of \"order_by\""));
                 }
                 uses_column = true;
@@ -417,9 +439,11 @@ fn check_partition(spec: &Spec, errors: &mut Vec<String>) {
         }
     }
     if depth != 0 {
-        refuse("whose parentheses do not match");
-    } else if !uses_column {
-        refuse("which uses no column");
+        refuse("whose parentheses do not match")
+    } else if uses_column {
+        Ok(())
+    } else {
+        refuse("which uses no column")
     }
 }
 
@@ -430,49 +454,6 @@ fn fingerprint(columns: &[Column], order: &[usize]) -> u32 {
         write!(text, "|{} {}", column.name, column.sql_type()).ok();
     }
     text.bytes().fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
-}
-
-fn text_of(cell: Cell<'_>, ty: ChType) -> Option<String> {
-    Some(match cell {
-        Cell::Null => return None,
-        Cell::Bool(value) => u8::from(value).to_string(),
-        Cell::Int(value) => value.to_string(),
-        Cell::Float32(value) => value.to_bits().to_string(),
-        Cell::Float64(value) => value.to_bits().to_string(),
-        Cell::Decimal128(value) => decimal_text(&value.to_string(), ty),
-        Cell::Decimal256(bytes) => {
-            decimal_text(&num_bigint::BigInt::from_signed_bytes_le(&bytes).to_string(), ty)
-        }
-        Cell::Bytes(bytes) => bytes.iter().fold(String::new(), |mut text, byte| {
-            write!(text, "{byte:02X}").ok();
-            text
-        }),
-        Cell::Uuid(bytes) => {
-            let digits = format!("{:032x}", u128::from_be_bytes(bytes));
-            let mut text = String::with_capacity(36);
-            for (index, digit) in digits.chars().enumerate() {
-                if matches!(index, 8 | 12 | 16 | 20) {
-                    text.push('-');
-                }
-                text.push(digit);
-            }
-            text
-        }
-    })
-}
-
-/// As `ClickHouse` prints it: without trailing zeros.
-fn decimal_text(digits: &str, ty: ChType) -> String {
-    let scale = if let ChType::Decimal(_, scale) = ty { usize::from(scale) } else { 0 };
-    let (sign, digits) = match digits.strip_prefix('-') {
-        Some(digits) => ("-", digits),
-        None => ("", digits),
-    };
-    let padded = format!("{digits:0>width$}", width = scale + 1);
-    let (whole, fraction) =
-        padded.split_at_checked(padded.len() - scale).unwrap_or((padded.as_str(), ""));
-    let fraction = fraction.trim_end_matches('0');
-    if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
 }
 
 #[cfg(test)]

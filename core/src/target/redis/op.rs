@@ -224,7 +224,8 @@ impl<'a> OpRef<'a> {
         let mut member = None;
         let skip_fields = |reader: &mut Reader<'a>| -> Result<(), CodecError> {
             for _ in 0..reader.varint()? {
-                (reader.text()?, reader.text()?);
+                reader.text()?;
+                reader.text()?;
             }
             Ok(())
         };
@@ -238,7 +239,9 @@ impl<'a> OpRef<'a> {
                 reader.text()?;
             }
             STREAM_ADD => {
-                (reader.varint()?, reader.varint()?, reader.varint()?);
+                for _ in 0..3 {
+                    reader.varint()?;
+                }
                 skip_fields(reader)?;
             }
             _ => return Err(UNKNOWN),
