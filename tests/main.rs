@@ -23,6 +23,7 @@ mod world;
 
 mod changes;
 mod crash;
+mod dashboards;
 mod demo;
 mod end_to_end;
 mod messages;
