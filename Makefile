@@ -12,7 +12,7 @@ help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 12
 
 .PHONY: setup
-setup: ## Install what is missing: PostgreSQL, Redis, ClickHouse's engine (once; needs root or sudo)
+setup: ## Install what is missing: PostgreSQL, Redis, ClickHouse's engine and its clients (once; needs root or sudo)
 	scripts/setup
 
 .PHONY: build

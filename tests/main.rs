@@ -24,6 +24,7 @@ mod world;
 mod bounds;
 mod changes;
 mod crash;
+mod dashboards;
 mod demo;
 mod determinism;
 mod end_to_end;

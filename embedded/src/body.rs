@@ -32,12 +32,12 @@ const BLOCK_BYTES_MAX: usize = 256 << 20;
 
 /// A request's body, read frame by frame.
 pub(crate) struct Upload {
-    frames: Frames,
+    rest: Rest,
     /// How long the client may pause (ClickHouse's `http_receive_timeout`).
     pause_max: Duration,
 }
 
-enum Frames {
+enum Rest {
     Socket(BodyDataStream),
     Decoded(mpsc::Receiver<Piece>),
     Ended,
@@ -53,7 +53,7 @@ enum Piece {
 
 impl Upload {
     pub(crate) fn new(body: Body, pause_max: Duration) -> Self {
-        Self { frames: Frames::Socket(body.into_data_stream()), pause_max }
+        Self { rest: Rest::Socket(body.into_data_stream()), pause_max }
     }
 
     /// The next frame; `None` at the end.
@@ -63,8 +63,8 @@ impl Upload {
     /// 210 when the client breaks off, 209 when it pauses for too long, 271 when it does not send
     /// what it said.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, EngineError> {
-        match &mut self.frames {
-            Frames::Socket(frames) => {
+        match &mut self.rest {
+            Rest::Socket(frames) => {
                 let frame = tokio::time::timeout(self.pause_max, frames.next()).await;
                 match frame {
                     Ok(frame) => frame
@@ -76,16 +76,16 @@ impl Upload {
                     }
                 }
             }
-            Frames::Decoded(pieces) => match pieces.recv().await {
+            Rest::Decoded(pieces) => match pieces.recv().await {
                 Some(Piece::Data(bytes)) => Ok(Some(bytes)),
                 Some(Piece::Failed(error)) => Err(error),
                 Some(Piece::End) => {
-                    self.frames = Frames::Ended;
+                    self.rest = Rest::Ended;
                     Ok(None)
                 }
                 None => Err(EngineError::new(1002, "UNKNOWN_EXCEPTION", "the decoder died")),
             },
-            Frames::Ended => Ok(None),
+            Rest::Ended => Ok(None),
         }
     }
 
@@ -132,7 +132,7 @@ impl Upload {
                 }
             }
         }));
-        Self { frames: Frames::Decoded(pieces), pause_max }
+        Self { rest: Rest::Decoded(pieces), pause_max }
     }
 }
 
@@ -209,30 +209,84 @@ impl Encoding {
         }
     }
 
-    /// Wraps a reader of compressed bytes. Of several frames in a row, all are read: clients
-    /// compress block by block.
+    /// Wraps a reader of compressed bytes.
     fn decode(self, reader: impl Read + 'static) -> Box<dyn Read> {
         match self {
             Self::Plain => Box::new(reader),
-            Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(reader)),
-            Self::Deflate => Box::new(flate2::read::ZlibDecoder::new(reader)),
-            Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(reader)),
-            Self::Zstd => {
-                Box::new(ZstdFrames { reader: Some(BufReader::new(reader)), frame: None })
-            }
+            Self::Gzip => Frames::<_, flate2::bufread::GzDecoder<_>>::boxed(reader),
+            Self::Deflate => Frames::<_, flate2::bufread::ZlibDecoder<_>>::boxed(reader),
+            Self::Lz4 => Frames::<_, lz4_flex::frame::FrameDecoder<_>>::boxed(reader),
+            Self::Zstd => Frames::<_, StreamingDecoder<_, FrameDecoder>>::boxed(reader),
             Self::Blocks => Box::new(Blocks { reader, block: Bytes::new() }),
         }
     }
 }
 
-/// Zstandard frames, one after the other.
-struct ZstdFrames<R: Read> {
-    /// Between frames.
-    reader: Option<BufReader<R>>,
-    frame: Option<StreamingDecoder<BufReader<R>, FrameDecoder>>,
+/// A decoder of one frame, which it reads without a byte beyond it.
+trait OneFrame<R>: Read + Sized {
+    fn open(reader: R) -> io::Result<Self>;
+    fn close(self) -> R;
 }
 
-impl<R: Read> Read for ZstdFrames<R> {
+impl<R: BufRead> OneFrame<R> for flate2::bufread::GzDecoder<R> {
+    fn open(reader: R) -> io::Result<Self> {
+        Ok(Self::new(reader))
+    }
+
+    fn close(self) -> R {
+        self.into_inner()
+    }
+}
+
+impl<R: BufRead> OneFrame<R> for flate2::bufread::ZlibDecoder<R> {
+    fn open(reader: R) -> io::Result<Self> {
+        Ok(Self::new(reader))
+    }
+
+    fn close(self) -> R {
+        self.into_inner()
+    }
+}
+
+impl<R: Read> OneFrame<R> for lz4_flex::frame::FrameDecoder<R> {
+    fn open(reader: R) -> io::Result<Self> {
+        Ok(Self::new(reader))
+    }
+
+    fn close(self) -> R {
+        self.into_inner()
+    }
+}
+
+impl<R: Read> OneFrame<R> for StreamingDecoder<R, FrameDecoder> {
+    fn open(reader: R) -> io::Result<Self> {
+        Self::new(reader).map_err(io::Error::other)
+    }
+
+    fn close(self) -> R {
+        self.into_inner()
+    }
+}
+
+/// All frames, one after the other: `clickhouse-connect` makes one of each block, and a decoder that
+/// stops after the first would drop the rows of the others and say that all went well.
+struct Frames<R, D> {
+    /// Between frames.
+    reader: Option<BufReader<R>>,
+    frame: Option<D>,
+}
+
+impl<R, D> Frames<R, D>
+where
+    R: Read + 'static,
+    D: OneFrame<BufReader<R>> + 'static,
+{
+    fn boxed(reader: R) -> Box<dyn Read> {
+        Box::new(Self { reader: Some(BufReader::new(reader)), frame: None })
+    }
+}
+
+impl<R: Read, D: OneFrame<BufReader<R>>> Read for Frames<R, D> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(frame) = &mut self.frame {
@@ -242,7 +296,7 @@ impl<R: Read> Read for ZstdFrames<R> {
                 }
             }
             if let Some(frame) = self.frame.take() {
-                self.reader = Some(frame.into_inner());
+                self.reader = Some(frame.close());
             }
             let Some(mut reader) = self.reader.take() else {
                 return Ok(0);
@@ -250,7 +304,7 @@ impl<R: Read> Read for ZstdFrames<R> {
             if reader.fill_buf()?.is_empty() {
                 return Ok(0);
             }
-            self.frame = Some(StreamingDecoder::new(reader).map_err(io::Error::other)?);
+            self.frame = Some(D::open(reader)?);
         }
     }
 }
@@ -298,5 +352,62 @@ impl<R: Read> Read for Blocks<R> {
         let length = self.block.len().min(buffer.len());
         self.block.copy_to_slice(buffer.get_mut(..length).unwrap_or_default());
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write as _};
+
+    use super::*;
+
+    fn lz4(text: &[u8]) -> Vec<u8> {
+        let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        encoder.write_all(text).expect("compressed");
+        encoder.finish().expect("compressed")
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text).expect("compressed");
+        encoder.finish().expect("compressed")
+    }
+
+    fn deflate(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text).expect("compressed");
+        encoder.finish().expect("compressed")
+    }
+
+    fn zstd(text: &[u8]) -> Vec<u8> {
+        ruzstd::encoding::compress_to_vec(text, ruzstd::encoding::CompressionLevel::Fastest)
+    }
+
+    /// A client that compressed block by block lost all rows but the first block's, and was told
+    /// that all were written.
+    #[test]
+    fn every_frame_is_read() {
+        let blocks: Vec<Vec<u8>> = (0..5_u8).map(|n| vec![b'a' + n; 70_000]).collect();
+        let frames = |compress: fn(&[u8]) -> Vec<u8>| -> Vec<u8> {
+            blocks.iter().flat_map(|block| compress(block)).collect()
+        };
+        for (encoding, frames) in [
+            (Encoding::Lz4, frames(lz4)),
+            (Encoding::Gzip, frames(gzip)),
+            (Encoding::Deflate, frames(deflate)),
+            (Encoding::Zstd, frames(zstd)),
+        ] {
+            let read = |bytes: &[u8]| {
+                let mut plain = Vec::new();
+                let done = encoding.decode(Cursor::new(bytes.to_vec())).read_to_end(&mut plain);
+                done.map(|_length| plain)
+            };
+            assert!(read(&frames).expect("read") == blocks.concat(), "{encoding:?}");
+            assert_eq!(read(b"").expect("read"), b"", "{encoding:?}");
+            let cut = frames.split_at(frames.len() - 9).0;
+            assert!(read(cut).is_err(), "{encoding:?}: half a frame looks whole");
+            let followed = [&frames, &b"no frame"[..]].concat();
+            assert!(read(&followed).is_err(), "{encoding:?}: what follows is lost");
+        }
     }
 }

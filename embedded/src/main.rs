@@ -1,6 +1,6 @@
 //! `walview-clickhouse`: ClickHouse's engine behind ClickHouse's HTTP interface, so that the demo and
 //! the tests need no server. For three clients: the crate `clickhouse`, Python's
-//! `clickhouse-connect`, `curl`. Not for production: it knows no users and no TLS.
+//! `clickhouse-connect`, `curl`; `clickhouse-sqlalchemy` works too, over HTTP. Not for production: it knows no users and no TLS.
 //!
 //! ```text
 //! client ── HTTP ──> server ──> request (what is asked) ──> sql (where do rows begin)

@@ -34,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) parameters: Vec<(String, String)>,
     pub(crate) role: Option<String>,
     pub(crate) read_only: bool,
+    /// The client believes that what it sets stays for its next request.
+    pub(crate) session: bool,
     blocks_in: bool,
 }
 
@@ -63,7 +65,8 @@ impl Options {
     }
 
     /// Users are not checked: the engine knows one user, and the listener is for this machine.
-    /// Sessions are accepted and ignored: each request has a connection of its own.
+    /// A session's name is accepted, because `clickhouse-connect` sends one with everything; each
+    /// request has a connection of its own, so what would need the session is refused.
     fn set(&mut self, name: &str, value: Cow<'_, str>) -> Result<(), EngineError> {
         let on = || matches!(value.as_ref(), "1" | "true");
         match name {
@@ -73,6 +76,7 @@ impl Options {
             "default_format" => self.format = Some(value.into_owned()),
             "query_id" => self.query_id = Some(value.into_owned()),
             "role" => self.role = Some(value.into_owned()),
+            "session_id" => self.session = !value.is_empty(),
             "decompress" => self.blocks_in = on(),
             "compress" if on() => {
                 let text = "compress=1 (ClickHouse's own blocks in answers) is not served";
@@ -82,7 +86,6 @@ impl Options {
             | "user"
             | "password"
             | "quota_key"
-            | "session_id"
             | "session_timeout"
             | "session_check"
             | "close_session"

@@ -16,7 +16,7 @@ use crate::answer::{Identity, random_id};
 use crate::engine::{Engine, EngineError, Statistics};
 use crate::execute::{BLOCKS_MAX, Job, Sink};
 use crate::request::Request;
-use crate::sql::Statement;
+use crate::sql::{self, Statement};
 
 /// How long a statement waits for its turn.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -100,6 +100,13 @@ impl Server {
                     .unwrap_or_else(|| INSERT_FORMAT_DEFAULT.to_owned());
                 let statistics = self.run_insert(request, head, format, rows).await?;
                 Ok(self.identity.done(statistics, query_id))
+            }
+            Statement::Query { .. }
+                if request.options.session && sql::needs_session(&request.text) =>
+            {
+                let text = "sessions are not served, so nothing would keep this: send settings \
+                            and database with each query, and make a table that is not temporary";
+                Err(EngineError::new(48, "NOT_IMPLEMENTED", text))
             }
             Statement::Query { select, format } => {
                 let format = format

@@ -66,6 +66,19 @@ pub(crate) fn begins_insert(text: &[u8]) -> bool {
     first.is_none_or(|first| is_word(text, &first, "INSERT"))
 }
 
+/// True for what only a session would keep: `SET`, `USE`, temporary tables. Lost in silence, they
+/// would change what later statements mean.
+pub(crate) fn needs_session(text: &[u8]) -> bool {
+    let mut words = Tokens { text, at: 0 };
+    let Some(first) = words.next() else {
+        return false;
+    };
+    let is = |token: &Token, names: &[&str]| names.iter().any(|name| is_word(text, token, name));
+    let second = words.find(|token| !is(token, &["OR", "REPLACE"]));
+    is(&first, &["SET", "USE"])
+        || is(&first, &["CREATE"]) && second.is_some_and(|second| is(&second, &["TEMPORARY"]))
+}
+
 fn parse_insert(text: &[u8], mut tokens: Tokens<'_>) -> Statement {
     let mut depth = 0_usize;
     let mut after_open = false;
@@ -326,6 +339,22 @@ mod tests {
         query("SELECT $a$ FORMAT CSV $a$;", true, None);
         query("SHOW TABLES", false, None);
         query("SELECT a, count() FROM t GROUP BY a WITH TOTALS FORMAT CSV", false, Some("CSV"));
+    }
+
+    #[test]
+    fn knows_what_only_a_session_keeps() {
+        for text in [
+            " /* x */ set a = 1",
+            "USE d",
+            "CREATE TEMPORARY TABLE t (a Int8)",
+            "create or replace temporary table t (a Int8)",
+        ] {
+            assert!(needs_session(text.as_bytes()), "{text}");
+        }
+        for text in ["SELECT 1", "CREATE TABLE temporary (a Int8)", "CREATE OR REPLACE VIEW v", ""]
+        {
+            assert!(!needs_session(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

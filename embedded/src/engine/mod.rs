@@ -70,7 +70,7 @@ impl EngineError {
         if self.code == CODE_RESULT_TOO_LARGE {
             self.message = format!(
                 "{}: results in format {format} are held in memory; ask for JSONEachRow, CSV, \
-                 Native or another format that is streamed",
+                 Native, ArrowStream or another format that is streamed",
                 self.message
             );
         }
