@@ -4,6 +4,7 @@
 //!  world      all servers, `walview run` and a pipeline file, for one test
 //!  workload   random transactions from a seed (`SEED=… cargo test` takes it back)
 //!  oracle     the same SQL on PostgreSQL, compared with what the stores hold
+//!  soak       the crash loop, short here and long in `make soak`
 //!  stream     PostgreSQL's own decoding of the log, compared with a stream
 //! ```
 //!
@@ -29,3 +30,4 @@ mod messages;
 mod oracles;
 mod outages;
 mod servers;
+mod soak;
