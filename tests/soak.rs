@@ -12,12 +12,13 @@
 //!   over. Both print their seed first and take it back (`SEED=…`); what is drawn from it are
 //!   faults and statements, not how the machine interleaves them.
 //! - Redis is killed in two ways: as a process, which loses nothing, and as if the power was cut:
-//!   its file ends anywhere within the last second, so it comes back with an older mark.
+//!   its file ends anywhere within the last second, is mended by `redis-check-aof`, and it comes
+//!   back with an older mark.
 //! - Walview ends by itself where it starts and its source stays away. Then it is started again,
 //!   as a supervisor would; at any other time that fails the run.
 //! - A failed run keeps its folder: data, logs, pipeline file, `story.txt`.
 
-mod events;
+pub mod events;
 mod load;
 mod report;
 
@@ -83,7 +84,7 @@ async fn soak() {
 }
 
 /// Betting's views, and a stream of every change of a bet.
-fn pipeline() -> String {
+pub fn pipeline() -> String {
     format!(
         "{}
   - name: bet_changes
@@ -121,6 +122,22 @@ fn keep(world: World, report: &Report) -> PathBuf {
     let kept = home.keep();
     std::fs::write(kept.join("story.txt"), report.story()).unwrap();
     kept
+}
+
+/// Takes away the transaction that the end of the file cuts in two. Redis does so itself, but for
+/// one that ends in the middle of a command: of that it drops the command and leaves the `MULTI`
+/// open, and at the next start runs its remains together with what follows (mended in Valkey by
+/// valkey-io/valkey#4342). That is beyond what a client can put right.
+fn mend(append_only_file: &std::path::Path) {
+    let mut check = std::process::Command::new("redis-check-aof")
+        .arg("--fix")
+        .arg(append_only_file)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut check.stdin.take().unwrap(), b"y\n").ok();
+    assert!(check.wait().unwrap().success(), "redis-check-aof --fix failed");
 }
 
 struct Soak<'a> {
@@ -162,6 +179,7 @@ impl Soak<'_> {
         let victims = [Victim::Walview, Victim::ClickHouse, Victim::Redis, Victim::PostgreSql];
         for victim in victims {
             self.moment(700).await;
+            self.supervise();
             self.kill(&[victim], "first snapshot").await;
         }
         let took = self.recover(&[], Instant::now()).await;
@@ -256,6 +274,7 @@ impl Soak<'_> {
             let left = self.random.random_range(from..=to);
             let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
             file.set_len(left).unwrap();
+            mend(&path);
             self.report.say(&format!("  redis loses the last {} of {to} bytes", to - left));
         }
     }
