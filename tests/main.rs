@@ -4,6 +4,7 @@
 //!  world      all servers, `walview run` and a pipeline file, for one test
 //!  workload   random transactions from a seed (`SEED=… cargo test` takes it back)
 //!  oracle     the same SQL on PostgreSQL, compared with what the stores hold
+//!  fail_points  death at each edge of a commit
 //!  soak       the crash loop, short here and long in `make soak`
 //!  stream     PostgreSQL's own decoding of the log, compared with a stream
 //! ```
@@ -26,6 +27,7 @@ mod changes;
 mod crash;
 mod demo;
 mod end_to_end;
+mod fail_points;
 mod messages;
 mod oracles;
 mod outages;

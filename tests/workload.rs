@@ -110,7 +110,7 @@ pub async fn run(world: &World, seed: u64, transactions: u64) {
 }
 
 /// One transaction; a deadlock or a taken key rolls it back, which is one more case.
-async fn run_transaction(client: &Db, random: &mut StdRng) {
+pub async fn run_transaction(client: &Db, random: &mut StdRng) {
     let text = transaction(random);
     if let Err(error) = client.batch_execute(&text).await {
         assert!(is_expected(&error), "{error}: {error:?}\n{text}");

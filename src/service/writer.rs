@@ -18,6 +18,7 @@ use super::PipelineError;
 use super::board::{Board, StoreState};
 use super::feed::{Feed, Frontier, Taken};
 use super::patience::Patience;
+use crate::fail_point;
 use crate::stores::{Batch, Fault, Identity, Store, StoreError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -234,8 +235,9 @@ impl<S: Store> Writer<S> {
         let (to, committed_at) = (batch.to, batch.committed_at);
         let next = batch.records.last().map_or(0, |last| last.seq + 1);
         self.board.store_waits(self.index, self.feed.waiting(next.saturating_sub(1)));
+        fail_point::hit(fail_point::APPLY_BEFORE);
         match self.store.apply(in_flight.insert(batch)).await {
-            Ok(()) => {}
+            Ok(()) => fail_point::hit(fail_point::APPLY_AFTER),
             Err(StoreError::StopView(faults)) => {
                 for fault in &faults {
                     tracing::error!(store = self.name, reason = fault.message, "a view stopped");
@@ -246,6 +248,7 @@ impl<S: Store> Writer<S> {
         }
         *in_flight = None;
         self.feed.applied(next, to);
+        fail_point::hit(fail_point::APPLIED);
         self.board.store_at(self.index, to.lsn, committed_at, self.feed.waiting(next));
         Ok((to, next))
     }

@@ -54,6 +54,12 @@ impl Events {
     /// Call it before Walview starts, with no load.
     pub async fn begin(world: &World) -> Self {
         let client = session(world).await;
+        // What an oracle before this one left.
+        let gone = format!(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+             WHERE slot_name = '{SLOT}'"
+        );
+        client.batch_execute(&gone).await.unwrap();
         let make = format!("SELECT pg_create_logical_replication_slot('{SLOT}', 'test_decoding')");
         client.batch_execute(&make).await.unwrap();
         let columns: Vec<String> = FIELDS

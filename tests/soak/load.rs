@@ -124,7 +124,7 @@ impl Worker {
             };
             let until =
                 tokio::time::Instant::now() + large.map_or(Duration::ZERO, |l| l.large_every);
-            self.rest(40).await;
+            self.rest(150).await;
             while tokio::time::Instant::now() < until && !self.stop.load(Ordering::Relaxed) {
                 self.rest(40).await;
             }
@@ -213,8 +213,8 @@ impl Worker {
             760..780 => swap_bets(random, -1 - own),
             780..800 => swap(random, "users", USERS, -1 - own),
             800..815 => swap(random, "events", EVENTS, -1 - own),
-            815..835 => long_values(random),
-            835..865 => upsert(random),
+            815..825 => long_values(random),
+            825..865 => upsert(random),
             865..890 => often(random),
             890..910 => reborn(random),
             // Another month: another partition in ClickHouse.
