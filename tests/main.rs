@@ -29,6 +29,7 @@ mod demo;
 mod end_to_end;
 mod fail_points;
 mod messages;
+mod network;
 mod oracles;
 mod outages;
 mod servers;

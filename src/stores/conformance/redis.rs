@@ -2,9 +2,10 @@
 
 use super::super::redis::{Config, Redis, read_all};
 use super::super::{Store as _, StoreError};
-use super::proxy::{Mode, Proxy};
 use super::server::RedisServer;
-use super::{A, Content, Rig, Row, at, batch, each_change, identity, ready, values, view};
+use super::{
+    A, Content, Mode, Proxy, Rig, Row, at, batch, each_change, identity, ready, values, view,
+};
 use bytes::Bytes;
 use walview_core::position::{Lsn, Position};
 use walview_core::target::redis::{Action, Op, Spec, SpecShape, Target};
@@ -164,7 +165,7 @@ async fn a_foreign_type_inside_exec_stops_its_view_alone() {
 #[tokio::test]
 async fn a_fault_is_not_lost_with_its_reply() {
     let rig = RedisRig::start().await;
-    let proxy = Proxy::start(&rig.address()).await;
+    let proxy = Proxy::start(&rig.address()).await.unwrap();
     let mut store = ready(&rig, &proxy.address()).await;
     rig.cli(&["SET", "top", "foreign"]).await;
     let batch = batch(&rig, 1, 2, &[(None, Some(A))]);
