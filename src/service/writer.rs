@@ -271,3 +271,6 @@ fn ready(held: &[Arc<Record>]) -> usize {
     }
     if bytes(held) >= ATOMIC_BYTES_MAX { held.len() } else { 0 }
 }
+
+#[cfg(test)]
+mod tests;
