@@ -21,7 +21,7 @@ use crate::workload::{
 };
 
 /// Bets beyond these go, so that comparing them all stays quick.
-const BETS_KEPT: u32 = 4_000;
+const BETS_KEPT: u32 = 1_500;
 /// Ids whose row may hold a value that is stored out of line.
 const LONG: i64 = 3;
 
@@ -352,7 +352,7 @@ fn often(random: &mut StdRng) -> String {
              UPDATE bets SET amount = 1 + i % 9, event_id = 1 + i % {EVENTS} WHERE id = bet; \
              UPDATE users SET name = 'turn ' || i WHERE id = {}; \
            END LOOP; END $$",
-        random.random_range(2..60),
+        random.random_range(2..25),
         id(random, USERS)
     )
 }
