@@ -27,6 +27,8 @@ mod changes;
 mod crash;
 mod demo;
 mod end_to_end;
+// Release builds have no fail points.
+#[cfg(debug_assertions)]
 mod fail_points;
 mod messages;
 mod network;
