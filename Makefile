@@ -34,6 +34,21 @@ test: setup lint ## Run the whole suite against real servers
 	cargo build --locked --workspace --bins
 	cargo test --locked --workspace
 
+# How long `make soak` goes on; SEED=… takes a printed seed back.
+MINUTES ?= 60
+
+.PHONY: soak
+soak: setup ## Kill everything at random for MINUTES=60, compare everything; SEED=… repeats
+	cargo build --locked --workspace --bins
+	MINUTES=$(MINUTES) cargo test --locked --package walview --test suite -- \
+	    --ignored --exact soak::soak --nocapture
+
+.PHONY: crash-points
+crash-points: setup ## Die at the first hits of every fail point, and at a later one
+	cargo build --locked --workspace --bins
+	cargo test --locked --package walview --test suite -- \
+	    --ignored fail_points:: --nocapture --test-threads 1
+
 .PHONY: clean
 clean: ## Remove what was built
 	cargo clean

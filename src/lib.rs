@@ -9,6 +9,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod fail_point;
 pub mod http;
 pub mod logging;
 pub mod output;

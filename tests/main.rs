@@ -4,6 +4,8 @@
 //!  world      all servers, `walview run` and a pipeline file, for one test
 //!  workload   random transactions from a seed (`SEED=… cargo test` takes it back)
 //!  oracle     the same SQL on PostgreSQL, compared with what the stores hold
+//!  fail_points  death at each edge of a commit
+//!  soak       the crash loop, short here and long in `make soak`
 //!  stream     PostgreSQL's own decoding of the log, compared with a stream
 //! ```
 //!
@@ -28,11 +30,16 @@ mod dashboards;
 mod demo;
 mod determinism;
 mod end_to_end;
+// Release builds have no fail points.
+#[cfg(debug_assertions)]
+mod fail_points;
 mod lineage;
 mod messages;
+mod network;
 mod oracles;
 mod outages;
 mod own_tables;
 mod reports;
 mod servers;
+mod soak;
 mod whole;

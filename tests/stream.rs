@@ -10,9 +10,9 @@ use walview::demo::servers::postgres::Db;
 use crate::world::World;
 
 const SLOT: &str = "oracle";
-const FIELDS: [&str; 6] = ["id", "user_id", "event_id", "status", "amount", "placed_at"];
+pub const FIELDS: [&str; 6] = ["id", "user_id", "event_id", "status", "amount", "placed_at"];
 
-type Entry = BTreeMap<String, String>;
+pub type Entry = BTreeMap<String, String>;
 
 /// Call it before Walview starts, with no load.
 pub async fn remember_inserts(world: &World) {
@@ -62,7 +62,7 @@ async fn inserted(client: &Db) -> Vec<Entry> {
 }
 
 /// `id[bigint]:7 status[text]:'OPEN' payout[numeric]:null …`; no text in this table has a quote.
-fn parse(line: &str) -> Entry {
+pub fn parse(line: &str) -> Entry {
     let mut entry = Entry::new();
     let mut rest = line;
     while let Some((name, after)) = rest.split_once('[') {

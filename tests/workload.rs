@@ -18,8 +18,8 @@ use walview::demo::servers::postgres::Db;
 use crate::world::World;
 
 /// Ids that users and events come, go and come back under; bets refer to more than exist.
-const USERS: i64 = 40;
-const EVENTS: i64 = 25;
+pub const USERS: i64 = 40;
+pub const EVENTS: i64 = 25;
 
 const NAMES: [&str; 12] = [
     "Ada Lovelace",
@@ -36,7 +36,7 @@ const NAMES: [&str; 12] = [
     "NULL",
 ];
 const CATEGORIES: [&str; 6] = ["football", "tennis", "e:sports {1}", "", "horse racing", "échecs"];
-const AMOUNTS: [&str; 6] = ["0.01", "1", "2.50", "9999999999.99", "100.00", "33.33"];
+pub const AMOUNTS: [&str; 6] = ["0.01", "1", "2.50", "9999999999.99", "100.00", "33.33"];
 
 /// From `SEED`, else from the clock; printed, so that a failure can be repeated.
 #[expect(clippy::disallowed_methods, reason = "a random test takes its seed back from outside")]
@@ -110,20 +110,23 @@ pub async fn run(world: &World, seed: u64, transactions: u64) {
 }
 
 /// One transaction; a deadlock or a taken key rolls it back, which is one more case.
-async fn run_transaction(client: &Db, random: &mut StdRng) {
+pub async fn run_transaction(client: &Db, random: &mut StdRng) {
     let text = transaction(random);
     if let Err(error) = client.batch_execute(&text).await {
-        let code = error.code().cloned();
-        let expected = [
-            Some(SqlState::T_R_DEADLOCK_DETECTED),
-            Some(SqlState::UNIQUE_VIOLATION),
-            Some(SqlState::CHECK_VIOLATION),
-            // A column's own limit, met by adding to it.
-            Some(SqlState::NUMERIC_VALUE_OUT_OF_RANGE),
-        ];
-        assert!(expected.contains(&code), "{error}: {error:?}\n{text}");
+        assert!(is_expected(&error), "{error}: {error:?}\n{text}");
         client.batch_execute("ROLLBACK").await.unwrap();
     }
+}
+
+/// What random statements may meet: each other, and a column's own limit.
+pub fn is_expected(error: &tokio_postgres::Error) -> bool {
+    let expected = [
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::CHECK_VIOLATION,
+        SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+    ];
+    error.code().is_some_and(|code| expected.contains(code))
 }
 
 fn transaction(random: &mut StdRng) -> String {
@@ -172,7 +175,7 @@ fn statement(random: &mut StdRng) -> String {
     }
 }
 
-fn place(random: &mut StdRng) -> String {
+pub fn place(random: &mut StdRng) -> String {
     format!(
         "INSERT INTO bets (user_id, event_id, amount, odds, placed_at) VALUES ({}, {}, {}, {}, \
          now() - {} * interval '1 hour 0.000001 second');\n",
@@ -184,7 +187,7 @@ fn place(random: &mut StdRng) -> String {
     )
 }
 
-fn decide(random: &mut StdRng) -> String {
+pub fn decide(random: &mut StdRng) -> String {
     let bets = some_bets(random);
     match random.random_range(0..4) {
         0 => format!(
@@ -205,7 +208,7 @@ fn decide(random: &mut StdRng) -> String {
     }
 }
 
-fn change_user(random: &mut StdRng) -> String {
+pub fn change_user(random: &mut StdRng) -> String {
     let user = id(random, USERS);
     let name = any(random, &NAMES);
     match random.random_range(0..5) {
@@ -235,7 +238,7 @@ fn change_user(random: &mut StdRng) -> String {
     }
 }
 
-fn change_event(random: &mut StdRng) -> String {
+pub fn change_event(random: &mut StdRng) -> String {
     let event = id(random, EVENTS);
     let (name, category) = (any(random, &NAMES), any(random, &CATEGORIES));
     match random.random_range(0..5) {
@@ -253,7 +256,7 @@ fn change_event(random: &mut StdRng) -> String {
 }
 
 /// A subquery that finds a few bets that exist.
-fn some_bets(random: &mut StdRng) -> String {
+pub fn some_bets(random: &mut StdRng) -> String {
     format!(
         "SELECT id FROM bets WHERE id >= (SELECT max(id) FROM bets) - {} ORDER BY id LIMIT {}",
         random.random_range(0..500),
@@ -261,10 +264,10 @@ fn some_bets(random: &mut StdRng) -> String {
     )
 }
 
-fn id(random: &mut StdRng, last: i64) -> i64 {
+pub fn id(random: &mut StdRng, last: i64) -> i64 {
     random.random_range(1..=last)
 }
 
-fn any<'a>(random: &mut StdRng, from: &[&'a str]) -> &'a str {
+pub fn any<'a>(random: &mut StdRng, from: &[&'a str]) -> &'a str {
     from.choose(random).copied().unwrap_or_default()
 }

@@ -20,6 +20,7 @@ use super::board::Board;
 use super::feed::{Feed, Frontier};
 use super::ingest::Relations;
 use super::pipeline::Faults;
+use crate::fail_point;
 use crate::source::stream::{Event, Gulp};
 use crate::state::{COMMIT_BYTES, LocalStore, Progress};
 use std::sync::{Arc, PoisonError};
@@ -325,11 +326,14 @@ impl EngineLoop {
 
     /// Makes a long transaction durable up to here.
     fn cut(&mut self) -> Result<(), PipelineError> {
+        fail_point::hit(fail_point::CUT_BEFORE);
         let partial = self.engine.cut(&mut self.store)?;
         self.progress.set_partial(Some(partial));
         self.hand_over();
         self.just_cut = true;
-        self.commit()
+        self.commit()?;
+        fail_point::hit(fail_point::CUT_AFTER);
+        Ok(())
     }
 
     /// Writes the parts of a change that fans out widely to disk before the commit that owns them.
@@ -337,6 +341,7 @@ impl EngineLoop {
         self.hand_over();
         if self.pending_bytes >= COMMIT_BYTES {
             self.store.write_ahead(self.pending.iter().map(|(store, r)| (*store, &**r)))?;
+            fail_point::hit(fail_point::WRITE_AHEAD_AFTER);
             self.pending.clear();
             self.pending_bytes = 0;
         }
@@ -363,9 +368,11 @@ impl EngineLoop {
                 records.push(record);
             }
         }
+        fail_point::hit(fail_point::HAND_OVER_BEFORE);
         for (outlet, records) in self.outlets.iter().zip(by_store) {
             outlet.feed.push(records, frontier);
         }
+        fail_point::hit(fail_point::HAND_OVER_AFTER);
     }
 
     fn commit_if_large(&mut self) -> Result<(), PipelineError> {
@@ -394,7 +401,9 @@ impl EngineLoop {
             }
         }
         let records = self.pending.iter().map(|(store, record)| (*store, &**record));
+        fail_point::hit(fail_point::COMMIT_BEFORE);
         self.store.commit(records, &self.progress)?;
+        fail_point::hit(fail_point::COMMIT_AFTER);
         self.pending.clear();
         self.pending_bytes = 0;
         self.uncommitted = false;
@@ -405,6 +414,7 @@ impl EngineLoop {
             outlet.feed.committed();
             if let Some((from, to)) = range {
                 outbox.prune(index, from, to)?;
+                fail_point::hit(fail_point::PRUNE_AFTER);
             }
         }
         self.board.local(

@@ -10,6 +10,7 @@ use super::patience::{Patience, backoff, describe};
 use super::snapshot::{Filled, Snapshot};
 use super::writer::{OnFault, Pace, Writer};
 use crate::config::{Connections, Pipeline, StoreKind};
+use crate::fail_point;
 use crate::source::config::SourceConfig;
 use crate::source::{catalog, connect, publication, server, slot};
 use crate::state::{AdoptedTable, Identity, LocalStore, Progress};
@@ -259,11 +260,14 @@ impl Runner {
             adopted,
         };
         local.reset(&identity)?;
+        fail_point::hit(fail_point::SNAPSHOT_BEGUN);
         let mut stores = self.stores(&bound, &identity)?;
         self.reset_stores(&mut stores).await?;
+        fail_point::hit(fail_point::SNAPSHOT_STORES_RESET);
         let views = bound.views.len();
         let engine = self.engine(bound, epoch);
         let (exported, taken_at) = self.export(&slot_name).await?;
+        fail_point::hit(fail_point::SNAPSHOT_SLOT_MADE);
         let consistent_point = exported.consistent_point;
         tracing::info!(lsn = %consistent_point, "snapshot starts");
         let snapshot = Snapshot {
@@ -288,8 +292,10 @@ impl Runner {
             stopped: filled.engine.stopped().to_vec(),
         };
         filled.store.commit(std::iter::empty(), &progress)?;
+        fail_point::hit(fail_point::SNAPSHOT_COMMITTED);
         identity.live = true;
         filled.store.write_identity(&identity)?;
+        fail_point::hit(fail_point::SNAPSHOT_LIVE);
         tracing::info!(views, "snapshot is complete");
         Ok(Ready { identity, filled, progress })
     }

@@ -4,6 +4,7 @@ use super::PipelineError;
 use super::engine_loop::{EngineLoop, Input};
 use super::patience::{backoff, describe};
 use super::pipeline::Runner;
+use crate::fail_point;
 use crate::source::server::{self, Lineage};
 use crate::source::stream::{Resume, Stream};
 use crate::source::{SourceConfig, connect};
@@ -155,7 +156,7 @@ async fn pump(
             _ = stop.wait_for(|stop| *stop) => break Ok(()),
             changed = confirmed.changed() => match changed {
                 Ok(()) => {
-                    stream.confirm(*confirmed.borrow_and_update());
+                    confirm(&mut stream, &mut confirmed);
                     continue;
                 }
                 Err(_engine_ended) => break Ok(()),
@@ -169,7 +170,7 @@ async fn pump(
             biased;
             _ = stop.wait_for(|stop| *stop) => break Ok(()),
             changed = confirmed.changed() => match changed {
-                Ok(()) => stream.confirm(*confirmed.borrow_and_update()),
+                Ok(()) => confirm(&mut stream, &mut confirmed),
                 Err(_engine_ended) => break Ok(()),
             },
             gulp = stream.next() => match gulp {
@@ -179,6 +180,12 @@ async fn pump(
         }
     };
     (stream, ended)
+}
+
+fn confirm(stream: &mut Stream, confirmed: &mut watch::Receiver<Lsn>) {
+    fail_point::hit(fail_point::CONFIRM_BEFORE);
+    stream.confirm(*confirmed.borrow_and_update());
+    fail_point::hit(fail_point::CONFIRM_AFTER);
 }
 
 /// Tells the engine, once a second, what the source had flushed at what time.

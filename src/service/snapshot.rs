@@ -16,6 +16,7 @@
 use super::PipelineError;
 use super::board::{Board, StoreState};
 use super::patience::Patience;
+use crate::fail_point;
 use crate::source::SourceConfig;
 use crate::source::slot::ExportedSnapshot;
 use crate::source::snapshot::{CopyChunk, copy_table};
@@ -69,7 +70,9 @@ impl Snapshot {
         filled = self.copy(&exported, filled).await?;
         // The copies have their rows; the exported snapshot need not be held for the stores.
         exported.close().await;
+        fail_point::hit(fail_point::SNAPSHOT_COPIED);
         filled = self.fill(consistent_point, filled, taken_at).await?;
+        fail_point::hit(fail_point::SNAPSHOT_FILLED);
         let mark = Position::end_of(self.epoch, Lsn(consistent_point.0.saturating_sub(1)));
         for (index, store) in filled.stores.iter_mut().enumerate() {
             let name = self.store_names.get(index).map_or("", String::as_str);
@@ -77,6 +80,7 @@ impl Snapshot {
             while let Err(error) = store.set_mark(mark).await {
                 patience.after(error).await?;
             }
+            fail_point::hit(fail_point::SNAPSHOT_MARK_SET);
         }
         Ok(filled)
     }
@@ -111,6 +115,7 @@ impl Snapshot {
                 let copy = copy_table(&source, &snapshot, table, &columns, COPIES, tx);
                 let (copied, ()) = tokio::join!(copy, forward);
                 copied?;
+                fail_point::hit(fail_point::SNAPSHOT_TABLE_COPIED);
             }
             Ok(())
         });
@@ -169,6 +174,7 @@ impl Snapshot {
                     while let Err(error) = store.load(&part.ops).await {
                         patience.after(error).await?;
                     }
+                    fail_point::hit(fail_point::SNAPSHOT_PART_LOADED);
                 }
                 Ok((index, store))
             });

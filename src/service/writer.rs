@@ -18,6 +18,7 @@ use super::PipelineError;
 use super::board::{Board, StoreState};
 use super::feed::{Feed, Frontier, Taken};
 use super::patience::Patience;
+use crate::fail_point;
 use crate::stores::{Batch, Fault, Identity, Store, StoreError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -234,13 +235,15 @@ impl<S: Store> Writer<S> {
         let (to, committed_at) = (batch.to, batch.committed_at);
         let next = batch.records.last().map_or(0, |last| last.seq + 1);
         self.board.store_waits(self.index, self.feed.waiting(next.saturating_sub(1)));
+        fail_point::hit(fail_point::APPLY_BEFORE);
         match self.store.apply(in_flight.insert(batch)).await {
-            Ok(()) => {}
+            Ok(()) => fail_point::hit(fail_point::APPLY_AFTER),
             Err(StoreError::StopView(faults)) => self.stop_views(&faults),
             Err(error) => return Err(error),
         }
         *in_flight = None;
         self.feed.applied(next, to);
+        fail_point::hit(fail_point::APPLIED);
         self.board.store_at(self.index, to.lsn, committed_at, self.feed.waiting(next));
         Ok((to, next))
     }
@@ -276,3 +279,6 @@ fn ready(held: &[Arc<Record>], atomic_bytes_max: usize) -> usize {
     }
     if bytes(held) >= atomic_bytes_max { held.len() } else { 0 }
 }
+
+#[cfg(test)]
+mod tests;

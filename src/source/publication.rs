@@ -10,6 +10,7 @@ use super::config::owner_mark;
 use super::error::{Kind, SourceError, quote_name, quote_text};
 use super::server::version;
 use std::collections::BTreeSet;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 
 /// A table that views use, and the columns that they use of it.
@@ -49,8 +50,13 @@ pub async fn ensure(
 ) -> Result<Ensured, SourceError> {
     let version = version(client).await?;
     let wanted = wanted(client, tables, version).await?;
-    let Some(existing) = Existing::load(client, name, version).await? else {
-        return create(client, name, pipeline, &wanted).await;
+    let existing = match Existing::load(client, name, version).await? {
+        Some(existing) => existing,
+        None if create(client, name, pipeline, &wanted).await? => return Ok(Ensured::Created),
+        // The session of a walview that was killed a moment ago was faster.
+        None => Existing::load(client, name, version).await?.ok_or_else(|| {
+            SourceError::retry(format!("publication \"{name}\" comes and goes"), "")
+        })?,
     };
     let lacks = existing.lacks(&wanted)?;
     if lacks.is_empty() {
@@ -250,12 +256,13 @@ fn no_identity(table: &PublishedTable, keyless: &str, nothing: bool, itself: boo
     )
 }
 
+/// `false`: another session made it while this one was about to.
 async fn create(
     client: &Client,
     name: &str,
     pipeline: &str,
     tables: &[Wanted],
-) -> Result<Ensured, SourceError> {
+) -> Result<bool, SourceError> {
     let clauses: Vec<_> = tables.iter().map(Wanted::clause).collect();
     let quoted = quote_name(name);
     let statement = format!(
@@ -294,9 +301,14 @@ async fn create(
     let batch = format!("BEGIN; {statement}; COMMENT ON PUBLICATION {quoted} IS {mark}; COMMIT");
     if let Err(error) = client.batch_execute(&batch).await {
         drop_failed_transaction(client).await;
+        // It waits for the other session's commit, and then runs into the catalog's unique index.
+        let overtaken = [SqlState::DUPLICATE_OBJECT, SqlState::UNIQUE_VIOLATION];
+        if error.code().is_some_and(|code| overtaken.contains(code)) {
+            return Ok(false);
+        }
         return Err(failed(error));
     }
-    Ok(Ensured::Created)
+    Ok(true)
 }
 
 /// A failed batch leaves the session inside a failed transaction; what ends it cannot help further.

@@ -24,6 +24,7 @@ pub mod clickhouse;
 pub mod http;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod service;
 

@@ -162,13 +162,20 @@ impl Process {
     /// `SIGKILL` to it and to its children, and waits until all are gone, so that what they held
     /// (ports, shared memory) is free.
     pub async fn kill9(mut self) -> Result<()> {
+        let limit = Duration::from_secs(20);
+        // Halted first: a server that runs could fork between the look and the kill, and that
+        // child would hold on to ports and shared memory.
+        self.signal(Signal::STOP)?;
+        let deadline = Instant::now() + limit;
+        while !halted(self.child.id()) && Instant::now() < deadline {
+            sleep(POLL).await;
+        }
         let children = children_of(self.child.id());
         self.signal(Signal::KILL)?;
         for child in &children {
             // May be gone already: it saw its parent die.
             signal_pid(*child, Signal::KILL).ok();
         }
-        let limit = Duration::from_secs(20);
         if self.exited(limit).await.is_none() {
             bail!("{} (pid {}) survived SIGKILL for {limit:?}", self.name, self.child.id());
         }
@@ -274,8 +281,18 @@ fn children_of(pid: u32) -> Vec<u32> {
 
 /// Whether it runs; a zombie that its new parent has not collected yet does not.
 fn alive(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| !rest.starts_with('Z')))
+    state_of(pid).is_some_and(|state| state != 'Z')
+}
+
+/// Whether it can do nothing more: stopped by a signal, or at its end.
+fn halted(pid: u32) -> bool {
+    state_of(pid).is_none_or(|state| "TtZ".contains(state))
+}
+
+/// The letter that `proc(5)` gives for its state; `None` where there is no such process.
+fn state_of(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next()
 }
 
 fn signal_name(signal: Signal) -> &'static str {

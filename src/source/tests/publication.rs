@@ -161,3 +161,29 @@ async fn another_owner_gets_the_statement_to_type() {
     assert_eq!(ensured, Ensured::Unchanged);
     assert!(!publication::drop(&app, "p", "test").await.unwrap());
 }
+
+/// The session of a walview that was killed a moment ago still makes the publication; the next one
+/// takes it as it is.
+#[tokio::test]
+async fn two_that_make_it_at_once() {
+    let server = Server::start(&[]);
+    let config = superuser(&server);
+    let session = connect(&config).await.unwrap();
+    run(&session, TABLES).await;
+    let first = "BEGIN; CREATE PUBLICATION p FOR TABLE users (id, name) \
+                 WITH (publish_via_partition_root = true);
+                 COMMENT ON PUBLICATION p IS 'walview:test'";
+    run(&session, first).await;
+    let other = connect(&config).await.unwrap();
+    let tables = [table("users", &["name"])];
+    let late = publication::ensure(&other, "p", "test", &tables);
+    let commit = async {
+        let waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        while session.query(waits, &[]).await.unwrap().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        run(&session, "COMMIT").await;
+    };
+    let (late, ()) = tokio::join!(late, commit);
+    assert_eq!(late.unwrap(), Ensured::Unchanged);
+}

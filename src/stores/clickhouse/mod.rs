@@ -19,6 +19,7 @@ mod tables;
 pub use standing::{Standing, look};
 
 use super::{Batch, Fault, Identity, Mark, MarkText, Store, StoreError, faults_text};
+use crate::fail_point;
 use ::clickhouse::Client;
 use ::clickhouse::error::Error;
 use arrow_array::RecordBatch;
@@ -146,6 +147,7 @@ impl ClickHouse {
                 continue;
             }
             let Err(error) = self.insert_into(target, &latest.ops, range).await? else {
+                fail_point::hit(fail_point::CLICKHOUSE_TABLE);
                 continue;
             };
             match Exception::of(&error) {
@@ -312,6 +314,7 @@ impl Store for ClickHouse {
         if !matches!(&inserted, Ok(()) | Err(StoreError::StopView(_))) {
             return inserted;
         }
+        fail_point::hit(fail_point::CLICKHOUSE_ROWS);
         self.remember(to, batch.committed_at, batch.to.lsn).await?;
         inserted
     }

@@ -11,13 +11,12 @@
 
 mod clickhouse;
 mod own_tables;
-mod proxy;
 mod redis;
 mod server;
 
 use super::{Batch, Identity, Store, StoreError};
+use crate::demo::servers::proxy::{Mode, Proxy};
 use bytes::Bytes;
-use proxy::{Mode, Proxy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use walview_core::outbox::Record;
@@ -169,7 +168,7 @@ async fn in_order_and_twice<R: Rig>() {
 
 async fn partial_write_then_retry<R: Rig>() {
     let rig = R::start().await;
-    let proxy = Proxy::start(&rig.address()).await;
+    let proxy = Proxy::start(&rig.address()).await.unwrap();
     let mut store = ready(&rig, &proxy.address()).await;
     let changes: Vec<(Option<Row>, Option<Row>)> =
         (0..5000).map(|id| (None, Some((id, Some("partial"), id)))).collect();
@@ -191,7 +190,7 @@ async fn partial_write_then_retry<R: Rig>() {
 
 async fn lost_reply<R: Rig>() {
     let rig = R::start().await;
-    let proxy = Proxy::start(&rig.address()).await;
+    let proxy = Proxy::start(&rig.address()).await.unwrap();
     let mut store = ready(&rig, &proxy.address()).await;
     let mut rows = Vec::new();
     for step in 0..20_u64 {
@@ -228,7 +227,7 @@ async fn restart_of_the_server<R: Rig>() {
 /// The old writer's batch stands in the network while a new writer goes on.
 async fn stale_writer<R: Rig>() {
     let rig = R::start().await;
-    let proxy = Proxy::start(&rig.address()).await;
+    let proxy = Proxy::start(&rig.address()).await.unwrap();
     let mut old = ready(&rig, &proxy.address()).await;
     let first = batch(&rig, 1, 2, &[(None, Some(A)), (None, Some(B))]);
     let second = batch(&rig, 2, 3, &[(Some(A), Some(A2)), (Some(B), None)]);

@@ -2,9 +2,10 @@
 
 use super::super::redis::{Config, Redis, read_all};
 use super::super::{Store as _, StoreError};
-use super::proxy::{Mode, Proxy};
 use super::server::RedisServer;
-use super::{A, Content, Rig, Row, at, batch, each_change, identity, ready, values, view};
+use super::{
+    A, B, Content, Mode, Proxy, Rig, Row, at, batch, each_change, identity, ready, values, view,
+};
 use bytes::Bytes;
 use walview_core::position::{Lsn, Position};
 use walview_core::target::redis::{Action, OpRef, Spec, SpecShape, Target};
@@ -164,7 +165,7 @@ async fn a_foreign_type_inside_exec_stops_its_view_alone() {
 #[tokio::test]
 async fn a_fault_is_not_lost_with_its_reply() {
     let rig = RedisRig::start().await;
-    let proxy = Proxy::start(&rig.address()).await;
+    let proxy = Proxy::start(&rig.address()).await.unwrap();
     let mut store = ready(&rig, &proxy.address()).await;
     rig.cli(&["SET", "top", "foreign"]).await;
     let batch = batch(&rig, 1, 2, &[(None, Some(A))]);
@@ -174,6 +175,24 @@ async fn a_fault_is_not_lost_with_its_reply() {
     proxy.set(Mode::Pass);
     let error = store.apply(&batch).await.unwrap_err();
     assert!(matches!(error, StoreError::StopView(_)), "{error}");
+    assert_eq!(rig.events().await, Some(1));
+}
+
+/// A consumer that empties the stream before the batch is written again does not stop the view.
+#[tokio::test]
+async fn a_repeat_whose_entries_were_taken_away() {
+    let rig = RedisRig::start().await;
+    let proxy = Proxy::start(&rig.address()).await.unwrap();
+    let mut store = ready(&rig, &proxy.address()).await;
+    let first = batch(&rig, 1, 2, &[(None, Some(A))]);
+    proxy.set(Mode::DropReply);
+    let error = store.apply(&first).await.unwrap_err();
+    assert!(matches!(error, StoreError::Retry { .. }), "{error}");
+    proxy.set(Mode::Pass);
+    assert_eq!(rig.cli(&["XTRIM", "events", "MAXLEN", "0"]).await, "1");
+    store.apply(&first).await.unwrap();
+    assert_eq!(rig.events().await, Some(0));
+    store.apply(&batch(&rig, 2, 3, &[(None, Some(B))])).await.unwrap();
     assert_eq!(rig.events().await, Some(1));
 }
 

@@ -189,10 +189,11 @@ impl Redis {
         Ok(faults)
     }
 
-    /// The id of a stream's last entry.
+    /// The last id that a stream gave out. Its last entry would not tell: a consumer may have taken
+    /// that away.
     async fn last_id(&mut self, key: &str) -> Result<Option<(u64, u64)>, StoreError> {
         let mut pipeline = Pipeline::new();
-        pipeline.cmd("XREVRANGE").arg(key).arg("+").arg("-").arg("COUNT").arg(1);
+        pipeline.cmd("XINFO").arg("STREAM").arg(key);
         let sent = self.session().await?.send(&pipeline).await;
         if sent.is_err() {
             self.session = None;
@@ -454,17 +455,17 @@ async fn send(
     }
 }
 
-/// Of the first entry of a reply to XREVRANGE.
+/// Of a reply to XINFO STREAM: names and values in turn.
 fn last_id(reply: &Reply) -> Option<(u64, u64)> {
-    let Reply::Array(entries) = reply else {
+    let Reply::Array(fields) = reply else {
         return None;
     };
-    let Some(Reply::Array(entry)) = entries.first() else {
-        return None;
-    };
-    let Some(Reply::BulkString(id)) = entry.first() else {
-        return None;
-    };
+    let id = fields.chunks(2).find_map(|field| match field {
+        [Reply::BulkString(name), Reply::BulkString(id)] if name == b"last-generated-id" => {
+            Some(id)
+        }
+        _ => None,
+    })?;
     let (high, low) = std::str::from_utf8(id).ok()?.split_once('-')?;
     Some((high.parse().ok()?, low.parse().ok()?))
 }
