@@ -37,6 +37,8 @@ mod scope;
 mod types;
 mod words;
 
+pub(crate) use types::type_name;
+
 /// A view's SQL whose shape is right; names and types are not looked at yet.
 #[derive(Clone, Debug)]
 pub struct ParsedView {

@@ -378,7 +378,7 @@ pub(super) fn common(types: &[Base]) -> Result<Base, usize> {
 }
 
 /// As PostgreSQL's messages name it.
-pub(super) fn type_name(ty: &Type) -> String {
+pub(crate) fn type_name(ty: &Type) -> String {
     match ty {
         Type::Bool => "boolean".to_owned(),
         Type::Int2 => "smallint".to_owned(),

@@ -14,6 +14,7 @@
 mod arrow;
 mod error;
 mod tables;
+mod views;
 
 use super::{Batch, Fault, Identity, Mark, MarkText, Store, StoreError};
 use ::clickhouse::Client;
@@ -57,6 +58,8 @@ pub struct ClickHouse {
     /// The store's mark, as far as this writer knows it for certain.
     known: Option<Option<MarkText>>,
     connected: bool,
+    /// Whether the exact views were looked at since this connection began.
+    views_renewed: bool,
 }
 
 /// A statement's result: rows of texts.
@@ -73,6 +76,7 @@ impl ClickHouse {
             stopped: BTreeSet::new(),
             known: None,
             connected: false,
+            views_renewed: false,
         }
     }
 
@@ -236,6 +240,7 @@ async fn send(client: Client, sql: String, batches: Vec<RecordBatch>) -> Result<
 impl Store for ClickHouse {
     async fn connect(&mut self) -> Result<(), StoreError> {
         self.connected = false;
+        self.views_renewed = false;
         self.known = None;
         let rows = self.rows("SELECT version()").await?;
         let version = rows.into_iter().flatten().flatten().next().unwrap_or_default();
@@ -292,6 +297,7 @@ impl Store for ClickHouse {
         if known.as_ref() != Some(&to) && known != Some(from) {
             return Err(self.moved());
         }
+        self.renew_views().await?;
         let range = format!("{}:{}", batch.from, batch.to);
         let inserted =
             self.insert(batch.records.iter().map(|record| &record.ops[..]), Some(&range)).await;
@@ -304,7 +310,10 @@ impl Store for ClickHouse {
 
     async fn fresh(&mut self, as_of: i64, lsn: Lsn) -> Result<(), StoreError> {
         match self.known().await? {
-            Some(MarkText::At(mark)) => self.remember(MarkText::At(mark), as_of, lsn).await,
+            Some(MarkText::At(mark)) => {
+                self.renew_views().await?;
+                self.remember(MarkText::At(mark), as_of, lsn).await
+            }
             Some(MarkText::Loading(_)) | None => Err(self.moved()),
         }
     }

@@ -19,7 +19,7 @@ enum Found {
 }
 
 impl ClickHouse {
-    fn marks_table(&self) -> String {
+    pub(super) fn marks_table(&self) -> String {
         format!("{}.`walview_marks`", quote(&rows_database(&self.config.database)))
     }
 
@@ -51,27 +51,11 @@ impl ClickHouse {
             ))
             .await?;
         }
-        if let Found::Nothing =
-            self.find(&database, "walview_freshness", "walview freshness").await?
-        {
-            let view = |security: &str| {
-                format!(
-                    "CREATE OR REPLACE VIEW {}.`walview_freshness`{security} AS SELECT pipeline, \
-                     view, as_of, lsn, dateDiff('millisecond', as_of, now64(6, 'UTC')) / 1000 AS lag, \
-                     multiIf(mark LIKE '% loading %', 'loading', has(stopped, view), 'stopped', \
-                     'live') AS state FROM {} FINAL ARRAY JOIN views AS view \
-                     COMMENT 'walview freshness'",
-                    quote(&database),
-                    self.marks_table()
-                )
-            };
-            self.create_view(view).await?;
-        }
-        Ok(())
+        self.create_freshness().await
     }
 
     /// Tries with `SQL SECURITY DEFINER`, by which readers need no rights on the rows.
-    async fn create_view(&self, sql: impl Fn(&str) -> String) -> Result<(), StoreError> {
+    pub(super) async fn create_view(&self, sql: impl Fn(&str) -> String) -> Result<(), StoreError> {
         match self.run(&sql(" DEFINER = CURRENT_USER SQL SECURITY DEFINER")).await {
             Err(StoreError::Stop { .. }) => self.run(&sql("")).await,
             done => done,
@@ -111,15 +95,20 @@ impl ClickHouse {
         }
     }
 
-    /// Makes the rows table and the exact view of a target, empty.
-    pub(super) async fn reset_target(&self, target: &Target) -> Result<(), StoreError> {
-        let database = &self.config.database;
-        let comment = format!(
+    /// Whose a target's table and view are, and as which version of walview declares them.
+    pub(super) fn comment(&self, target: &Target) -> String {
+        format!(
             "{OWN}pipeline \"{}\" view \"{}\" schema {:016x}",
             self.config.identity.pipeline,
             target.view(),
-            hash(&target.create_rows(database, "")),
-        );
+            hash(&target.schema(&self.config.database)),
+        )
+    }
+
+    /// Makes the rows table and the exact view of a target, empty.
+    pub(super) async fn reset_target(&self, target: &Target) -> Result<(), StoreError> {
+        let database = &self.config.database;
+        let comment = self.comment(target);
         let rows = rows_database(database);
         // Both are looked at before either is touched.
         let view = self.find(database, target.table(), &comment).await?;
@@ -135,12 +124,7 @@ impl ClickHouse {
         }
         match view {
             Found::Own(found) if found == comment => Ok(()),
-            Found::Own(_) | Found::Nothing => {
-                self.create_view(|security| {
-                    target.create_view(database, &comment, !security.is_empty())
-                })
-                .await
-            }
+            Found::Own(_) | Found::Nothing => self.create_exact_view(target, &comment).await,
         }
     }
 
@@ -189,7 +173,7 @@ impl ClickHouse {
 }
 
 /// FNV-1a.
-fn hash(text: &str) -> u64 {
+pub(super) fn hash(text: &str) -> u64 {
     text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
     })

@@ -52,6 +52,8 @@ pub struct Target {
     partition_by: Option<String>,
     /// The same columns as `columns`, as the view has them.
     fields: Vec<Field>,
+    /// Where each of `columns` comes from; empty where nobody said it.
+    origins: Vec<String>,
     fingerprint: u32,
     needs_old: bool,
 }
@@ -138,9 +140,18 @@ impl Target {
             order,
             partition_by: spec.partition_by.clone(),
             fields,
+            origins: Vec::new(),
             needs_old,
         };
         columns.done(Some(target))
+    }
+
+    /// This target with comments on its columns: `origins` is [`View::origins`] of its view.
+    #[must_use]
+    pub fn with_origins(mut self, origins: &[String]) -> Self {
+        let of = |field: &Field| origins.get(field.index).cloned().unwrap_or_default();
+        self.origins = self.fields.iter().map(of).collect();
+        self
     }
 
     /// The pipeline's name of the view that it shows.
