@@ -21,6 +21,7 @@ mod stream;
 mod workload;
 mod world;
 
+mod bi;
 mod changes;
 mod crash;
 mod demo;
