@@ -10,6 +10,7 @@
 use std::fmt::Write as _;
 
 use walview::demo::servers::clickhouse::ClickHouse;
+use walview::demo::servers::postgres::Db;
 use walview::demo::{REPORTS, create_reports};
 
 use crate::end_to_end::SMALL;
@@ -205,4 +206,166 @@ async fn assert_reads_views_only(clickhouse: &ClickHouse, user: &str) {
         );
         assert_eq!(select_as(clickhouse, user, &select).await.unwrap(), "betting\n", "{catalog}");
     }
+}
+
+/// To whoever looks at it in a BI tool: of a report what it means, of an exact view and its rows
+/// the type and the column at the source.
+#[tokio::test]
+async fn every_column_says_what_it_is() {
+    let mut world = World::betting(SMALL).await;
+    world.start().await;
+    create_reports(&world.clickhouse).await.unwrap();
+    // Again is harmless.
+    create_reports(&world.clickhouse).await.unwrap();
+    let silent = "SELECT database, table, name FROM system.columns \
+                  WHERE database IN ('betting', 'betting_rows') AND comment = '' \
+                  AND table <> 'walview_marks' FORMAT TSV";
+    assert_eq!(world.clickhouse.query(silent).await.unwrap(), "");
+    let comments = |database: &str, table: &str| {
+        let sql = format!(
+            "SELECT name, comment FROM system.columns \
+             WHERE database = '{database}' AND table = '{table}' ORDER BY position FORMAT TSVRaw"
+        );
+        let clickhouse = &world.clickhouse;
+        async move { clickhouse.query(&sql).await.unwrap() }
+    };
+    let bets = [
+        "bet_id\tbigint, bets.id",
+        "user_id\tbigint, bets.user_id",
+        "user_name\ttext, users.name",
+        "user_country\ttext, users.country",
+        "event_id\tbigint, bets.event_id",
+        "event_name\ttext, events.name",
+        "event_category\ttext, events.category",
+        "status\ttext, bets.status",
+        "amount\tnumeric(12,2), bets.amount",
+        "odds\tnumeric(6,2), bets.odds",
+        "payout\tnumeric(12,2), bets.payout",
+        "margin\tnumeric, from bets.amount, bets.payout",
+        "placed_at\ttimestamp with time zone, bets.placed_at",
+        "settled_at\ttimestamp with time zone, bets.settled_at",
+    ];
+    let shown = comments("betting", "bets_analytics").await;
+    let (last, plain) =
+        shown.lines().collect::<Vec<_>>().split_last().map(|(l, p)| (*l, p.to_vec())).unwrap();
+    assert_eq!(plain, bets);
+    assert!(last.starts_with("_committed_at\tWhen "), "{last}");
+    let rows = comments("betting_rows", "bets_analytics").await;
+    assert_eq!(rows.lines().take(bets.len()).collect::<Vec<_>>(), bets);
+    let groups = comments("betting", "settlement_by_category").await;
+    for wanted in [
+        "day\ttimestamp with time zone, from bets.placed_at",
+        "average_odds\tnumeric, avg(bets.odds)",
+    ] {
+        assert!(groups.lines().any(|line| line == wanted), "{wanted}: {groups}");
+    }
+    world.stop().await;
+}
+
+/// What a transaction did: its commit time as ClickHouse writes it.
+async fn committed(client: &mut Db, sql: &str) -> String {
+    let transaction = client.transaction().await.unwrap();
+    let xid = "SELECT pg_current_xact_id()::xid::text";
+    let xid: String = transaction.query_one(xid, &[]).await.unwrap().get(0);
+    transaction.batch_execute(sql).await.unwrap();
+    transaction.commit().await.unwrap();
+    let at = format!(
+        "SELECT to_char(pg_xact_commit_timestamp('{xid}'::xid) AT TIME ZONE 'UTC', \
+         'YYYY-MM-DD HH24:MI:SS.US')"
+    );
+    client.query_one(&at, &[]).await.unwrap().get(0)
+}
+
+async fn bets_where(world: &World, condition: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT bet_id FROM betting.bets_analytics WHERE {condition} ORDER BY bet_id FORMAT TSV"
+    );
+    let answer = world.clickhouse.query(&sql).await.unwrap();
+    answer.lines().map(str::to_owned).collect()
+}
+
+/// `_committed_at` is PostgreSQL's own commit time of the change that last changed the row as it is
+/// shown; so an incremental model that reads on from its last one gets what changed, and only that.
+#[tokio::test]
+async fn committed_at_is_the_last_change_of_a_row() {
+    let extra = vec![("track_commit_timestamp".to_owned(), "on".to_owned())];
+    let mut world = World::with_settings(SMALL, extra).await;
+    let mut client = world.db().await;
+    let now = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')";
+    let before: String = client.query_one(now, &[]).await.unwrap().get(0);
+    world.start().await;
+    world.caught_up().await;
+    let after: String = client.query_one(now, &[]).await.unwrap().get(0);
+    let sql = "SELECT toString(min(_committed_at)), toString(max(_committed_at)), \
+               toTypeName(any(_committed_at)) FROM betting.bets_analytics FORMAT TSVRaw";
+    let snapshot = world.clickhouse.query(sql).await.unwrap();
+    let [first, last, ty] = snapshot.trim().split('\t').collect::<Vec<_>>()[..] else {
+        panic!("{snapshot}");
+    };
+    assert_eq!((first, ty), (last, "DateTime64(6, 'UTC')"), "the snapshot has one time");
+    assert!(*before < *first && *first < *after, "{before} < {first} < {after}");
+    let model = "CREATE TABLE betting.model ENGINE = MergeTree ORDER BY bet_id AS \
+                 SELECT * FROM betting.bets_analytics";
+    world.clickhouse.query(model).await.unwrap();
+
+    // A statement, and the bets whose shown row it changes.
+    let steps = [
+        ("UPDATE bets SET amount = amount + 1 WHERE id % 100 = 3", "id % 100 = 3"),
+        ("UPDATE users SET name = 'Renamed' WHERE id = 1", "user_id = 1"),
+        ("UPDATE users SET verified = NOT verified WHERE id = 2", "false"),
+        ("UPDATE bets SET amount = amount WHERE id = 5", "false"),
+        ("DELETE FROM events WHERE id = 1", "event_id = 1"),
+        // To another partition, and back within one transaction.
+        ("UPDATE bets SET placed_at = placed_at - interval '40 days' WHERE id = 7", "id = 7"),
+        (
+            "UPDATE bets SET placed_at = placed_at - interval '40 days' WHERE id = 9;
+             UPDATE bets SET placed_at = placed_at + interval '40 days', odds = 7 WHERE id = 9",
+            "id = 9",
+        ),
+        ("DELETE FROM bets WHERE id = 11", "false"),
+    ];
+    let mut last = last.to_owned();
+    for (statement, changed) in steps {
+        let at = committed(&mut client, statement).await;
+        world.caught_up().await;
+        let sql = format!("SELECT id::text FROM bets WHERE {changed} ORDER BY bets.id");
+        let rows = client.query(&sql, &[]).await.unwrap();
+        let expected: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        assert!(changed == "false" || !expected.is_empty(), "{statement} changes nothing");
+        let since = format!("_committed_at > '{last}'");
+        assert_eq!(bets_where(&world, &since).await, expected, "{statement}");
+        let exactly = format!("_committed_at = '{at}'");
+        assert_eq!(bets_where(&world, &exactly).await, expected, "{statement} at {at}");
+        last = at;
+    }
+    // A restart writes nothing anew.
+    let times =
+        "SELECT bet_id, _committed_at FROM betting.bets_analytics ORDER BY bet_id FORMAT TSV";
+    let held = world.clickhouse.query(times).await.unwrap();
+    world.kill9().await;
+    world.start().await;
+    world.caught_up().await;
+    assert_eq!(world.clickhouse.query(times).await.unwrap(), held);
+
+    // dbt's delete+insert, as docs/bi.md has it; then what it does not see.
+    for sql in [
+        "CREATE TABLE betting.changed ENGINE = MergeTree ORDER BY bet_id AS SELECT * \
+         FROM betting.bets_analytics \
+         WHERE _committed_at > (SELECT max(_committed_at) FROM betting.model)",
+        "DELETE FROM betting.model WHERE bet_id IN (SELECT bet_id FROM betting.changed)",
+        "INSERT INTO betting.model SELECT * FROM betting.changed",
+    ] {
+        world.clickhouse.query(sql).await.unwrap();
+    }
+    let (ghosts, missing) = (
+        "SELECT bet_id FROM (SELECT * FROM betting.model EXCEPT SELECT * FROM betting.bets_analytics)",
+        "SELECT bet_id FROM (SELECT * FROM betting.bets_analytics EXCEPT SELECT * FROM betting.model)",
+    );
+    assert_eq!(world.clickhouse.query(missing).await.unwrap(), "");
+    assert_eq!(world.clickhouse.query(ghosts).await.unwrap(), "11\n", "a row that left");
+    let way_out = "DELETE FROM betting.model \
+                   WHERE bet_id NOT IN (SELECT bet_id FROM betting.bets_analytics)";
+    world.clickhouse.query(way_out).await.unwrap();
+    assert_eq!(world.clickhouse.query(ghosts).await.unwrap(), "");
+    world.stop().await;
 }

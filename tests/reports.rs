@@ -122,24 +122,3 @@ async fn every_report_equals_postgresql_to_the_last_digit() {
     }
     world.stop().await;
 }
-
-/// Every column of a report says what it is, to whoever looks at it in a BI tool.
-#[tokio::test]
-async fn every_column_of_a_report_has_a_comment() {
-    let mut world = World::betting(SMALL).await;
-    world.start().await;
-    create_reports(&world.clickhouse).await.unwrap();
-    // Again is harmless.
-    create_reports(&world.clickhouse).await.unwrap();
-    for (name, _) in REPORTS {
-        let sql = format!(
-            "SELECT count(), countIf(comment = '') FROM system.columns
-             WHERE database = 'betting' AND table = '{name}' FORMAT TSV"
-        );
-        let counts = world.clickhouse.query(&sql).await.unwrap();
-        let (columns, silent) = counts.trim().split_once('\t').unwrap();
-        assert_ne!(columns, "0");
-        assert_eq!(silent, "0", "{name} has columns without a comment");
-    }
-    world.stop().await;
-}
