@@ -8,13 +8,14 @@
 //! for real, through views whose definer has the role: the engine reads them with its rights.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use walview::demo::servers::clickhouse::ClickHouse;
 use walview::demo::servers::postgres::Db;
 use walview::demo::{REPORTS, create_reports};
 
 use crate::end_to_end::SMALL;
-use crate::world::World;
+use crate::world::{CATCH_UP_LIMIT, World};
 
 const ROLE: &str = include_str!("../schemas/clickhouse/bi_role.sql");
 
@@ -368,4 +369,52 @@ async fn committed_at_is_the_last_change_of_a_row() {
     world.clickhouse.query(way_out).await.unwrap();
     assert_eq!(world.clickhouse.query(ghosts).await.unwrap(), "");
     world.stop().await;
+}
+
+/// A view that stopped says so, and claims no time; the others go on. After that Walview's death
+/// shows as a lag that grows.
+#[tokio::test]
+async fn freshness_says_which_view_stopped() {
+    let mut world = World::betting(SMALL).await;
+    world.start().await;
+    // What its rows no longer fit.
+    let alter =
+        "ALTER TABLE betting_rows.bets_analytics DROP COLUMN odds SETTINGS mutations_sync = 2";
+    world.clickhouse.query(alter).await.unwrap();
+    let touch = "UPDATE bets SET odds = 3 WHERE id = 1";
+    world.db().await.batch_execute(touch).await.unwrap();
+    let states = "SELECT view, state, as_of IS NULL, lag IS NULL, lag < 60 \
+                  FROM betting.walview_freshness ORDER BY view FORMAT TSV";
+    until(&world, states, |states| {
+        states
+            == "bets_analytics\tstopped\t1\t1\t\\N\n\
+                settlement_by_category\tlive\t0\t0\t1\n\
+                totals_by_country\tlive\t0\t0\t1\n"
+    })
+    .await;
+    let as_of = "SELECT as_of FROM betting.walview_freshness \
+                 WHERE view = 'settlement_by_category' FORMAT TSV";
+    let before = world.clickhouse.query(as_of).await.unwrap();
+    until(&world, as_of, |as_of| as_of > before.as_str()).await;
+    world.kill9().await;
+    let before = world.clickhouse.query(as_of).await.unwrap();
+    let lag = "SELECT lag >= 2 FROM betting.walview_freshness \
+               WHERE view = 'settlement_by_category' FORMAT TSV";
+    until(&world, lag, |grown| grown == "1\n").await;
+    assert_eq!(world.clickhouse.query(as_of).await.unwrap(), before);
+}
+
+async fn until(world: &World, sql: &str, wanted: impl Fn(&str) -> bool) {
+    let mut answer = String::new();
+    let waiting = async {
+        loop {
+            answer = world.clickhouse.query(sql).await.unwrap();
+            if wanted(&answer) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let waited = tokio::time::timeout(CATCH_UP_LIMIT, waiting).await;
+    assert!(waited.is_ok(), "{sql}: still {answer}");
 }
