@@ -352,7 +352,8 @@ async fn committed_at_is_the_last_change_of_a_row() {
     for sql in [
         "CREATE TABLE betting.changed ENGINE = MergeTree ORDER BY bet_id AS SELECT * \
          FROM betting.bets_analytics \
-         WHERE _committed_at > (SELECT max(_committed_at) FROM betting.model)",
+         WHERE _committed_at > (SELECT max(_committed_at) FROM betting.model) AND _committed_at <= \
+         (SELECT as_of FROM betting.walview_freshness WHERE view = 'bets_analytics')",
         "DELETE FROM betting.model WHERE bet_id IN (SELECT bet_id FROM betting.changed)",
         "INSERT INTO betting.model SELECT * FROM betting.changed",
     ] {
