@@ -304,7 +304,7 @@ impl Store for ClickHouse {
         if !matches!(&inserted, Ok(()) | Err(StoreError::StopView(_))) {
             return inserted;
         }
-        self.remember(to, batch.committed_at, batch.to.lsn).await?;
+        self.remember(to, complete_as_of(batch), batch.to.lsn).await?;
         inserted
     }
 
@@ -321,6 +321,13 @@ impl Store for ClickHouse {
     fn stop_targets(&mut self, stopped: BTreeSet<u16>) {
         self.stopped = stopped;
     }
+}
+
+/// Up to when everything is there after a batch: of a transaction of which it brings a part, the
+/// moment before.
+fn complete_as_of(batch: &Batch) -> i64 {
+    let whole = batch.records.last().is_none_or(|record| record.ends);
+    batch.committed_at.saturating_sub(i64::from(!whole))
 }
 
 /// Hands the rows of a target's exact view to `each`, as texts in the form of

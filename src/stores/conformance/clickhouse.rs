@@ -181,9 +181,20 @@ async fn freshness_says_loading_live_and_stopped() {
                toDateTime64('2026-11-20 23:02:00.123456', 6, 'UTC'), now64(6)) / 1000) < 5 \
                FROM test.walview_freshness WHERE view = 'v'";
     assert_eq!(rig.sql(lag).await, "Nullable(Decimal(18, 3))\t1");
+    // Of a transaction that is there in part only what was committed before it is true.
+    let as_of = "SELECT DISTINCT as_of FROM test.walview_freshness";
+    for (ends, from, expected) in
+        [(false, 1, "2026-11-20 23:02:00.999999"), (true, 2, "2026-11-20 23:02:01.000000")]
+    {
+        let (to, committed_at) = (at(from + 1), 848_530_921_000_000);
+        let record = Record { seq: from, to, committed_at, ends, ops: Bytes::new() };
+        let records = vec![Arc::new(record)];
+        store.apply(&Batch { from: at(from), to, committed_at, records }).await.unwrap();
+        assert_eq!(rig.sql(as_of).await, expected);
+    }
     // One of two targets of a view that is stopped is reason enough not to trust the view.
     store.stop_targets([1].into());
-    store.fresh(848_530_921_000_000, Lsn(8)).await.unwrap();
+    store.fresh(848_530_922_000_000, Lsn(8)).await.unwrap();
     assert_eq!(rig.sql(state).await, "v\tstopped\t1\t1\nw\tlive\t0\t0");
 }
 
