@@ -23,6 +23,7 @@ mod stream;
 mod workload;
 mod world;
 
+mod bi;
 mod bounds;
 mod changes;
 mod crash;

@@ -4,6 +4,7 @@ use crate::expr::Expr;
 use crate::value::Type;
 
 mod describe;
+mod origin;
 
 /// A bound view. Input 0 of its row expressions is the fact; inputs 1… are the joined
 /// dimensions in FROM order, each joined by a unique key, so that one fact row gives at most one

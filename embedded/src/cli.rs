@@ -34,6 +34,10 @@ pub(crate) struct Cli {
     /// Seconds that a client may pause in an upload
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) receive_timeout: u64,
+    /// ClickHouse's own configuration file, for users and roles (`users_config`); statements that
+    /// come over HTTP run as `default`, whoever they say they are
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Load the engine, print its version, and leave
     #[arg(long)]
     pub(crate) check: bool,

@@ -84,13 +84,16 @@ fn run() -> anyhow::Result<()> {
         .with_context(|| format!("cannot make \"{}\"", data.display()))?;
     let _lock = lock(&data)?;
     let limit = cli.memory_limit;
-    let settings = [
+    let mut settings = vec![
         format!("--max_server_memory_usage={limit}"),
         format!("--max_memory_usage={}", limit / STATEMENT_SHARE),
         // Caches count as memory; the engine's defaults are for machines of their own.
         format!("--mark_cache_size={}", limit / 16),
         format!("--uncompressed_cache_size={}", limit / 16),
     ];
+    if let Some(config) = &cli.config {
+        settings.push(format!("--config-file={}", config.display()));
+    }
     let engine = Arc::new(Engine::load(&cli.library(), &data, &settings)?);
     // Held to the end: the engine lives as long as a connection does.
     let mut anchor = engine.connect()?;

@@ -63,9 +63,9 @@ pub fn bind(pipeline: &Pipeline, schema: &str, catalog: &Catalog) -> Result<Boun
                 SpecKind::Redis(spec) => {
                     target::redis::Target::bind(spec, view).map(TargetKind::Redis)
                 }
-                SpecKind::ClickHouse(spec) => {
-                    target::clickhouse::Target::bind(spec, view).map(TargetKind::ClickHouse)
-                }
+                SpecKind::ClickHouse(spec) => target::clickhouse::Target::bind(spec, view)
+                    .map(|bound| bound.with_origins(&view.origins(catalog)))
+                    .map(TargetKind::ClickHouse),
             };
             match bound {
                 Ok(kind) => {

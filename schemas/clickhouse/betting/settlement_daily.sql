@@ -27,7 +27,7 @@ CREATE OR REPLACE VIEW betting.settlement_daily
 )
 AS
 SELECT
-    toDate32(placed_at) AS day,
+    toDate32(toTimeZone(placed_at, 'UTC')) AS day,
     event_category AS category,
     count() AS bets,
     sum(amount) AS stakes,

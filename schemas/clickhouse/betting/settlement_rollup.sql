@@ -19,7 +19,7 @@ CREATE OR REPLACE VIEW betting.settlement_rollup
 AS
 SELECT
     toUInt8(3 - bitCount(grouping(day, status, category))) AS level,
-    toDate32(placed_at) AS day,
+    toDate32(toTimeZone(placed_at, 'UTC')) AS day,
     status,
     event_category AS category,
     count() AS bets,

@@ -20,7 +20,8 @@ WITH
     (
         SELECT
             user_id,
-            addDays(toDate32(placed_at), 1 - toDayOfMonth(placed_at)) AS month,
+            -- Not toStartOfMonth(): its Date begins in 1970 and ends in 2149.
+            addDays(toDate32(toTimeZone(placed_at, 'UTC')), 1 - toDayOfMonth(placed_at, 'UTC')) AS month,
             count() AS bets,
             sum(amount) AS stakes,
             sum(ifNull(payout, 0)) AS payouts

@@ -18,14 +18,25 @@ pub struct ClickHouse {
 pub struct ClickHouseKind {
     program: PathBuf,
     folder: PathBuf,
+    /// ClickHouse's own, where users and roles are wanted.
+    config: Option<PathBuf>,
     log: PathBuf,
 }
 
 impl ClickHouse {
     pub async fn start(folder: &Path, log: &Path) -> Result<Self> {
+        Self::start_with(folder, log, None).await
+    }
+
+    /// With a configuration file of ClickHouse's own.
+    pub async fn start_with(folder: &Path, log: &Path, config: Option<&Path>) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let kind =
-            ClickHouseKind { program: program()?, folder: folder.to_owned(), log: log.to_owned() };
+        let kind = ClickHouseKind {
+            program: program()?,
+            folder: folder.to_owned(),
+            config: config.map(Path::to_owned),
+            log: log.to_owned(),
+        };
         Ok(Self { server: Server::start_new(kind).await? })
     }
 
@@ -59,9 +70,13 @@ impl Kind for ClickHouseKind {
     fn launch(&self, port: u16) -> Launch {
         let data = self.folder.display().to_string();
         let listen = address(port);
+        let mut args = ["--data", &data, "--listen", &listen].map(str::to_owned).to_vec();
+        if let Some(config) = &self.config {
+            args.extend(["--config".to_owned(), config.display().to_string()]);
+        }
         Launch {
             program: self.program.clone(),
-            args: ["--data", &data, "--listen", &listen].map(str::to_owned).to_vec(),
+            args,
             env: Vec::new(),
             user: None,
             log: self.log.clone(),

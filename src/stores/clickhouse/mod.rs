@@ -15,6 +15,7 @@ mod arrow;
 mod error;
 mod standing;
 mod tables;
+mod views;
 
 pub use standing::{Standing, look};
 
@@ -63,6 +64,8 @@ pub struct ClickHouse {
     /// The store's mark, as far as this writer knows it for certain.
     known: Option<Option<MarkText>>,
     connected: bool,
+    /// Whether the exact views were looked at since this connection began.
+    views_renewed: bool,
 }
 
 /// A statement's result: rows of texts.
@@ -80,6 +83,7 @@ impl ClickHouse {
             passed: HashMap::new(),
             known: None,
             connected: false,
+            views_renewed: false,
         }
     }
 
@@ -245,6 +249,7 @@ async fn send(client: Client, sql: String, batches: Vec<RecordBatch>) -> Result<
 impl Store for ClickHouse {
     async fn connect(&mut self) -> Result<(), StoreError> {
         self.connected = false;
+        self.views_renewed = false;
         self.known = None;
         self.passed.clear();
         let rows = self.rows("SELECT version()").await?;
@@ -308,6 +313,7 @@ impl Store for ClickHouse {
         if known.as_ref() != Some(&to) && known != Some(from) {
             return Err(self.moved());
         }
+        self.renew_views().await?;
         let range = format!("{}:{}", batch.from, batch.to);
         let inserted =
             self.insert(batch.records.iter().map(|record| &record.ops[..]), Some(&range)).await;
@@ -315,7 +321,7 @@ impl Store for ClickHouse {
             return inserted;
         }
         fail_point::hit(fail_point::CLICKHOUSE_ROWS);
-        self.remember(to, batch.committed_at, batch.to.lsn).await?;
+        self.remember(to, complete_as_of(batch), batch.to.lsn).await?;
         inserted
     }
 
@@ -326,7 +332,10 @@ impl Store for ClickHouse {
             return Err(StoreError::StopView(faults));
         }
         match known {
-            Some(MarkText::At(mark)) => self.remember(MarkText::At(mark), as_of, lsn).await,
+            Some(MarkText::At(mark)) => {
+                self.renew_views().await?;
+                self.remember(MarkText::At(mark), as_of, lsn).await
+            }
             Some(MarkText::Loading(_)) | None => Err(self.moved()),
         }
     }
@@ -334,6 +343,13 @@ impl Store for ClickHouse {
     fn stop_targets(&mut self, stopped: BTreeSet<u16>) {
         self.stopped = stopped;
     }
+}
+
+/// Up to when everything is there after a batch: of a transaction of which it brings a part, the
+/// moment before.
+fn complete_as_of(batch: &Batch) -> i64 {
+    let whole = batch.records.last().is_none_or(|record| record.ends);
+    batch.committed_at.saturating_sub(i64::from(!whole))
 }
 
 /// Hands the rows of a target's exact view to `each`, as texts in the form of

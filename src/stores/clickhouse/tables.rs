@@ -10,7 +10,7 @@ use walview_core::position::Lsn;
 use walview_core::target::clickhouse::{Misfit, Target, literal, quote, rows_database};
 
 impl ClickHouse {
-    fn marks_table(&self) -> String {
+    pub(super) fn marks_table(&self) -> String {
         format!("{}.`walview_marks`", quote(&rows_database(&self.config.database)))
     }
 
@@ -40,27 +40,21 @@ impl ClickHouse {
             ))
             .await?;
         }
-        if self.is_free(&database, "walview_freshness", "walview freshness").await? {
-            let view = |security: &str| {
-                format!(
-                    "CREATE OR REPLACE VIEW {}.`walview_freshness`{security} AS SELECT pipeline, \
-                     view, as_of, lsn, dateDiff('millisecond', as_of, now64(6, 'UTC')) / 1000 AS lag, \
-                     multiIf(mark LIKE '% loading %', 'loading', has(stopped, view), 'stopped', \
-                     'live') AS state FROM {} FINAL ARRAY JOIN views AS view \
-                     COMMENT 'walview freshness'",
-                    quote(&database),
-                    self.marks_table()
-                )
-            };
-            self.create_view(view).await?;
-        }
-        Ok(())
+        self.create_freshness().await
     }
 
     /// Tries with `SQL SECURITY DEFINER`, by which readers need no rights on the rows.
-    async fn create_view(&self, sql: impl Fn(&str) -> String) -> Result<(), StoreError> {
+    pub(super) async fn create_view(&self, sql: impl Fn(&str) -> String) -> Result<(), StoreError> {
         match self.run(&sql(" DEFINER = CURRENT_USER SQL SECURITY DEFINER")).await {
-            Err(StoreError::Stop { .. }) => self.run(&sql("")).await,
+            Err(StoreError::Stop { .. }) => {
+                self.run(&sql("")).await?;
+                tracing::warn!(
+                    database = self.config.database,
+                    "ClickHouse refused SQL SECURITY DEFINER: readers of a view need SELECT on the \
+                     rows behind it, too"
+                );
+                Ok(())
+            }
             done => done,
         }
     }
@@ -75,6 +69,12 @@ impl ClickHouse {
                 "rename it: names that begin with \"walview_\" are walview's own",
             )),
         }
+    }
+
+    /// Whose a target's table and view are, and as which version of walview declares them.
+    pub(super) fn comment(&self, target: &Target) -> String {
+        let schema = hash(&target.schema(&self.config.database));
+        format!("{} schema {schema:016x}", self.owner(target))
     }
 
     /// Makes the rows table and the exact view of a target, empty; a table of the user's own is
@@ -92,7 +92,7 @@ impl ClickHouse {
             Standing::Refused(misfits) => return Err(refused(target, database, &misfits)),
         }
         let owner = self.owner(target);
-        let comment = format!("{owner} schema {:016x}", hash(&target.create_rows(database, "")));
+        let comment = self.comment(target);
         let name = target.rows_name(database);
         match self.find_name(&rows_database(database), target.table(), &owner).await? {
             Found::Own(found) if is_adopted(&found) => self.empty(&name).await?,
@@ -116,10 +116,7 @@ impl ClickHouse {
         match self.find_name(database, target.table(), &owner).await? {
             Found::Own(found) if found == comment => Ok(()),
             Found::Own(_) | Found::Nothing | Found::Other(_) | Found::Foreign { .. } => {
-                self.create_view(|security| {
-                    target.create_view(database, &comment, !security.is_empty())
-                })
-                .await
+                self.create_exact_view(target, &comment).await
             }
         }
     }
@@ -182,7 +179,7 @@ fn refused(target: &Target, database: &str, misfits: &[Misfit]) -> StoreError {
 }
 
 /// FNV-1a.
-fn hash(text: &str) -> u64 {
+pub(super) fn hash(text: &str) -> u64 {
     text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
     })

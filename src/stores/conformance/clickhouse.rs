@@ -155,6 +155,89 @@ async fn freshness_names_every_view() {
     store.apply(&batch(&rig, 1, 2, &[(None, Some(A))])).await.unwrap();
 }
 
+/// A time only where one is true: not while loading, not in the moment after, not when stopped.
+#[tokio::test]
+async fn freshness_says_loading_live_and_stopped() {
+    let rig = ClickHouseRig::start().await;
+    let other = View { name: "w".to_owned(), ..view() };
+    let targets = vec![
+        Target::bind(&spec("t", &["id"]), &view()).unwrap(),
+        Target::bind(&spec("t2", &["id"]), &view()).unwrap(),
+        Target::bind(&spec("w", &["id"]), &other).unwrap(),
+    ];
+    let mut store = ClickHouse::new(rig.config(&rig.address()), targets);
+    store.connect().await.unwrap();
+    let state = "SELECT view, state, as_of IS NULL, lag IS NULL FROM test.walview_freshness \
+                 ORDER BY view, state";
+    assert_eq!(rig.sql(state).await, "");
+    store.reset().await.unwrap();
+    assert_eq!(rig.sql(state).await, "v\tloading\t1\t1\nw\tloading\t1\t1");
+    store.set_mark(at(1)).await.unwrap();
+    assert_eq!(rig.sql(state).await, "v\tlive\t1\t1\nw\tlive\t1\t1");
+    store.fresh(848_530_920_123_456, Lsn(7)).await.unwrap();
+    assert_eq!(rig.sql(state).await, "v\tlive\t0\t0\nw\tlive\t0\t0");
+    // Seconds, to the millisecond.
+    let lag = "SELECT toTypeName(lag), abs(lag - dateDiff('millisecond', \
+               toDateTime64('2026-11-20 23:02:00.123456', 6, 'UTC'), now64(6)) / 1000) < 5 \
+               FROM test.walview_freshness WHERE view = 'v'";
+    assert_eq!(rig.sql(lag).await, "Nullable(Decimal(18, 3))\t1");
+    // Of a transaction that is there in part only what was committed before it is true.
+    let as_of = "SELECT DISTINCT as_of FROM test.walview_freshness";
+    for (ends, from, expected) in
+        [(false, 1, "2026-11-20 23:02:00.999999"), (true, 2, "2026-11-20 23:02:01.000000")]
+    {
+        let (to, committed_at) = (at(from + 1), 848_530_921_000_000);
+        let record = Record { seq: from, to, committed_at, ends, ops: Bytes::new() };
+        let records = vec![Arc::new(record)];
+        store.apply(&Batch { from: at(from), to, committed_at, records }).await.unwrap();
+        assert_eq!(rig.sql(as_of).await, expected);
+    }
+    // One of two targets of a view that is stopped is reason enough not to trust the view.
+    store.stop_targets([1].into());
+    store.fresh(848_530_922_000_000, Lsn(8)).await.unwrap();
+    assert_eq!(rig.sql(state).await, "v\tstopped\t1\t1\nw\tlive\t0\t0");
+}
+
+/// The first write of a connection replaces views that another version made, under rows that stay;
+/// what is not walview's stays.
+#[tokio::test]
+async fn views_of_another_version_are_replaced() {
+    let rig = ClickHouseRig::start().await;
+    let mut store = ready(&rig, &rig.address()).await;
+    store.apply(&batch(&rig, 1, 2, &[(None, Some(A))])).await.unwrap();
+    let comment = |name: &str| {
+        format!("SELECT comment FROM system.tables WHERE database = 'test' AND name = '{name}'")
+    };
+    let current = rig.sql(&comment("t")).await;
+    let (owner, _) = current.split_once(" schema ").unwrap();
+    let owner = owner.replace("\\'", "'");
+    rig.sql(&format!(
+        "CREATE OR REPLACE VIEW test.t AS SELECT id FROM test_rows.t FINAL WHERE _deleted = 0 \
+         COMMENT '{owner} schema 0123456789abcdef'"
+    ))
+    .await;
+    // As the versions before this one said it.
+    rig.sql("CREATE OR REPLACE VIEW test.walview_freshness AS SELECT 1 AS old COMMENT 'walview freshness'")
+        .await;
+    rig.sql("DROP VIEW test.m").await;
+    let mut store = rig.store(&rig.address());
+    store.connect().await.unwrap();
+    assert_eq!(rig.sql("SELECT view, state FROM test.walview_freshness").await, "v\tlive");
+    assert_ne!(rig.sql(&comment("t")).await, current, "a rebuild may be about to come");
+    store.fresh(848_530_920_123_456, Lsn(2)).await.unwrap();
+    assert_eq!(rig.sql(&comment("t")).await, current);
+    let columns = "SELECT arrayStringConcat(groupArray(name), ' ') FROM system.columns \
+                   WHERE database = 'test' AND table IN ('t', 'm') GROUP BY table ORDER BY table";
+    assert_eq!(rig.sql(columns).await, "id name n _committed_at\nid name n _committed_at");
+    assert_eq!(rig.content().await, rig.expected(&[A]), "the rows are those that were there");
+
+    rig.sql("CREATE OR REPLACE VIEW test.t AS SELECT 1 AS mine COMMENT 'of the risk team'").await;
+    let mut store = rig.store(&rig.address());
+    store.connect().await.unwrap();
+    store.fresh(848_530_920_123_456, Lsn(2)).await.unwrap();
+    assert_eq!(rig.sql("SELECT mine FROM test.t").await, "1");
+}
+
 fn all_types() -> (View, Vec<Vec<Value>>) {
     let label = Type::Enum { oid: 1, name: "e".to_owned(), labels: vec!["ä".to_owned()] };
     let columns: Vec<(&str, Type, [&str; 2])> = vec![

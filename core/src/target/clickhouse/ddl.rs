@@ -25,6 +25,23 @@ pub fn rows_database(database: &str) -> String {
 /// The names of walview's own columns, in the order in which they stand after the view's.
 pub const META_COLUMNS: [&str; 3] = ["_version", "_deleted", "_committed_at"];
 
+/// The one of them that the exact view shows, too, with its type and what it is.
+const COMMITTED_AT: (&str, &str, &str) = (
+    "_committed_at",
+    "DateTime64(6, 'UTC')",
+    "When the change that last wrote this row was committed at the source; of a snapshot, when it was taken",
+);
+
+const META_DECLARED: [(&str, &str, &str); 3] = [
+    (
+        "_version",
+        "UInt128",
+        "Position of that change: of a sorting key the row with the highest counts",
+    ),
+    ("_deleted", "UInt8", "1: the row is gone from the result"),
+    COMMITTED_AT,
+];
+
 impl Target {
     /// `<database>_rows`.`<table>`, quoted.
     #[must_use]
@@ -41,11 +58,10 @@ impl Target {
     /// `CREATE TABLE` of the rows. `comment` marks the table as walview's.
     #[must_use]
     pub fn create_rows(&self, database: &str, comment: &str) -> String {
-        let mut sql = format!("CREATE TABLE {} (", self.rows_name(database));
-        for column in &self.columns {
-            write!(sql, "{} {}, ", quote(&column.name), column.sql_type()).ok();
-        }
-        sql.push_str("`_version` UInt128, `_deleted` UInt8, `_committed_at` DateTime64(6, 'UTC'))");
+        let mut columns: Vec<String> =
+            self.columns.iter().enumerate().map(|(at, column)| self.declared(at, column)).collect();
+        columns.extend(META_DECLARED.map(|(name, ty, origin)| declared(name, ty, origin)));
+        let mut sql = format!("CREATE TABLE {} ({})", self.rows_name(database), columns.join(", "));
         sql.push_str(" ENGINE = ReplacingMergeTree(`_version`, `_deleted`)");
         if let Some(partition) = &self.partition_by {
             write!(sql, " PARTITION BY {partition}").ok();
@@ -59,15 +75,33 @@ impl Target {
     #[must_use]
     pub fn create_view(&self, database: &str, comment: &str, definer: bool) -> String {
         let security = if definer { " DEFINER = CURRENT_USER SQL SECURITY DEFINER" } else { "" };
-        let shown: Vec<String> = self.shown().map(|column| quote(&column.name)).collect();
+        let (committed_at, ty, origin) = COMMITTED_AT;
+        let shown = || self.columns.iter().enumerate().filter(|(_, column)| column.shown);
+        let mut columns: Vec<String> =
+            shown().map(|(at, column)| self.declared(at, column)).collect();
+        columns.push(declared(committed_at, ty, origin));
+        let mut names: Vec<String> = shown().map(|(_, column)| quote(&column.name)).collect();
+        names.push(quote(committed_at));
         format!(
-            "CREATE OR REPLACE VIEW {}{security} AS SELECT {} FROM {} FINAL WHERE `_deleted` = 0 \
-             COMMENT {}",
+            "CREATE OR REPLACE VIEW {} ({}){security} AS SELECT {} FROM {} FINAL \
+             WHERE `_deleted` = 0 COMMENT {}",
             self.view_name(database),
-            shown.join(", "),
+            columns.join(", "),
+            names.join(", "),
             self.rows_name(database),
             literal(comment),
         )
+    }
+
+    /// The DDL of both, without whose they are: differs where one of them must be made anew.
+    #[must_use]
+    pub fn schema(&self, database: &str) -> String {
+        format!("{}; {}", self.create_rows(database, ""), self.create_view(database, "", false))
+    }
+
+    fn declared(&self, at: usize, column: &Column) -> String {
+        let origin = self.origins.get(at).map(String::as_str).unwrap_or_default();
+        declared(&column.name, &column.sql_type(), origin)
     }
 
     /// The head of an insert of Arrow batches, whose columns are [`Target::columns`] and
@@ -94,6 +128,15 @@ impl Target {
         let shown: Vec<String> = self.shown().map(text_expression).collect();
         format!("SELECT {} FROM {}", shown.join(", "), self.view_name(database))
     }
+}
+
+/// A column as DDL declares it.
+fn declared(name: &str, ty: &str, origin: &str) -> String {
+    let mut sql = format!("{} {ty}", quote(name));
+    if !origin.is_empty() {
+        write!(sql, " COMMENT {}", literal(origin)).ok();
+    }
+    sql
 }
 
 /// Floats as their bits and strings as hex, because neither has one text for one value (JSON has no

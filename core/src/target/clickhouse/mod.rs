@@ -60,6 +60,8 @@ pub struct Target {
     fields: Vec<Field>,
     /// The columns whose type the pipeline file says, as indexes into `columns`.
     asked: Vec<usize>,
+    /// Where each of `columns` comes from; empty where nobody said it.
+    origins: Vec<String>,
     fingerprint: u32,
     needs_old: bool,
 }
@@ -155,9 +157,18 @@ impl Target {
             partition_by: spec.partition_by.clone(),
             fields,
             asked,
+            origins: Vec::new(),
             needs_old,
         };
         columns.done(Some(target))
+    }
+
+    /// This target with comments on its columns: `origins` is [`View::origins`] of its view.
+    #[must_use]
+    pub fn with_origins(mut self, origins: &[String]) -> Self {
+        let of = |field: &Field| origins.get(field.index).cloned().unwrap_or_default();
+        self.origins = self.fields.iter().map(of).collect();
+        self
     }
 
     /// The pipeline's name of the view that it shows.

@@ -80,18 +80,39 @@ fn sql_is_quoted_and_whole() {
     spec.types = vec![("note".to_owned(), "LowCardinality(String)".to_owned())];
     spec.table = "be`ts".to_owned();
     let target = Target::bind(&spec, &view()).unwrap();
+    let meta = "`_version` UInt128 COMMENT 'Position of that change: of a sorting key the row with \
+                the highest counts', `_deleted` UInt8 COMMENT '1: the row is gone from the result', ";
+    let committed_at = "`_committed_at` DateTime64(6, 'UTC') COMMENT 'When the change that last \
+                        wrote this row was committed at the source; of a snapshot, when it was taken'";
     assert_eq!(
         target.create_rows("b", "it's"),
-        "CREATE TABLE `b_rows`.`be\\`ts` (`id` Int64, `note` LowCardinality(Nullable(String)), \
-         `placed_at` DateTime64(6, 'UTC'), `_version` UInt128, `_deleted` UInt8, \
-         `_committed_at` DateTime64(6, 'UTC')) ENGINE = ReplacingMergeTree(`_version`, `_deleted`) \
-         PARTITION BY toYYYYMM(placed_at) ORDER BY (`placed_at`, `id`) COMMENT 'it\\'s'"
+        format!(
+            "CREATE TABLE `b_rows`.`be\\`ts` (`id` Int64, `note` LowCardinality(Nullable(String)), \
+             `placed_at` DateTime64(6, 'UTC'), {meta}{committed_at}) \
+             ENGINE = ReplacingMergeTree(`_version`, `_deleted`) \
+             PARTITION BY toYYYYMM(placed_at) ORDER BY (`placed_at`, `id`) COMMENT 'it\\'s'"
+        )
     );
+    let described = target.clone().with_origins(&[
+        "bigint, bets.id".to_owned(),
+        "timestamp with time zone, bets.placed_at".to_owned(),
+        String::new(),
+        "text, it's.note".to_owned(),
+    ]);
     assert_eq!(
-        target.create_view("b", "c", false),
-        "CREATE OR REPLACE VIEW `b`.`be\\`ts` AS SELECT `id`, `note` FROM `b_rows`.`be\\`ts` FINAL \
-         WHERE `_deleted` = 0 COMMENT 'c'"
+        described.create_view("b", "c", false),
+        format!(
+            "CREATE OR REPLACE VIEW `b`.`be\\`ts` (`id` Int64 COMMENT 'bigint, bets.id', \
+             `note` LowCardinality(Nullable(String)) COMMENT 'text, it\\'s.note', {committed_at}) \
+             AS SELECT `id`, `note`, `_committed_at` FROM `b_rows`.`be\\`ts` FINAL \
+             WHERE `_deleted` = 0 COMMENT 'c'"
+        )
     );
+    assert!(described.create_rows("b", "").contains(
+        "`placed_at` DateTime64(6, 'UTC') COMMENT 'timestamp with time zone, bets.placed_at'"
+    ));
+    assert_ne!(described.schema("b"), target.schema("b"), "a comment is a part of what is made");
+    assert_eq!(described.fingerprint(), target.fingerprint(), "and no part of what rows are");
 }
 
 #[test]
