@@ -12,6 +12,7 @@ pub mod demo;
 pub mod http;
 pub mod logging;
 pub mod output;
+pub mod plan;
 pub mod service;
 pub mod source;
 pub mod state;

@@ -28,4 +28,5 @@ mod end_to_end;
 mod messages;
 mod oracles;
 mod outages;
+mod plan;
 mod servers;

@@ -12,14 +12,14 @@ use walview_core::target::clickhouse::{Target, literal, quote, rows_database};
 const OWN: &str = "walview ";
 
 /// Where a table or a view of a name stands.
-enum Found {
+pub(super) enum Found {
     Nothing,
     /// Ours, with this comment.
     Own(String),
 }
 
 impl ClickHouse {
-    fn marks_table(&self) -> String {
+    pub(super) fn marks_table(&self) -> String {
         format!("{}.`walview_marks`", quote(&rows_database(&self.config.database)))
     }
 
@@ -79,7 +79,12 @@ impl ClickHouse {
     }
 
     /// What stands under a name; a stranger's is refused.
-    async fn find(&self, database: &str, name: &str, comment: &str) -> Result<Found, StoreError> {
+    pub(super) async fn find(
+        &self,
+        database: &str,
+        name: &str,
+        comment: &str,
+    ) -> Result<Found, StoreError> {
         let rows = self
             .rows(&format!(
                 "SELECT comment FROM system.tables WHERE database = {} AND name = {}",
@@ -111,15 +116,20 @@ impl ClickHouse {
         }
     }
 
-    /// Makes the rows table and the exact view of a target, empty.
-    pub(super) async fn reset_target(&self, target: &Target) -> Result<(), StoreError> {
-        let database = &self.config.database;
-        let comment = format!(
+    /// Whose a target's table and view are, and of which columns.
+    pub(super) fn comment(&self, target: &Target) -> String {
+        format!(
             "{OWN}pipeline \"{}\" view \"{}\" schema {:016x}",
             self.config.identity.pipeline,
             target.view(),
-            hash(&target.create_rows(database, "")),
-        );
+            hash(&target.create_rows(&self.config.database, "")),
+        )
+    }
+
+    /// Makes the rows table and the exact view of a target, empty.
+    pub(super) async fn reset_target(&self, target: &Target) -> Result<(), StoreError> {
+        let database = &self.config.database;
+        let comment = self.comment(target);
         let rows = rows_database(database);
         // Both are looked at before either is touched.
         let view = self.find(database, target.table(), &comment).await?;
