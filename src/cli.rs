@@ -16,10 +16,12 @@ use crate::output::{Format, Output};
 pub enum Exit {
     /// 0: done, and all is well. `status`: every pipeline runs and is well. `verify`: equal.
     Ok,
-    /// 1: errors in the files, the command failed, or `verify` and `demo` found differences.
+    /// 1: errors in the files, the command failed, `plan` found something that must be mended
+    /// first, or `verify` and `demo` found differences.
     /// `status`: degraded (something needs a look, the rest goes on).
     Failed,
-    /// 2: the command line is wrong, or `verify` and `demo` could not tell. `status`: stopped.
+    /// 2: the command line is wrong, or `plan`, `verify` and `demo` could not tell. `status`:
+    /// stopped.
     CouldNotTell,
 }
 
@@ -68,6 +70,9 @@ impl Cli {
 pub enum Command {
     /// Check pipeline files: YAML, SQL and targets; needs no server
     Check(CheckArgs),
+    /// Say what run would make, what it needs and what it costs, and change nothing; exits 0 run
+    /// would start, 1 something must be mended first, 2 a server did not answer
+    Plan(PlanArgs),
     /// Snapshot what is new, then stream changes until SIGTERM
     Run(RunArgs),
     /// Say how running pipelines are; exits 0 well, 1 degraded, 2 stopped
@@ -107,6 +112,16 @@ pub struct ServeArgs {
     /// nothing more is read, and the source keeps its WAL
     #[arg(long, value_name = "SIZE", default_value = "20GB", value_parser = parse_size)]
     pub outbox_max: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Pipeline files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ pub mod fail_point;
 pub mod http;
 pub mod logging;
 pub mod output;
+pub mod plan;
 pub mod service;
 pub mod source;
 pub mod state;

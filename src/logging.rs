@@ -34,7 +34,8 @@ fn filter(flag: Option<&str>, environment: &Environment) -> Result<EnvFilter, St
         (None, None) => (LEVEL_DEFAULT.to_owned(), "the default"),
     };
     let directives = if wish.parse::<LevelFilter>().is_ok() {
-        format!("warn,walview={wish},walview_core={wish}")
+        // What ends a replication session is said by whoever handles it, once.
+        format!("warn,pgwire_replication=off,walview={wish},walview_core={wish}")
     } else {
         wish
     };

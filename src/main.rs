@@ -6,7 +6,7 @@ use clap::Parser as _;
 use walview::cli::{Cli, Command, Exit};
 use walview::config::Environment;
 use walview::output::Output;
-use walview::{check, demo, logging, service, status, verify};
+use walview::{check, demo, logging, plan, service, status, verify};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
 async fn dispatch(command: &Command, environment: &Environment, output: Output) -> Exit {
     match command {
         Command::Check(args) => check::run(args, output),
+        Command::Plan(args) => plan::run(args, environment, output).await,
         Command::Run(args) => service::run(args, environment, output).await,
         Command::Rebuild(args) => service::rebuild(args, environment, output).await,
         Command::Status(args) => status::run(args, output).await,

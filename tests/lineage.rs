@@ -9,7 +9,7 @@ use walview::demo::servers::service::Service;
 use walview::demo::{migrate, seed};
 
 use crate::end_to_end::SMALL;
-use crate::messages::{LIMIT, assert_says, failure, set_env};
+use crate::messages::{LIMIT, assert_says, failure};
 use crate::workload;
 use crate::world::World;
 
@@ -84,11 +84,11 @@ async fn another_server() {
     migrate(&client).await.unwrap();
     seed(&client, SMALL).await.unwrap();
     let own = world.postgres.url();
-    set_env(&mut world, "BETTING_DATABASE_URL", other.url());
+    world.set_env("BETTING_DATABASE_URL", other.url());
     let said = ["leads to another database", "system identifier", "walview rebuild"];
     assert_says(&failure(&world).await, &said);
     // Nothing was touched: the first goes on.
-    set_env(&mut world, "BETTING_DATABASE_URL", own);
+    world.set_env("BETTING_DATABASE_URL", own);
     world.start().await;
     world.assert_equal().await;
     world.stop().await;

@@ -40,6 +40,7 @@ mod network;
 mod oracles;
 mod outages;
 mod own_tables;
+mod plan;
 mod reports;
 mod servers;
 mod soak;

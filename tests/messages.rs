@@ -45,14 +45,6 @@ pub fn assert_says(printed: &str, phrases: &[&str]) {
     }
 }
 
-pub fn set_env(world: &mut World, name: &str, value: String) {
-    for (key, old) in &mut world.options.env {
-        if key == name {
-            value.clone_into(old);
-        }
-    }
-}
-
 #[tokio::test]
 async fn mistakes_in_the_sql() {
     let mut world = World::betting(SMALL).await;
@@ -84,22 +76,18 @@ async fn a_source_that_cannot_be_reached() {
     let mut world = World::betting(SMALL).await;
     let url = world.postgres.url();
 
-    set_env(
-        &mut world,
-        "BETTING_DATABASE_URL",
-        "postgres://walview:secret9@127.0.0.1:1/betting".into(),
-    );
+    world.set_env("BETTING_DATABASE_URL", "postgres://walview:secret9@127.0.0.1:1/betting".into());
     let printed = failure(&world).await;
     assert_says(&printed, &["127.0.0.1:1", "refused"]);
     assert!(!printed.contains("secret9"), "a password is printed:\n{printed}");
 
     let wrong = url.replace(world.postgres.password(), "secret9");
-    set_env(&mut world, "BETTING_DATABASE_URL", wrong);
+    world.set_env("BETTING_DATABASE_URL", wrong);
     let printed = failure(&world).await;
     assert_says(&printed, &["password", "walview"]);
     assert!(!printed.contains("secret9"), "a password is printed:\n{printed}");
 
-    set_env(&mut world, "BETTING_DATABASE_URL", url.replace("/betting", "/bettnig"));
+    world.set_env("BETTING_DATABASE_URL", url.replace("/betting", "/bettnig"));
     assert_says(&failure(&world).await, &["bettnig"]);
 }
 
@@ -117,6 +105,26 @@ async fn a_slot_that_somebody_else_holds() {
     world.start().await;
     world.assert_equal().await;
     world.stop().await;
+    let _holder = hold_slot(&world).await;
+    let client = world.db().await;
+    let active = "SELECT active_pid, slot_name::text FROM pg_replication_slots WHERE active";
+    let row = client.query_one(active, &[]).await.unwrap();
+    let (pid, slot): (i32, String) = (row.get(0), row.get(1));
+
+    std::fs::write(&world.options.log, "").unwrap();
+    world.spawn();
+    // Whether it gives up or tries again, it says so.
+    let deadline = Instant::now() + LIMIT;
+    let mut printed = String::new();
+    while !(printed.contains(&slot) && printed.contains(&pid.to_string())) {
+        assert!(Instant::now() < deadline, "neither {slot} nor pid {pid} is named:\n{printed}");
+        sleep(Duration::from_millis(50)).await;
+        printed = std::fs::read_to_string(&world.options.log).unwrap();
+    }
+}
+
+/// Another program streams from the slot that Walview made.
+pub async fn hold_slot(world: &World) -> Process {
     let client = world.db().await;
     let sql = "SELECT slot_name::text, (SELECT pubname::text FROM pg_publication LIMIT 1)
                FROM pg_replication_slots";
@@ -145,16 +153,5 @@ async fn a_slot_that_somebody_else_holds() {
     let active = "SELECT active_pid FROM pg_replication_slots WHERE active";
     let ready = async || client.query_opt(active, &[]).await.unwrap().is_some();
     holder.until("streaming", LIMIT, ready).await.unwrap();
-    let pid: i32 = client.query_one(active, &[]).await.unwrap().get(0);
-
-    std::fs::write(&world.options.log, "").unwrap();
-    world.spawn();
-    // Whether it gives up or tries again, it says so.
-    let deadline = Instant::now() + LIMIT;
-    let mut printed = String::new();
-    while !(printed.contains(&slot) && printed.contains(&pid.to_string())) {
-        assert!(Instant::now() < deadline, "neither {slot} nor pid {pid} is named:\n{printed}");
-        sleep(Duration::from_millis(50)).await;
-        printed = std::fs::read_to_string(&world.options.log).unwrap();
-    }
+    holder
 }

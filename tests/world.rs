@@ -88,6 +88,12 @@ impl World {
         text.clone_into(&mut self.pipeline);
     }
 
+    /// What `${name}` in the pipeline file means.
+    pub fn set_env(&mut self, name: &str, value: String) {
+        let entry = self.options.env.iter_mut().find(|(key, _)| key == name);
+        entry.expect("a variable that the pipeline file uses").1 = value;
+    }
+
     pub async fn db(&self) -> Db {
         self.postgres.connect().await.unwrap()
     }

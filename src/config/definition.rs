@@ -37,6 +37,16 @@ impl Pipeline {
         out
     }
 
+    /// A short name for [`Self::canonical`], to tell whether two are the same (FNV-1a).
+    #[must_use]
+    pub fn definition_hash(&self, connections: &Connections) -> String {
+        let text = self.canonical(connections);
+        let hash = text.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+        });
+        format!("{hash:016x}")
+    }
+
     /// The part that is one view's: what tells a changed view from an unchanged one.
     #[must_use]
     pub fn canonical_view(&self, view: &ViewSpec) -> String {

@@ -37,6 +37,9 @@ pub enum StoreState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub pipeline: String,
+    /// Names what the pipeline file meant when it was started.
+    #[serde(default)]
+    pub definition: String,
     pub state: Phase,
     /// Why it is not live, and what to do; absent where all is well.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -155,6 +158,7 @@ pub struct Board {
 
 struct Inner {
     pipeline: String,
+    definition: String,
     slot: String,
     phase: Phase,
     reason: Option<String>,
@@ -192,6 +196,7 @@ impl Board {
         Self {
             inner: Mutex::new(Inner {
                 pipeline: pipeline.to_owned(),
+                definition: String::new(),
                 slot: slot.to_owned(),
                 phase: Phase::Starting,
                 reason: None,
@@ -350,6 +355,11 @@ impl Board {
         }
     }
 
+    /// What the pipeline file means: [`crate::config::Pipeline::definition_hash`].
+    pub fn define(&self, definition: String) {
+        self.lock().definition = definition;
+    }
+
     #[must_use]
     pub fn status(&self) -> Status {
         let total = self.changes.load(Ordering::Relaxed);
@@ -367,6 +377,7 @@ impl Board {
         });
         Status {
             pipeline: inner.pipeline.clone(),
+            definition: inner.definition.clone(),
             state: inner.phase,
             reason: inner.reason.clone(),
             source: SourceStatus {

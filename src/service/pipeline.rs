@@ -6,13 +6,15 @@ use super::board::{Board, Phase};
 use super::bound::{self, Bound};
 use super::engine_loop::{EngineLoop, Outlet};
 use super::feed::{Feed, Frontier};
+use super::lineage::{self, Start};
 use super::patience::{Patience, backoff, describe};
+use super::preflight::{self, Found};
 use super::snapshot::{Filled, Snapshot};
 use super::writer::{OnFault, Pace, Writer};
 use crate::config::{Connections, Pipeline, StoreKind};
 use crate::fail_point;
 use crate::source::config::SourceConfig;
-use crate::source::{catalog, connect, publication, server, slot};
+use crate::source::{connect, publication, server, slot};
 use crate::state::{AdoptedTable, Identity, LocalStore, Progress};
 use crate::stores::any::AnyStore;
 use crate::stores::{Identity as StoreIdentity, Store};
@@ -52,13 +54,6 @@ pub struct Runner {
 /// Views that a store could not take, on their way to the engine: (view, why).
 pub type Faults = Arc<Mutex<Vec<(usize, String)>>>;
 
-/// What was found at the source.
-struct Found {
-    info: server::Info,
-    slot: Option<slot::SlotInfo>,
-    catalog: Catalog,
-}
-
 /// A pipeline with its state, about to stream.
 struct Ready {
     identity: Identity,
@@ -75,11 +70,18 @@ impl Runner {
         let local = LocalStore::open(folder)?;
         let found = self.first_contact().await?;
         let stored = local.identity()?;
+        let progress = local.progress()?;
+        let start = if rebuild {
+            Start::Over
+        } else {
+            let stored = stored.as_ref().map(|identity| (identity, &progress));
+            lineage::start(&self.pipeline, &self.connections, stored, &found)?
+        };
         let ready = match stored {
-            Some(identity) if identity.live && !rebuild => {
-                self.resume(local, identity, &found).await?
+            Some(identity) if start == Start::Resume => {
+                self.resume(local, identity, progress).await?
             }
-            stored => self.begin(local, stored, &found, rebuild).await?,
+            stored => self.begin(local, stored, &found).await?,
         };
         Box::pin(self.stream(ready)).await
     }
@@ -108,14 +110,17 @@ impl Runner {
     }
 
     async fn look(&self) -> Result<Found, PipelineError> {
+        let mut found = preflight::look(&self.pipeline, &self.source).await?;
+        preflight::none_of(std::mem::take(&mut found.problems))?;
+        Ok(found)
+    }
+
+    /// Grants and publication, before anything is touched.
+    async fn check_readiness(&self, bound: &Bound) -> Result<(), PipelineError> {
         let session = connect(&self.source).await?;
-        let info = server::info(&session).await?;
-        info.require_replication(&self.source)?;
-        let tables = bound::table_names(&self.pipeline, &self.source.schema);
-        let catalog = catalog::load(&session, &tables).await?;
-        let slot = slot::info(&session, &self.pipeline.slot_name()).await?;
+        let ready = preflight::readiness(&self.pipeline, &session, bound, true).await?;
         session.close().await;
-        Ok(Found { info, slot, catalog })
+        Ok(preflight::none_of(ready.problems)?)
     }
 
     fn bind(&self, catalog: &Catalog) -> Result<Bound, PipelineError> {
@@ -145,10 +150,8 @@ impl Runner {
         &self,
         local: LocalStore,
         identity: Identity,
-        found: &Found,
+        progress: Progress,
     ) -> Result<Ready, PipelineError> {
-        let progress = local.progress()?;
-        self.check_lineage(&identity, &progress, found)?;
         // What the state holds was laid out by the catalog of its time.
         let mut bound = self.bind(&identity.catalog)?;
         adopt::recall(&self.pipeline, &mut bound, &identity.adopted)?;
@@ -159,83 +162,19 @@ impl Runner {
         Ok(Ready { identity, filled: Filled { engine, store: local, stores }, progress })
     }
 
-    /// State, slot, server and file must belong together: a gap is never guessed over.
-    fn check_lineage(
-        &self,
-        identity: &Identity,
-        progress: &Progress,
-        found: &Found,
-    ) -> Result<(), PipelineError> {
-        let rebuild = "if that is meant, fill everything anew with: walview rebuild";
-        if identity.definition != self.pipeline.canonical(&self.connections) {
-            return Err(PipelineError::refused(
-                format!(
-                    "the pipeline file \"{}\" has changed since its state was built",
-                    self.pipeline.file.display()
-                ),
-                rebuild,
-            ));
-        }
-        let lineage = found.info.lineage;
-        if identity.system_identifier != lineage.system_identifier.to_string()
-            || identity.database_oid != found.info.database_oid
-        {
-            return Err(PipelineError::refused(
-                format!(
-                    "source.url leads to another database than the one this state was built from \
-                     (system identifier {}, was {})",
-                    lineage.system_identifier, identity.system_identifier
-                ),
-                rebuild,
-            ));
-        }
-        if identity.timeline != lineage.timeline {
-            return Err(PipelineError::refused(
-                format!(
-                    "the server is on timeline {}, the state is from timeline {}: a standby was \
-                     promoted or a backup restored, and commits may be missing",
-                    lineage.timeline, identity.timeline
-                ),
-                rebuild,
-            ));
-        }
-        match &found.slot {
-            None => Err(PipelineError::refused(
-                format!("slot \"{}\" is gone: changes since then are lost", identity.slot),
-                "fill everything anew with: walview rebuild",
-            )),
-            // A holder is waited for when the stream starts.
-            Some(slot) => match slot.require(&self.source, progress.confirmed()) {
-                Err(error) if !error.is_retry() => Err(error.into()),
-                _ => Ok(()),
-            },
-        }
-    }
-
     /// Snapshots from nothing.
     async fn begin(
         &self,
         mut local: LocalStore,
         stored: Option<Identity>,
         found: &Found,
-        rebuild: bool,
     ) -> Result<Ready, PipelineError> {
         let slot_name = self.pipeline.slot_name();
         let mut bound = self.bind(&found.catalog)?;
         let epoch = stored.as_ref().map_or(1, |stored| stored.epoch.saturating_add(1));
-        // Only a slot that our own unfinished snapshot made, or that we are told to replace.
-        let ours = rebuild || stored.is_some_and(|stored| stored.slot == slot_name);
-        if found.slot.is_some() && !ours {
-            return Err(PipelineError::refused(
-                format!(
-                    "slot \"{slot_name}\" exists, but there is no local state for it: the state \
-                     folder was lost, or another walview uses the slot"
-                ),
-                "name the right folder with --state, or fill everything anew with: walview rebuild",
-            ));
-        }
         // What does not fit is said before anything is touched.
         let adopted = self.look_at_tables(&mut bound).await?;
+        self.check_readiness(&bound).await?;
         self.board.phase(Phase::Snapshotting);
         self.ensure_publication(&bound).await?;
         if found.slot.is_some() {

@@ -90,6 +90,7 @@ fn runner(
         .collect();
     let board =
         Arc::new(Board::new(pipeline.name.as_str(), &pipeline.slot_name(), &views, &stores));
+    board.define(pipeline.definition_hash(&connections));
     Ok(Runner { pipeline, connections, source, board, outbox_bytes_max, stop: stop.clone() })
 }
 

@@ -50,7 +50,40 @@ pub struct SourceError {
     pub message: String,
     /// What to do. Empty where nothing but waiting helps.
     pub remedy: String,
+    /// The remedy as statements to paste, where it is that.
+    pub fix: Option<Box<Fix>>,
     pub(super) source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// Statements that somebody with the right can paste.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fix {
+    /// Who: `a superuser`, `the owner of the tables`.
+    pub by: String,
+    /// Whole statements, without a semicolon.
+    pub statements: Vec<String>,
+    /// What must follow, as in `restart PostgreSQL`; empty where nothing must.
+    pub then: &'static str,
+}
+
+impl Fix {
+    pub(super) fn new(by: impl Into<String>, statements: Vec<String>) -> Self {
+        Self { by: by.into(), statements, then: "" }
+    }
+
+    pub(super) fn then(self, then: &'static str) -> Self {
+        Self { then, ..self }
+    }
+}
+
+impl fmt::Display for Fix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "as {} run: {}", self.by, self.statements.join("; "))?;
+        if !self.then.is_empty() {
+            write!(f, "; then {}", self.then)?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for SourceError {
@@ -76,12 +109,18 @@ impl SourceError {
             kind: Kind::Other,
             message: message.into(),
             remedy: remedy.into(),
+            fix: None,
             source: None,
         }
     }
 
     pub(super) fn retry(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { action: Action::Retry, ..Self::stop(message, remedy) }
+    }
+
+    /// Somebody must run statements first.
+    pub(super) fn to_fix(message: impl Into<String>, fix: Fix) -> Self {
+        Self { remedy: fix.to_string(), fix: Some(Box::new(fix)), ..Self::stop(message, "") }
     }
 
     pub(super) fn kind(self, kind: Kind) -> Self {
@@ -195,9 +234,18 @@ fn refused(config: &SourceConfig, code: &str, message: &str) -> SourceError {
         ),
         "08P01" if message.contains("replication") => pooler(config, &said),
         "42501" if message.contains("start walsender") || message.contains("WAL sender") => {
-            SourceError::stop(
+            let statement = format!("ALTER ROLE {} REPLICATION", quote_name(user));
+            SourceError::to_fix(
                 format!("role \"{user}\" may not replicate: {said}"),
-                format!("as a superuser run: ALTER ROLE {} REPLICATION", quote_name(user)),
+                Fix::new("a superuser", vec![statement]),
+            )
+        }
+        "42501" if message.contains("for database") => {
+            let (database, user) = (quote_name(&config.database), quote_name(user));
+            let statement = format!("GRANT CONNECT ON DATABASE {database} TO {user}");
+            SourceError::to_fix(
+                format!("{server} lets nobody in this way: {said}"),
+                Fix::new("the owner of the database", vec![statement]),
             )
         }
         "42704" | "42602" | "22023" if message.contains("parameter") => SourceError::stop(
@@ -261,12 +309,13 @@ fn replication_refused(
 /// `wal_level` as far as it is known.
 pub(super) fn wal_level(config: &SourceConfig, level: Option<&str>) -> SourceError {
     let level = level.map_or_else(|| "not logical".to_owned(), |level| format!("\"{level}\""));
-    SourceError::stop(
+    let statement = "ALTER SYSTEM SET wal_level = logical".to_owned();
+    SourceError::to_fix(
         format!(
             "wal_level of {} is {level}; logical replication needs \"logical\"",
             server(config)
         ),
-        "as a superuser run: ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL",
+        Fix::new("a superuser", vec![statement]).then("restart PostgreSQL"),
     )
 }
 

@@ -14,11 +14,14 @@
 //! - nothing here decides what is durable: positions move only through [`stream::Stream::confirm`];
 //! - no slot and no transaction outlives what it was opened for.
 
+pub mod capacity;
 pub mod catalog;
 pub mod config;
 mod connect;
 mod copy_text;
 mod error;
+pub mod estimate;
+pub mod privileges;
 pub mod publication;
 pub mod server;
 pub mod slot;
@@ -29,4 +32,4 @@ mod tests;
 
 pub use config::{ConfigError, Secret, SourceConfig, TlsMode};
 pub use connect::{Session, connect};
-pub use error::{Action, Kind, SourceError};
+pub use error::{Action, Fix, Kind, SourceError};

@@ -32,8 +32,6 @@ pub struct Info {
     /// The end of the log that is on disk; where replay stands in recovery.
     pub lsn: Lsn,
     pub role: String,
-    /// The role may open replication sessions.
-    pub may_replicate: bool,
 }
 
 const INFO: &str = "
@@ -45,8 +43,7 @@ SELECT s.system_identifier::text,
        current_setting('server_encoding'), current_setting('wal_level'), r.recovery,
        (SELECT setting::int8 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
        CASE WHEN r.recovery THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END::text,
-       current_user::text,
-       (SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user)
+       current_user::text
 FROM pg_control_system() s, pg_control_checkpoint() c,
      (SELECT pg_is_in_recovery() AS recovery) r, pg_database d
 WHERE d.datname = current_database()";
@@ -82,7 +79,6 @@ pub async fn info(client: &Client) -> Result<Info, SourceError> {
         max_slot_wal_keep_size: u64::try_from(number(8)?).ok().map(|megabytes| megabytes << 20),
         lsn: text(9)?.parse().ok().ok_or_else(|| unreadable("LSN"))?,
         role: text(10)?,
-        may_replicate: row.try_get::<_, Option<bool>>(11).map_err(failed)?.unwrap_or(false),
     })
 }
 
@@ -125,23 +121,22 @@ pub async fn clock(client: &Client) -> Result<(Lsn, i64), SourceError> {
 }
 
 impl Info {
-    /// Whether logical replication can work here at all. Membership in a managed service's
-    /// replication role is not seen in `may_replicate`, so that is left to the session itself.
-    ///
-    /// # Errors
-    /// The first thing that is in the way, with what to type.
-    pub fn require_replication(&self, config: &SourceConfig) -> Result<(), SourceError> {
+    /// What keeps logical replication from working here at all. Whether the role may replicate is
+    /// left to a session: membership in a managed service's replication role is no attribute.
+    #[must_use]
+    pub fn problems(&self, config: &SourceConfig) -> Vec<SourceError> {
+        let mut problems = Vec::new();
         if self.wal_level != "logical" {
-            return Err(wal_level(config, Some(&self.wal_level)));
+            problems.push(wal_level(config, Some(&self.wal_level)));
         }
         if self.in_recovery {
-            return Err(SourceError::stop(
+            problems.push(SourceError::stop(
                 format!("{} is a standby, which is not supported", server(config)),
                 "give the primary in source.url",
             ));
         }
         if self.encoding != "UTF8" {
-            return Err(SourceError::stop(
+            problems.push(SourceError::stop(
                 format!(
                     "database \"{}\" has the encoding {}, which is not supported",
                     self.database, self.encoding
@@ -149,10 +144,7 @@ impl Info {
                 "walview needs a database whose encoding is UTF8",
             ));
         }
-        if !self.may_replicate {
-            tracing::debug!(role = self.role, "role has no REPLICATION attribute of its own");
-        }
-        Ok(())
+        problems
     }
 }
 

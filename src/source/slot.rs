@@ -337,6 +337,31 @@ pub async fn create_exporting(
     Ok(ExportedSnapshot { consistent_point, snapshot_name, lineage, session: client })
 }
 
+/// Whether the role may stream from this server at all: opens a replication session, asks who
+/// answers, and ends it. `sql` sees it gone, so that the next one finds its WAL sender free.
+///
+/// # Errors
+/// What is in the way.
+pub async fn try_session(config: &SourceConfig, sql: &Session) -> Result<(), SourceError> {
+    let target = Replication { slot: "", publication: "", start: pgwire_replication::Lsn::ZERO };
+    let (mut client, _) = replication(config, replication_config(config, &target)?).await?;
+    let what = "open a replication session";
+    let failed = |error| SourceError::replication(config, what, error);
+    let pid = backend_pid(&mut client).await.map_err(failed)?;
+    std::mem::drop(client);
+    gone(sql, pid).await.map_err(|error| SourceError::query(what, error))
+}
+
+/// Waits, within [`RELEASE_TIMEOUT`], until a session has ended.
+async fn gone(sql: &Session, pid: i32) -> Result<(), tokio_postgres::Error> {
+    let there = "SELECT FROM pg_stat_activity WHERE pid = $1";
+    let deadline = tokio::time::Instant::now() + RELEASE_TIMEOUT;
+    while sql.query_opt(there, &[&pid]).await?.is_some() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(RELEASE_INTERVAL).await;
+    }
+    Ok(())
+}
+
 fn exists(slot: &SlotInfo) -> SourceError {
     let name = &slot.name;
     SourceError::stop(
@@ -397,19 +422,23 @@ async fn blockers(sql: &Session, pid: i32) -> Result<Vec<Blocker>, SourceError> 
     rows.iter().map(read).collect::<Result<_, _>>().map_err(failed)
 }
 
+/// Transactions that write now: what the creation of a slot would wait for.
+///
+/// # Errors
+/// The question failed.
+pub async fn writing(sql: &Session) -> Result<Vec<Blocker>, SourceError> {
+    let failed = |error| SourceError::query("look for open transactions", error);
+    let row = sql.query_one("SELECT pg_backend_pid()", &[]).await.map_err(failed)?;
+    blockers(sql, row.try_get(0).map_err(failed)?).await
+}
+
 /// Ends a creation that waits. Closing its socket would not: the server would finish the slot for
 /// nobody. Until it is whole a slot is ephemeral and goes with its session; the race in which it
 /// just became whole is why it is dropped too.
 async fn abandon(sql: &Session, name: &str, pid: i32) -> Result<(), SourceError> {
     let failed = |error| SourceError::query(&format!("abandon slot \"{name}\""), error);
     sql.query("SELECT pg_terminate_backend($1)", &[&pid]).await.map_err(failed)?;
-    let gone = "SELECT FROM pg_stat_activity WHERE pid = $1";
-    let deadline = tokio::time::Instant::now() + RELEASE_TIMEOUT;
-    while sql.query_opt(gone, &[&pid]).await.map_err(failed)?.is_some()
-        && tokio::time::Instant::now() < deadline
-    {
-        tokio::time::sleep(RELEASE_INTERVAL).await;
-    }
+    gone(sql, pid).await.map_err(failed)?;
     drop_if_there(sql, name).await.map_err(failed)
 }
 

@@ -14,7 +14,7 @@
 use super::config::SourceConfig;
 use super::connect::{Session, connect};
 use super::copy_text::{CopyError, CopyReader};
-use super::error::{Kind, SourceError, quote_name, quote_text};
+use super::error::{Fix, Kind, SourceError, quote_name, quote_text};
 use futures_util::StreamExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -160,15 +160,17 @@ pub async fn query_rows(
 /// How large a table is, as far as the server knows without counting.
 struct Size {
     partitioned: bool,
+    /// 0 where ranges of blocks cannot be asked for.
     blocks: i64,
     rows: Option<u64>,
 }
 
 impl Size {
     async fn load(session: &Session, oid: u32) -> Result<Self, SourceError> {
+        // Whoever was granted SELECT column by column may not read `ctid`.
         const SIZE: &str = "
             SELECT c.relkind = 'p',
-                   CASE WHEN c.relkind = 'r' THEN
+                   CASE WHEN c.relkind = 'r' AND has_column_privilege(c.oid, 'ctid', 'SELECT') THEN
                      pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END,
                    (SELECT sum(t.reltuples)::int8 FROM pg_class t
                     WHERE (t.oid = c.oid AND c.relkind = 'r'
@@ -282,8 +284,10 @@ impl Copy {
         if !denied || error.message.contains("row-level security") {
             return error;
         }
-        let (table, role) = (&self.from, quote_name(&self.config.user));
-        SourceError { remedy: format!("run: GRANT SELECT ON {table} TO {role}"), ..error }
+        let statement =
+            format!("GRANT SELECT ON {} TO {}", self.from, quote_name(&self.config.user));
+        let fix = Fix::new("the table's owner", vec![statement]);
+        SourceError { remedy: fix.to_string(), fix: Some(Box::new(fix)), ..error }
     }
 
     fn unreadable(&self, error: &CopyError) -> SourceError {

@@ -28,7 +28,7 @@ const BLOCK_CACHE_BYTES: u64 = 48 << 20;
 /// Writes of one key space before they go to a sorted file.
 const MEMTABLE_BYTES: u64 = 8 << 20;
 /// fjall's write-ahead journals, all together.
-const JOURNAL_BYTES_MAX: u64 = 128 << 20;
+pub const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 /// Overlay and records held before the caller should commit, whatever the clock says.
 pub const COMMIT_BYTES: usize = 4 << 20;
 /// Records taken from the outbox in one read.
@@ -117,6 +117,52 @@ impl Progress {
     pub fn set_partial(&mut self, partial: Option<Partial>) {
         self.partial = partial.map(|p| (p.lsn.0, p.changes, p.ordinals));
     }
+}
+
+/// What a folder holds, for whoever only looks.
+pub enum Peek {
+    /// There is no store.
+    Nothing,
+    /// Another process uses it.
+    InUse,
+    Holds {
+        identity: Option<Box<Identity>>,
+        progress: Progress,
+        bytes: u64,
+    },
+}
+
+/// Looks at the store under `path`, and makes none where there is none. Opening it lets it tidy its
+/// journal and manifests; what it holds stays.
+///
+/// # Errors
+/// The folder cannot be read, or another version of Walview wrote it.
+pub fn peek(path: &Path) -> Result<Peek, StateError> {
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Ok(Peek::Nothing),
+        Err(source) => {
+            return Err(StateError {
+                message: format!("cannot read \"{}\"", path.display()),
+                source: Some(Box::new(source)),
+            });
+        }
+    }
+    let in_use = |error: &StateError| {
+        let source = error.source.as_ref();
+        let fjall = source.and_then(|source| source.downcast_ref::<fjall::Error>());
+        matches!(fjall, Some(fjall::Error::Locked))
+    };
+    let store = match LocalStore::open(path) {
+        Ok(store) => store,
+        Err(error) if in_use(&error) => return Ok(Peek::InUse),
+        Err(error) => return Err(error),
+    };
+    Ok(Peek::Holds {
+        identity: store.identity()?.map(Box::new),
+        progress: store.progress()?,
+        bytes: store.disk_bytes(),
+    })
 }
 
 /// The store of one pipeline in one folder. One process at a time: fjall holds a lock file.

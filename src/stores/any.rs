@@ -1,6 +1,7 @@
 //! A store of either kind, for the parts that treat all alike.
 
 use super::clickhouse::ClickHouse;
+use super::inspect::Inspected;
 use super::redis::Redis;
 use super::{Batch, Mark, Store, StoreError};
 use std::collections::BTreeSet;
@@ -9,6 +10,19 @@ use walview_core::position::{Lsn, Position};
 pub enum AnyStore {
     Redis(Box<Redis>),
     ClickHouse(Box<ClickHouse>),
+}
+
+impl AnyStore {
+    /// Looks around; changes nothing.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub async fn inspect(&self) -> Result<Inspected, StoreError> {
+        match self {
+            Self::Redis(store) => store.inspect().await,
+            Self::ClickHouse(store) => store.inspect().await,
+        }
+    }
 }
 
 impl Store for AnyStore {

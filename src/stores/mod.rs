@@ -33,6 +33,7 @@
 
 pub mod any;
 pub mod clickhouse;
+pub mod inspect;
 pub mod redis;
 
 #[cfg(test)]

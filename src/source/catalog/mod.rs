@@ -5,7 +5,7 @@
 
 mod types;
 
-use super::error::{SourceError, quote_name};
+use super::error::{Fix, SourceError, quote_name};
 use std::collections::HashMap;
 use tokio_postgres::{Client, Row};
 use types::Types;
@@ -16,11 +16,8 @@ pub type TableName = (String, String);
 
 const TABLES: &str = "
 SELECT w.schema, w.name, c.oid, c.relkind::text, c.relreplident::text, row_security_active(c.oid),
-       has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT'),
-       has_schema_privilege(n.oid, 'USAGE'),
        EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) AND c.relkind = 'r',
-       c.relpersistence::text, c.relispartition, pg_get_userbyid(c.relowner)::text,
-       current_user::text
+       c.relpersistence::text, current_user::text
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(schema, name, place)
 LEFT JOIN pg_namespace n ON n.nspname = w.schema
 LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
@@ -53,29 +50,50 @@ WHERE i.indrelid = ANY($1) AND i.indisunique AND i.indisvalid AND i.indislive
   AND i.indpred IS NULL AND i.indexprs IS NULL
 ORDER BY i.indrelid, i.indisprimary DESC, i.indexrelid";
 
+/// What the catalogs say of the tables named.
+#[derive(Debug)]
+pub struct Survey {
+    /// The tables that can be followed, in their order, each once.
+    pub catalog: Catalog,
+    /// The others, and why not.
+    pub refused: Vec<(TableName, SourceError)>,
+}
+
 /// Loads the tables named, in their order, each once.
 ///
 /// # Errors
-/// A table does not exist, cannot be read, or cannot be followed.
+/// A table does not exist or cannot be followed.
 pub async fn load(client: &Client, tables: &[TableName]) -> Result<Catalog, SourceError> {
+    let survey = survey(client, tables).await?;
+    match survey.refused.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(survey.catalog),
+    }
+}
+
+/// As [`load`], with everything that is wrong at once. Whether rows may be read is not asked here:
+/// the catalogs are open to all, and a stream needs no SELECT.
+///
+/// # Errors
+/// The server cannot be asked.
+pub async fn survey(client: &Client, tables: &[TableName]) -> Result<Survey, SourceError> {
     let failed = |error| SourceError::query("read the catalog", error);
     let (schemas, names): (Vec<_>, Vec<_>) =
         tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
     let rows = client.query(TABLES, &[&schemas, &names]).await.map_err(failed)?;
     let mut found: Vec<Table> = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let table = match read_table(row).map_err(failed)? {
-            Ok(table) => table,
-            Err(Refusal::Missing { schema, name }) => {
-                return Err(missing(client, &schema, &name).await);
+    let mut refused: Vec<(TableName, SourceError)> = Vec::new();
+    for (name, row) in tables.iter().zip(&rows) {
+        match read_table(row).map_err(failed)? {
+            Ok(table) if found.iter().any(|have| have.oid == table.oid) => {}
+            Ok(table) => found.push(table),
+            Err(Refusal::Missing { schema, name: table }) => {
+                refused.push((name.clone(), missing(client, &schema, &table).await));
             }
-            Err(Refusal::Unfit(error)) => return Err(*error),
-        };
-        if found.iter().all(|have| have.oid != table.oid) {
-            found.push(table);
+            Err(Refusal::Unfit(error)) => refused.push((name.clone(), *error)),
         }
     }
-    refuse_partition_beside_root(client, &found).await?;
+    refuse_partition_beside_root(client, &mut found, &mut refused).await?;
     let oids: Vec<u32> = found.iter().map(|table| table.oid).collect();
     let rows = client.query(COLUMNS, &[&oids]).await.map_err(failed)?;
     let types = Types::load(client, &rows).await?;
@@ -93,7 +111,7 @@ pub async fn load(client: &Client, tables: &[TableName]) -> Result<Catalog, Sour
             add_key(table, &row).map_err(failed)?;
         }
     }
-    Ok(Catalog { tables: found })
+    Ok(Survey { catalog: Catalog { tables: found }, refused })
 }
 
 enum Refusal {
@@ -108,7 +126,7 @@ fn read_table(row: &Row) -> Result<Result<Table, Refusal>, tokio_postgres::Error
     };
     let label = format!("\"{schema}.{name}\"");
     let quoted = format!("{}.{}", quote_name(&schema), quote_name(&name));
-    let (owner, role): (String, String) = (row.try_get(11)?, row.try_get(12)?);
+    let role: String = row.try_get(8)?;
     let role_name = quote_name(&role);
     let kind: String = row.try_get(3)?;
     let kind = match kind.as_str() {
@@ -118,10 +136,13 @@ fn read_table(row: &Row) -> Result<Result<Table, Refusal>, tokio_postgres::Error
         "f" => Some("a foreign table"),
         _ => Some("not a table"),
     };
-    let (readable, schema_open): (bool, bool) = (row.try_get(6)?, row.try_get(7)?);
-    let persistence: String = row.try_get(9)?;
+    let persistence: String = row.try_get(7)?;
     let unfit = |message: String, remedy: &str| {
         Ok(Err(Refusal::Unfit(Box::new(SourceError::stop(message, remedy)))))
+    };
+    let to_fix = |message: String, by: &str, statement: String| {
+        let fix = Fix::new(by, vec![statement]);
+        Ok(Err(Refusal::Unfit(Box::new(SourceError::to_fix(message, fix)))))
     };
     if let Some(kind) = kind {
         return unfit(
@@ -129,32 +150,21 @@ fn read_table(row: &Row) -> Result<Result<Table, Refusal>, tokio_postgres::Error
             "name the tables that it reads",
         );
     }
-    if !readable {
-        let schema_grant = if schema_open {
-            String::new()
-        } else {
-            format!("GRANT USAGE ON SCHEMA {} TO {role_name}; ", quote_name(&schema))
-        };
-        return unfit(
-            format!("role \"{role}\" may not read table {label}"),
-            &format!(
-                "as its owner \"{owner}\" run: {schema_grant}GRANT SELECT ON {quoted} TO {role_name}"
-            ),
-        );
-    }
     if row.try_get::<_, Option<bool>>(5)?.unwrap_or(false) {
-        return unfit(
+        return to_fix(
             format!("row level security hides rows of table {label} from role \"{role}\""),
-            &format!("as a superuser run: ALTER ROLE {role_name} BYPASSRLS"),
+            "a superuser",
+            format!("ALTER ROLE {role_name} BYPASSRLS"),
         );
     }
     if persistence != "p" {
-        return unfit(
+        return to_fix(
             format!("table {label} is unlogged or temporary: its changes are not in the log"),
-            &format!("run: ALTER TABLE {quoted} SET LOGGED"),
+            "its owner",
+            format!("ALTER TABLE {quoted} SET LOGGED"),
         );
     }
-    if row.try_get(8)? {
+    if row.try_get(6)? {
         return unfit(
             format!("table {label} has inheriting tables, which is not supported"),
             "name the inheriting tables one by one; declarative partitions are supported",
@@ -194,7 +204,8 @@ async fn missing(client: &Client, schema: &str, name: &str) -> SourceError {
 /// Published together, a partition's changes arrive under its root's name only.
 async fn refuse_partition_beside_root(
     client: &Client,
-    tables: &[Table],
+    tables: &mut Vec<Table>,
+    refused: &mut Vec<(TableName, SourceError)>,
 ) -> Result<(), SourceError> {
     const BESIDE: &str = "
         SELECT p.oid, r.relid::oid FROM unnest($1::oid[]) AS p(oid),
@@ -202,18 +213,27 @@ async fn refuse_partition_beside_root(
         WHERE r.relid <> p.oid AND r.relid = ANY($1)";
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let failed = |error| SourceError::query("read the partitions", error);
-    let Some(row) = client.query(BESIDE, &[&oids]).await.map_err(failed)?.into_iter().next() else {
-        return Ok(());
-    };
-    let name = |at: usize| -> Result<String, SourceError> {
-        let oid: u32 = row.try_get(at).map_err(failed)?;
-        let table = tables.iter().find(|table| table.oid == oid);
-        Ok(table.map_or_else(String::new, |table| format!("{}.{}", table.schema, table.name)))
-    };
-    Err(SourceError::stop(
-        format!("table \"{}\" is a partition of \"{}\", and views use both", name(0)?, name(1)?),
-        "use one of the two",
-    ))
+    for row in client.query(BESIDE, &[&oids]).await.map_err(failed)? {
+        let (partition, root): (u32, u32) =
+            (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+        let Some(at) = tables.iter().position(|table| table.oid == partition) else {
+            continue;
+        };
+        let name = |table: &Table| format!("{}.{}", table.schema, table.name);
+        let root = tables.iter().find(|table| table.oid == root).map_or_else(String::new, name);
+        let table = tables.remove(at);
+        refused.push((
+            (table.schema.clone(), table.name.clone()),
+            SourceError::stop(
+                format!(
+                    "table \"{}\" is a partition of \"{root}\", and views use both",
+                    name(&table)
+                ),
+                "use one of the two",
+            ),
+        ));
+    }
+    Ok(())
 }
 
 fn read_column(row: &Row, types: &Types) -> Result<(u32, Column), tokio_postgres::Error> {

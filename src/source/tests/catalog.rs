@@ -162,7 +162,7 @@ async fn the_server_says_who_it_is_and_settings_are_pinned() {
     let config = SourceConfig { schema, ..superuser(&server) };
     let session = connect(&config).await.unwrap();
     let info = source_server::info(&session).await.unwrap();
-    assert!(info.version >= 150_000 && !info.in_recovery && info.may_replicate);
+    assert!(info.version >= 150_000 && !info.in_recovery);
     assert_eq!((info.lineage.timeline, info.max_slot_wal_keep_size), (1, Some(64 << 20)));
     assert_eq!((info.database.as_str(), info.encoding.as_str()), ("postgres", "UTF8"));
     assert!(info.lineage.system_identifier > 0 && info.lsn > Lsn(0));

@@ -10,6 +10,7 @@
 
 mod catalog;
 mod handover;
+mod privileges;
 mod publication;
 mod refusals;
 mod server;

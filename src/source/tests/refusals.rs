@@ -82,8 +82,7 @@ async fn tables_that_cannot_be_followed() {
     let app = application(&server).await;
     run(
         &app,
-        "CREATE ROLE plain LOGIN REPLICATION; CREATE SCHEMA hidden; CREATE SCHEMA sales;
-         CREATE TABLE closed(id int PRIMARY KEY); CREATE TABLE hidden.t(id int PRIMARY KEY);
+        "CREATE ROLE plain LOGIN REPLICATION; CREATE SCHEMA sales;
          CREATE TABLE sales.bets(id int PRIMARY KEY);
          CREATE TABLE guarded(id int PRIMARY KEY); ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
          GRANT SELECT ON guarded TO plain; CREATE VIEW v AS SELECT 1 AS x; GRANT SELECT ON v TO plain;
@@ -97,20 +96,6 @@ async fn tables_that_cannot_be_followed() {
         let plain = &plain;
         async move { refusal(catalog::load(plain, &names(&[table])).await) }
     };
-    assert_says(
-        &said("closed").await,
-        &[
-            "role \"plain\" may not read table \"public.closed\"",
-            "as its owner \"postgres\" run: GRANT SELECT ON \"public\".\"closed\" TO \"plain\"",
-        ],
-    );
-    let hidden = vec![("hidden".to_owned(), "t".to_owned())];
-    assert_says(
-        &refusal(catalog::load(&plain, &hidden).await),
-        &[
-            "run: GRANT USAGE ON SCHEMA \"hidden\" TO \"plain\"; GRANT SELECT ON \"hidden\".\"t\" TO",
-        ],
-    );
     assert_says(
         &said("guarded").await,
         &[
@@ -135,14 +120,14 @@ async fn wal_level_and_the_end_of_slots() {
     let session = connect(&config).await.unwrap();
     let info = source_server::info(&session).await.unwrap();
     let remedy = "ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL";
-    let error = refusal(info.require_replication(&config));
+    let error = info.problems(&config).remove(0);
     assert_says(&error, &["is \"replica\"; logical replication needs \"logical\"", remedy]);
     assert_says(&creation(&config, "s").await, &["needs \"logical\"", remedy]);
 
     let server = Server::start(&["max_replication_slots=1", "max_wal_senders=2"]);
     let config = superuser(&server);
     let session = connect(&config).await.unwrap();
-    source_server::info(&session).await.unwrap().require_replication(&config).unwrap();
+    assert!(source_server::info(&session).await.unwrap().problems(&config).is_empty());
     let one = slot::create_exporting(&config, "one", |_| {}, std::future::pending()).await.unwrap();
     let error = creation(&config, "two").await;
     assert_says(
@@ -152,6 +137,12 @@ async fn wal_level_and_the_end_of_slots() {
             "max_replication_slots",
         ],
     );
+    // The session that was refused a slot has gone, and its sender is free again.
+    until("one sender", async || {
+        let senders = "SELECT count(*) FROM pg_stat_replication";
+        session.query_one(senders, &[]).await.unwrap().get::<_, i64>(0) == 1
+    })
+    .await;
     let target = Replication { slot: "x", publication: "", start: pgwire_replication::Lsn::ZERO };
     let open = || replication_config(&config, &target).unwrap();
     let second = replication(&config, open()).await.unwrap();

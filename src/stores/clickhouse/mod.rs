@@ -13,6 +13,7 @@
 
 mod arrow;
 mod error;
+mod inspect;
 mod standing;
 mod tables;
 mod views;
@@ -41,8 +42,6 @@ pub const INSERT_TIMEOUT: Duration = Duration::from_secs(300);
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Rows in one Arrow batch; an insert has as many batches as it needs.
 const ARROW_ROWS_MAX: usize = 65_536;
-/// `SQL SECURITY` and lightweight enough views.
-const VERSION_MIN: (u32, u32) = (24, 8);
 
 /// How to reach a `ClickHouse`, and for whom.
 #[derive(Clone)]
@@ -254,13 +253,7 @@ impl Store for ClickHouse {
         self.passed.clear();
         let rows = self.rows("SELECT version()").await?;
         let version = rows.into_iter().flatten().flatten().next().unwrap_or_default();
-        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-        if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < VERSION_MIN {
-            return Err(StoreError::stop(
-                format!("this is ClickHouse {version}"),
-                format!("walview needs {}.{} or later", VERSION_MIN.0, VERSION_MIN.1),
-            ));
-        }
+        inspect::require_version(&version)?;
         self.create_databases().await?;
         self.connected = true;
         Ok(())

@@ -27,6 +27,11 @@ pub(super) fn client_error(error: RedisError) -> StoreError {
     }
 }
 
+/// EXEC itself was refused to the user.
+fn denied(text: &str) -> bool {
+    text.contains("NOPERM")
+}
+
 /// What a server's error code means. Its text is left out: it may quote keys and values.
 pub(super) fn server_error(code: &str, text: Option<&str>) -> StoreError {
     match code {
@@ -37,7 +42,7 @@ pub(super) fn server_error(code: &str, text: Option<&str>) -> StoreError {
             "Redis does not accept the user or the password",
             "correct them in the store's url",
         ),
-        "NOPERM" => StoreError::stop(
+        "NOPERM" | "EXECABORT" if code == "NOPERM" || text.is_some_and(denied) => StoreError::stop(
             "the Redis user may not do what walview needs",
             "allow it MULTI, WATCH, INFO, SCAN and reading and writing of the views' keys and walview:*",
         ),

@@ -15,6 +15,7 @@
 
 mod commands;
 mod error;
+mod inspect;
 mod read;
 
 pub use read::read_all;
@@ -508,37 +509,6 @@ async fn check(
     connection: &mut MultiplexedConnection,
     accept_eviction: bool,
 ) -> Result<(), StoreError> {
-    let mut pipeline = Pipeline::new();
-    pipeline.cmd("INFO");
-    let replies = send(connection, &pipeline).await?;
-    let text = match replies.into_iter().next() {
-        Some(Reply::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-        Some(Reply::VerbatimString { text, .. }) => text,
-        Some(Reply::ServerError(error)) => return Err(server_error(error.code(), error.details())),
-        _ => return Err(StoreError::retry("Redis answered INFO with something else")),
-    };
-    let field = |name: &str| {
-        text.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
-    };
-    if field("cluster_enabled") == Some("1") {
-        return Err(StoreError::stop(
-            "this Redis is a node of a cluster, which walview does not write to yet",
-            "give the URL of a Redis without cluster mode",
-        ));
-    }
-    if field("loading").is_some_and(|loading| loading != "0") {
-        return Err(StoreError::retry("Redis is loading its data"));
-    }
-    if field("role").is_some_and(|role| role != "master") {
-        return Err(StoreError::retry("this Redis is a replica; waiting for it to be the primary"));
-    }
-    match field("maxmemory_policy") {
-        Some(policy) if policy.starts_with("allkeys-") && !accept_eviction => {
-            Err(StoreError::stop(
-                format!("Redis has maxmemory-policy {policy}, which may evict what views hold"),
-                "set maxmemory-policy noeviction",
-            ))
-        }
-        _ => Ok(()),
-    }
+    let problems = inspect::Info::read(connection).await?.problems(accept_eviction);
+    problems.into_iter().next().map_or(Ok(()), |lack| Err(lack.error))
 }
