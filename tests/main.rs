@@ -22,6 +22,7 @@ mod workload;
 mod world;
 
 mod changes;
+mod compose;
 mod crash;
 mod demo;
 mod end_to_end;
