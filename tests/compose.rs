@@ -9,7 +9,7 @@ use serde_json::Value;
 use walview::demo::servers::postgres::{Db, Postgres, Settings};
 use walview::demo::servers::redis::{Persistence, Redis};
 use walview::demo::servers::service::{Options, Service, parse_lsn};
-use walview::demo::servers::{ClickHouse, TempHome};
+use walview::demo::servers::{ClickHouse, Launch, Process, Signal, TempHome};
 
 use crate::world::{CATCH_UP_LIMIT, LIVE_LIMIT};
 
@@ -92,7 +92,9 @@ fn the_stand_in_file_changes_the_network_only() {
         assert_eq!(service.get("network_mode").unwrap(), "host", "{name}");
         assert!(service.get("ports").is_none(), "{name}");
         let was = real.pointer(&format!("/services/{name}")).unwrap();
-        for key in ["network_mode", "networks", "ports", "extra_hosts", "build", "depends_on"] {
+        for key in
+            ["network_mode", "networks", "ports", "extra_hosts", "build", "depends_on", "ulimits"]
+        {
             service.shift_remove(key);
             if let Some(value) = was.get(key) {
                 service.insert(key.to_owned(), value.clone());
@@ -127,6 +129,7 @@ fn the_build_gets_the_sources_and_no_secret() {
             "embedded",
             "migrations",
             "pipeline",
+            "schemas",
             "src",
         ] {
             assert_ne!(pattern, needed);
@@ -223,8 +226,7 @@ async fn walview_lives_with_the_rights_it_is_given() {
     .unwrap();
     first_start(&postgres, &folder).await;
     let mut admin = redis.connect().await.unwrap();
-    // The default user, which is us, last: it is left with PING.
-    for line in secrets["redis_users.acl"].lines().rev() {
+    for line in secrets["redis_users.acl"].lines() {
         let words = line.split(' ').skip(1);
         redis::cmd("ACL")
             .arg("SETUSER")
@@ -273,7 +275,7 @@ async fn walview_lives_with_the_rights_it_is_given() {
     service.until_stores_reach(parse_lsn(lsn.get(0)).unwrap(), CATCH_UP_LIMIT).await.unwrap();
     assert_eq!(ready(), (0, "ready\n".to_owned()));
 
-    redis_rights_end_there(redis_port, &secret, &mut admin).await;
+    redis_rights_end_there(redis_port, &secret).await;
     let login = format!(":{}", secret("postgres_walview"));
     let walview = Db::connect(&url("walview", &login)).await.unwrap();
     postgres_rights_end_there(&walview).await;
@@ -294,11 +296,7 @@ async fn walview_lives_with_the_rights_it_is_given() {
     }
 }
 
-async fn redis_rights_end_there(
-    redis_port: u16,
-    secret: &impl Fn(&str) -> String,
-    admin: &mut redis::aio::MultiplexedConnection,
-) {
+async fn redis_rights_end_there(redis_port: u16, secret: &impl Fn(&str) -> String) {
     let as_user = async |user: &str, command: &[&str]| -> Result<String, String> {
         let login =
             format!("redis://{user}:{}@127.0.0.1:{redis_port}/", secret(&format!("redis_{user}")));
@@ -320,9 +318,17 @@ async fn redis_rights_end_there(
         let said = as_user(user, command).await.unwrap_err();
         assert!(said.contains("NOPERM") || said.contains("no permissions"), "{command:?}: {said}");
     }
-    // Without a password, PING and nothing else: what the health check asks.
-    redis::cmd("PING").exec_async(&mut *admin).await.unwrap();
-    assert!(redis::cmd("GET").arg("x").exec_async(&mut *admin).await.is_err());
+    // Nobody without a password, but for the health check, which may PING.
+    let login = format!("redis://health:none@127.0.0.1:{redis_port}/");
+    let mut health =
+        redis::Client::open(login).unwrap().get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("PING").exec_async(&mut health).await.unwrap();
+    assert!(redis::cmd("GET").arg("x").exec_async(&mut health).await.is_err());
+    let url = format!("redis://127.0.0.1:{redis_port}/");
+    let mut nobody =
+        redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let said = redis::cmd("PING").exec_async(&mut nobody).await.unwrap_err().to_string();
+    assert!(said.to_uppercase().contains("AUTH"), "{said}");
 }
 
 async fn postgres_rights_end_there(walview: &Db) {
@@ -330,6 +336,53 @@ async fn postgres_rights_end_there(walview: &Db) {
         ["DELETE FROM bets", "CREATE TABLE t (i int)", "DROP PUBLICATION walview_betting"]
     {
         assert!(walview.batch_execute(statement).await.is_err(), "{statement}");
+    }
+}
+
+/// Redis reads its append-only file as a user of the ACL, and drops the transactions that this user
+/// may not execute: what Walview wrote would be gone after a restart.
+#[tokio::test]
+async fn redis_has_after_a_restart_what_walview_wrote() {
+    let home = TempHome::new("walview-test-").unwrap();
+    let secrets = make_secrets(&home.path().join("secrets"));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let file = rendered(&["docker-compose.yml"]);
+    let command = file.pointer("/services/redis/command").unwrap().as_array().unwrap();
+    let users = home.path().join("secrets/redis_users.acl").display().to_string();
+    let own = ["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"].map(str::to_owned);
+    let args = command.iter().skip(1).map(|word| word.as_str().unwrap().to_owned());
+    let args = args.map(|word| word.replace("/run/secrets/redis_users", &users));
+    let launch = Launch {
+        program: "redis-server".into(),
+        args: args.chain(own).chain([home.path().display().to_string()]).collect(),
+        env: Vec::new(),
+        user: None,
+        log: home.log("redis"),
+        death: Signal::KILL,
+    };
+    let as_user = async |user: &str| {
+        let password = secrets[&format!("redis_{user}.txt")].trim_end();
+        let url = format!("redis://{user}:{password}@127.0.0.1:{port}/");
+        let deadline = tokio::time::Instant::now() + CATCH_UP_LIMIT;
+        loop {
+            let client = redis::Client::open(url.as_str()).unwrap();
+            match client.get_multiplexed_async_connection().await {
+                Ok(connection) => return connection,
+                Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    for (round, signal) in [Signal::TERM, Signal::KILL, Signal::TERM].into_iter().enumerate() {
+        let mut server = Process::spawn("redis", &launch).unwrap();
+        let found: Option<usize> =
+            redis::cmd("GET").arg("key").query_async(&mut as_user("reader").await).await.unwrap();
+        assert_eq!(found, round.checked_sub(1), "before round {round}");
+        let mut transaction = redis::pipe();
+        transaction.atomic().set("key", round).set("mark", round);
+        transaction.exec_async(&mut as_user("walview").await).await.unwrap();
+        server.signal(signal).unwrap();
+        assert!(server.exited(CATCH_UP_LIMIT).await.is_some());
     }
 }
 
