@@ -12,7 +12,7 @@ help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 12
 
 .PHONY: setup
-setup: ## Install what is missing: PostgreSQL, Redis, ClickHouse's engine and its clients (once; needs root or sudo)
+setup: ## Install what is missing: PostgreSQL, Redis, ClickHouse's engine and its clients, Docker Compose (once; needs root or sudo)
 	scripts/setup
 
 .PHONY: build
@@ -20,7 +20,8 @@ build: ## Build the programs in release mode
 	cargo build --locked --release --workspace --bins
 
 .PHONY: demo
-demo: setup build ## Run everything on this machine; ARGS="betting --rate 500 --for 30s"
+demo: build ## Run everything on this machine; ARGS="betting --rate 500 --for 30s"
+	scripts/setup demo
 	target/release/walview demo $(ARGS)
 
 .PHONY: lint

@@ -145,6 +145,10 @@ pub struct StatusArgs {
 
     #[command(flatten)]
     pub state: StateArgs,
+
+    /// Print only what is not ready, as /ready does; exits 0 ready, 1 not, as health checks want it
+    #[arg(long)]
+    pub ready: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use crate::output::Output;
 use crate::service::board::{LocalStatus, Phase, Status, StoreState};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -72,7 +72,10 @@ pub async fn run(args: &StatusArgs, output: Output) -> Exit {
             "no pipeline has run with the state folder \"{}\"; name another with --state",
             state.display()
         ));
-        return Exit::CouldNotTell;
+        return if args.ready { Exit::Failed } else { Exit::CouldNotTell };
+    }
+    if args.ready {
+        return ready(state, &pipelines, output).await;
     }
     let (mut worst, mut text, mut report) = (Health::Well, String::new(), Vec::new());
     for pipeline in pipelines {
@@ -94,6 +97,32 @@ pub async fn run(args: &StatusArgs, output: Output) -> Exit {
         Health::Degraded => Exit::Failed,
         Health::Stopped => Exit::CouldNotTell,
     }
+}
+
+/// `--ready`: what `/ready` says, for a health check where nothing else can ask over HTTP. Two exit
+/// codes, because a container's health check reserves 2.
+async fn ready(state: &Path, pipelines: &[String], output: Output) -> Exit {
+    let mut faults = Vec::new();
+    for pipeline in pipelines {
+        match ask(state, pipeline).await {
+            Ok(status) => {
+                faults
+                    .extend(faults_of(&status).iter().map(|fault| format!("{pipeline}: {fault}")));
+            }
+            Err(why) => faults.push(why),
+        }
+    }
+    let exit = if faults.is_empty() { Exit::Ok } else { Exit::Failed };
+    let text = if faults.is_empty() { "ready".to_owned() } else { faults.join("\n") };
+    output.result(text, &Ready { ready: exit == Exit::Ok, faults });
+    exit
+}
+
+/// The document of `status --ready --json`.
+#[derive(Debug, Serialize)]
+struct Ready {
+    ready: bool,
+    faults: Vec<String>,
 }
 
 /// Pipelines that have a folder in `state`.
@@ -145,13 +174,24 @@ pub async fn ask(state: &Path, pipeline: &str) -> Result<Status, String> {
 
 /// One HTTP/1.0 request: the answer ends with the connection.
 async fn fetch(address: SocketAddr) -> std::io::Result<Report> {
-    let mut stream = TcpStream::connect(address).await?;
+    let mut stream = TcpStream::connect(from_here(address)).await?;
     stream.write_all(b"GET /status HTTP/1.0\r\n\r\n").await?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
     let text = String::from_utf8_lossy(&answer);
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     serde_json::from_str(body).map_err(std::io::Error::other)
+}
+
+/// `--http 0.0.0.0:7878` listens everywhere, and "everywhere" is no place to connect to.
+fn from_here(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }
 
 /// The table for people.
@@ -265,4 +305,21 @@ fn outbox(local: &LocalStatus) -> String {
 #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
 fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn an_instance_that_listens_everywhere_is_asked_here() {
+        for (listens, asked) in [
+            ("0.0.0.0:7878", "127.0.0.1:7878"),
+            ("[::]:1", "[::1]:1"),
+            ("10.0.0.1:2", "10.0.0.1:2"),
+        ] {
+            assert_eq!(from_here(listens.parse().unwrap()), asked.parse().unwrap());
+        }
+    }
 }

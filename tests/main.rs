@@ -26,6 +26,7 @@ mod world;
 mod bi;
 mod bounds;
 mod changes;
+mod compose;
 mod crash;
 mod dashboards;
 mod demo;

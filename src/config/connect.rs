@@ -152,12 +152,16 @@ impl Resolver<'_> {
         }
     }
 
-    /// `Some(None)` where no file is named, `None` where it is wrong. The file's name is not shown:
+    /// `Some(None)` where no file is named or the name is empty, `None` where it is wrong. The file's name is not shown:
     /// people have written the password itself there.
     #[expect(clippy::option_option, reason = "as `Option::transpose` reads it")]
     fn password(&mut self, file: Option<&Setting>, place: Place) -> Option<Option<Secret>> {
         let Some(file) = file else { return Some(None) };
         let path = self.setting(file, place)?;
+        // `${NAME:-}`: one pipeline file serves with a password file and without.
+        if path.expose().is_empty() {
+            return Some(None);
+        }
         match read_password(path.expose()) {
             Ok(password) => Some(Some(password)),
             Err(why) => {

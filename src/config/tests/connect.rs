@@ -78,6 +78,9 @@ fn a_password_file_is_read_without_its_line_break() {
         let said = with(content).unwrap_err().to_string();
         assert!(said.starts_with("p.yaml:4:18: the password file"), "{said}");
     }
+    // `${NAME:-}` that is not set: no file, and no complaint; the URL's own password counts.
+    let connections = pipeline(TEXT).connect(&Environment::fixed(GOOD)).unwrap();
+    assert!(connections.source.password.is_none());
     let nowhere = Environment::fixed(GOOD.into_iter().chain([("SECRET_FILE", "/hunter2")]));
     assert_eq!(
         pipeline(TEXT).connect(&nowhere).unwrap_err().to_string(),
