@@ -249,8 +249,8 @@ async fn walview_lives_with_the_rights_it_is_given() {
         ("CLICKHOUSE_URL", clickhouse.url()),
     ];
     let options = Options {
-        program: PathBuf::from(args: Vec::new(),
-        env!("CARGO_BIN_EXE_walview")),
+        args: Vec::new(),
+        program: PathBuf::from(env!("CARGO_BIN_EXE_walview")),
         pipeline_file: root().join("pipeline/betting.yaml"),
         pipeline: "betting".to_owned(),
         state: home.state(),
