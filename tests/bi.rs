@@ -253,11 +253,10 @@ async fn every_column_says_what_it_is() {
     assert!(last.starts_with("_committed_at\tWhen "), "{last}");
     let rows = comments("betting_rows", "bets_analytics").await;
     assert_eq!(rows.lines().take(bets.len()).collect::<Vec<_>>(), bets);
-    let groups = comments("betting", "settlement_by_category").await;
-    for wanted in [
-        "day\ttimestamp with time zone, from bets.placed_at",
-        "average_odds\tnumeric, avg(bets.odds)",
-    ] {
+    let groups = comments("betting", "settlement_totals").await;
+    for wanted in
+        ["day\ttimestamp with time zone, from bets.placed_at", "odds\tnumeric, sum(bets.odds)"]
+    {
         assert!(groups.lines().any(|line| line == wanted), "{wanted}: {groups}");
     }
     world.stop().await;
@@ -389,18 +388,18 @@ async fn freshness_says_which_view_stopped() {
     until(&world, states, |states| {
         states
             == "bets_analytics\tstopped\t1\t1\t\\N\n\
-                settlement_by_category\tlive\t0\t0\t1\n\
+                settlement_totals\tlive\t0\t0\t1\n\
                 totals_by_country\tlive\t0\t0\t1\n"
     })
     .await;
     let as_of = "SELECT as_of FROM betting.walview_freshness \
-                 WHERE view = 'settlement_by_category' FORMAT TSV";
+                 WHERE view = 'settlement_totals' FORMAT TSV";
     let before = world.clickhouse.query(as_of).await.unwrap();
     until(&world, as_of, |as_of| as_of > before.as_str()).await;
     world.kill9().await;
     let before = world.clickhouse.query(as_of).await.unwrap();
     let lag = "SELECT lag >= 2 FROM betting.walview_freshness \
-               WHERE view = 'settlement_by_category' FORMAT TSV";
+               WHERE view = 'settlement_totals' FORMAT TSV";
     until(&world, lag, |grown| grown == "1\n").await;
     assert_eq!(world.clickhouse.query(as_of).await.unwrap(), before);
 }

@@ -165,9 +165,17 @@ async fn every_report_equals_postgresql_to_the_last_digit() {
     assert_reports_equal(&mut world).await;
 
     // The comparison finds what is planted.
-    let mark = "ALTER TABLE betting_rows.bets_analytics UPDATE amount = amount + 0.01
-                WHERE bet_id = (SELECT min(bet_id) FROM betting.bets_analytics) SETTINGS mutations_sync = 1";
-    world.clickhouse.query(mark).await.unwrap();
+    for (table, amount, key, which) in [
+        ("bets_analytics", "amount", "bet_id", "min"),
+        ("settlement_totals", "stakes", "day", "max"),
+    ] {
+        let plant = format!(
+            "ALTER TABLE betting_rows.{table} UPDATE {amount} = {amount} + 0.01 \
+             WHERE {key} = (SELECT {which}({key}) FROM betting.{table} WHERE status <> 'CANCELLED') \
+             SETTINGS mutations_sync = 1"
+        );
+        world.clickhouse.query(&plant).await.unwrap();
+    }
     for (name, _) in REPORTS {
         let (expected, held, _) = both(&world, name).await;
         assert_ne!(expected, held, "{name} hides a cent");
@@ -193,6 +201,13 @@ async fn reports_move_to_another_database_and_other_types() {
              CAST(status AS {statuses}) AS status, toDecimal128(amount, 4) AS amount, \
              CAST(event_category AS LowCardinality(Nullable(String))) AS event_category) \
              FROM betting.bets_analytics"
+        ),
+        &format!(
+            "CREATE VIEW sports.settlement_totals AS SELECT * REPLACE(\
+             toTimeZone(day, 'Asia/Kolkata') AS day, toUInt32(bets) AS bets, \
+             CAST(status AS {statuses}) AS status, toDecimal128(stakes, 4) AS stakes, \
+             CAST(category AS String) AS category, toUInt8(event_known) AS event_known) \
+             FROM betting.settlement_totals"
         ),
     ] {
         world.clickhouse.query(sql).await.unwrap();

@@ -4,7 +4,7 @@ WITH joined AS (
   FROM bets b LEFT JOIN events e ON e.id = b.event_id
 )
 SELECT 3 - grouping(day) - grouping(status) - grouping(category) AS level, day, status, category,
-       count(*) AS bets, count(DISTINCT user_id) AS players, sum(amount) AS stakes,
+       count(*) AS bets, sum(amount) AS stakes,
        coalesce(sum(payout), 0) AS payouts,
        round(sum(amount)::numeric(60, 30) / count(*), 4) AS average_stake,
        round(sum(odds)::numeric(60, 30) / count(*), 4) AS average_odds

@@ -372,3 +372,48 @@ async fn many_partitions_in_one_batch() {
     store.apply(&batch(&rig, 1, 2, &changes)).await.unwrap();
     assert_eq!(rig.content().await, rig.expected(&rows));
 }
+
+/// Conditions on columns of the sorting key go to indexes and partitions before versions are
+/// compared: they must find what is there, and nothing that was moved, rewritten or deleted.
+#[tokio::test]
+async fn conditions_find_what_is_there() {
+    let rig = ClickHouseRig::start().await;
+    let mut store = ready(&rig, &rig.address()).await;
+    rig.sql("SYSTEM STOP MERGES test_rows.m").await;
+    let row = |id: i64, n: i64| Some((id, Some("x"), n));
+    let rounds: [Vec<_>; 4] = [
+        (0..100).map(|id| (None, row(id, id))).collect(),
+        // To another partition, to another place in the same one, and back again.
+        (0..100).step_by(3).map(|id| (row(id, id), row(id, id + 50))).collect(),
+        (0..100).step_by(6).map(|id| (row(id, id + 50), row(id, id + 1))).collect(),
+        (0..100)
+            .step_by(12)
+            .map(|id| (row(id, id + 1), if id % 24 == 0 { None } else { row(id, id) }))
+            .collect(),
+    ];
+    for (from, changes) in (1..).zip(&rounds) {
+        store.apply(&batch(&rig, from, from + 1, changes)).await.unwrap();
+    }
+    let all = "SELECT DISTINCT id, n FROM (SELECT * FROM test.m) ORDER BY id FORMAT TSV";
+    for merged in [false, true] {
+        if merged {
+            rig.sql("SYSTEM START MERGES test_rows.m").await;
+            rig.sql("OPTIMIZE TABLE test_rows.m FINAL").await;
+        }
+        let shown = rig.sql(all).await;
+        assert_eq!(shown.lines().count(), 95, "{shown}");
+        for id in 0..100 {
+            let wanted: Vec<&str> =
+                shown.lines().filter(|line| line.starts_with(&format!("{id}\t"))).collect();
+            let found = rig.sql(&format!("SELECT id, n FROM test.m WHERE id = {id}")).await;
+            assert_eq!(found, wanted.join("\n"), "id {id}, merged: {merged}");
+        }
+        for n in [0, 1, 7, 12, 53, 60, 149] {
+            let wanted = shown.lines().filter(|line| line.ends_with(&format!("\t{n}"))).count();
+            let found = rig.sql(&format!("SELECT count() FROM test.m WHERE n = {n}")).await;
+            assert_eq!(found, wanted.to_string(), "n {n}, merged: {merged}");
+        }
+    }
+    let explained = rig.sql("EXPLAIN indexes = 1 SELECT * FROM test.m WHERE id = 5").await;
+    assert!(explained.contains("Name: key_id"), "{explained}");
+}

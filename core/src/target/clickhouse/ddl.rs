@@ -42,6 +42,20 @@ const META_DECLARED: [(&str, &str, &str); 3] = [
     COMMITTED_AT,
 ];
 
+/// A partition in which nothing was written for a day becomes one part, which `FINAL` reads without
+/// comparing rows. Seconds.
+const MERGED_WHEN_QUIET: &str =
+    "min_age_to_force_merge_seconds = 86400, min_age_to_force_merge_on_partition_only = 1";
+
+/// All versions of a row lie in one partition, because that follows from the sorting key; so
+/// `FINAL` needs to compare rows within partitions only, and may work on them side by side.
+const FINAL_BY_PARTITION: &str = "do_not_merge_across_partitions_select_final = 1";
+
+/// How many of a thousand blocks of rows an index lets through although they lack the value.
+/// `FINAL` reads every column of such a block before it looks at the condition, so that the usual
+/// 25 would cost more than the one that is wanted.
+const INDEX_MISSES_PER_MILLE: u8 = 1;
+
 impl Target {
     /// `<database>_rows`.`<table>`, quoted.
     #[must_use]
@@ -61,13 +75,15 @@ impl Target {
         let mut columns: Vec<String> =
             self.columns.iter().enumerate().map(|(at, column)| self.declared(at, column)).collect();
         columns.extend(META_DECLARED.map(|(name, ty, origin)| declared(name, ty, origin)));
+        columns.extend(self.order_columns().skip(1).filter(|column| looked_up(column)).map(index));
         let mut sql = format!("CREATE TABLE {} ({})", self.rows_name(database), columns.join(", "));
         sql.push_str(" ENGINE = ReplacingMergeTree(`_version`, `_deleted`)");
         if let Some(partition) = &self.partition_by {
             write!(sql, " PARTITION BY {partition}").ok();
         }
         let order: Vec<String> = self.order_columns().map(|column| quote(&column.name)).collect();
-        write!(sql, " ORDER BY ({}) COMMENT {}", order.join(", "), literal(comment)).ok();
+        let (order, comment) = (order.join(", "), literal(comment));
+        write!(sql, " ORDER BY ({order}) SETTINGS {MERGED_WHEN_QUIET} COMMENT {comment}").ok();
         sql
     }
 
@@ -84,7 +100,7 @@ impl Target {
         names.push(quote(committed_at));
         format!(
             "CREATE OR REPLACE VIEW {} ({}){security} AS SELECT {} FROM {} FINAL \
-             WHERE `_deleted` = 0 COMMENT {}",
+             WHERE `_deleted` = 0 SETTINGS {FINAL_BY_PARTITION} COMMENT {}",
             self.view_name(database),
             columns.join(", "),
             names.join(", "),
@@ -137,6 +153,37 @@ fn declared(name: &str, ty: &str, origin: &str) -> String {
         write!(sql, " COMMENT {}", literal(origin)).ok();
     }
     sql
+}
+
+/// Whether a reader may ask for one value of a column of the sorting key. Only the first of them is
+/// found by the order of rows. An index on others is exact under `FINAL`: all versions of a row have
+/// the same sorting key, so it takes or leaves them together.
+fn looked_up(column: &Column) -> bool {
+    match column.ty {
+        ChType::Int(bits) | ChType::UInt(bits) => bits <= 64,
+        ChType::String
+        | ChType::LowCardinality
+        | ChType::FixedString(_)
+        | ChType::Enum(_)
+        | ChType::Uuid => true,
+        ChType::Bool
+        | ChType::Float32
+        | ChType::Float64
+        | ChType::Decimal(..)
+        | ChType::Date
+        | ChType::Date32
+        | ChType::DateTime(_)
+        | ChType::DateTime64(..) => false,
+    }
+}
+
+fn index(column: &Column) -> String {
+    let misses = f64::from(INDEX_MISSES_PER_MILLE) / 1000.0;
+    format!(
+        "INDEX {} {} TYPE bloom_filter({misses}) GRANULARITY 1",
+        quote(&format!("key_{}", column.name)),
+        quote(&column.name)
+    )
 }
 
 /// Floats as their bits and strings as hex, because neither has one text for one value (JSON has no

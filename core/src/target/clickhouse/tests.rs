@@ -88,9 +88,12 @@ fn sql_is_quoted_and_whole() {
         target.create_rows("b", "it's"),
         format!(
             "CREATE TABLE `b_rows`.`be\\`ts` (`id` Int64, `note` LowCardinality(Nullable(String)), \
-             `placed_at` DateTime64(6, 'UTC'), {meta}{committed_at}) \
+             `placed_at` DateTime64(6, 'UTC'), {meta}{committed_at}, \
+             INDEX `key_id` `id` TYPE bloom_filter(0.001) GRANULARITY 1) \
              ENGINE = ReplacingMergeTree(`_version`, `_deleted`) \
-             PARTITION BY toYYYYMM(placed_at) ORDER BY (`placed_at`, `id`) COMMENT 'it\\'s'"
+             PARTITION BY toYYYYMM(placed_at) ORDER BY (`placed_at`, `id`) SETTINGS \
+             min_age_to_force_merge_seconds = 86400, min_age_to_force_merge_on_partition_only = 1 \
+             COMMENT 'it\\'s'"
         )
     );
     let described = target.clone().with_origins(&[
@@ -105,7 +108,8 @@ fn sql_is_quoted_and_whole() {
             "CREATE OR REPLACE VIEW `b`.`be\\`ts` (`id` Int64 COMMENT 'bigint, bets.id', \
              `note` LowCardinality(Nullable(String)) COMMENT 'text, it\\'s.note', {committed_at}) \
              AS SELECT `id`, `note`, `_committed_at` FROM `b_rows`.`be\\`ts` FINAL \
-             WHERE `_deleted` = 0 COMMENT 'c'"
+             WHERE `_deleted` = 0 SETTINGS do_not_merge_across_partitions_select_final = 1 \
+             COMMENT 'c'"
         )
     );
     assert!(described.create_rows("b", "").contains(
