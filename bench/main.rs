@@ -1,0 +1,62 @@
+//! Benchmarks: one command with all its set-up, one table out.
+//!
+//! ```text
+//!  bench/run [CASE…] [--json FILE]
+//!      └─► servers in a folder of their own ─► case ─► figures ─► a Markdown table, JSON
+//! ```
+//!
+//! Speed is measured here and never asserted in a test. A figure stands beside its reference, taken
+//! in the same run where there is one to run; only the ratio means something on another machine.
+
+#![expect(clippy::print_stdout, reason = "its output")]
+
+mod figures;
+mod queries;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use figures::{Figure, table};
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(about = "Measures Walview; prints a Markdown table")]
+struct Args {
+    /// What to measure; everything where nothing is named
+    #[arg(value_enum)]
+    cases: Vec<Case>,
+    /// Rows in the table that is queried
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u32).range(100_000..))]
+    rows: u32,
+    /// Measure each figure so many times
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    repeats: u32,
+    /// Write the figures to a file, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// What `cargo bench` says to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Case {
+    /// Reports and look-ups on ClickHouse's exact views
+    Queries,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    let cases = if args.cases.is_empty() { Case::value_variants() } else { &args.cases };
+    let mut figures: Vec<Figure> = Vec::new();
+    for case in cases {
+        figures.extend(match case {
+            Case::Queries => queries::run(args.rows, args.repeats).await?,
+        });
+    }
+    println!("{}", table(&figures));
+    if let Some(file) = &args.json {
+        std::fs::write(file, serde_json::to_string_pretty(&figures)?)?;
+    }
+    Ok(())
+}
