@@ -1,5 +1,6 @@
 //! Starts a PostgreSQL in a temporary folder and ends it with the test.
 
+use crate::config::Environment;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
@@ -25,7 +26,13 @@ fn account() -> Option<(u32, u32)> {
     ids.next().zip(ids.next())
 }
 
+/// The programs of `WALVIEW_POSTGRES`, or the newest installed ones; the latter also where a build
+/// has no clients of its own.
 fn bin(name: &str) -> PathBuf {
+    let given = Environment::Process.get("WALVIEW_POSTGRES").ok().map(PathBuf::from);
+    if let Some(given) = given.map(|folder| folder.join(name)).filter(|program| program.is_file()) {
+        return given;
+    }
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = versions.map(|entry| entry.path().join("bin").join(name)).max();
     newest.unwrap_or_else(|| PathBuf::from(name))
