@@ -404,16 +404,19 @@ impl Builder<'_> {
     }
 }
 
-/// The columns that name a row in the changes of `table`; `None` where nothing does.
+/// The columns that name a row in the changes of `table`; `None` where nothing does. Generated
+/// columns are not sent, so a key that has one names nothing.
 #[must_use]
 pub fn identity_columns(table: &Table) -> Option<Vec<usize>> {
-    match &table.replica_identity {
-        ReplicaIdentity::Index(columns) => Some(columns.clone()),
+    let columns = match &table.replica_identity {
+        ReplicaIdentity::Index(columns) => Some(columns),
         ReplicaIdentity::Default | ReplicaIdentity::Full => {
-            table.primary_key().map(|key| key.columns.clone())
+            table.primary_key().map(|key| &key.columns)
         }
         ReplicaIdentity::Nothing => None,
-    }
+    };
+    let sent = |column: &usize| table.columns.get(*column).is_some_and(|c| !c.generated);
+    columns.filter(|columns| columns.iter().all(sent)).cloned()
 }
 
 fn for_each_row_expr(view: &View, visit: &mut impl FnMut(&Expr)) {

@@ -13,7 +13,7 @@ use std::ops::{Deref, DerefMut};
 pub(crate) struct Scope<'a> {
     random: &'a mut Random,
     /// Type and column, as SQL writes it. Every type of [`TABLE`] has one.
-    columns: Vec<(&'static str, String)>,
+    pub(crate) columns: Vec<(&'static str, String)>,
     /// Before 15 a numeric's scale lies between 0 and its precision.
     odd_scales: bool,
 }
@@ -22,6 +22,15 @@ impl<'a> Scope<'a> {
     /// Over one table whose columns have the names of their types.
     pub(crate) fn table(random: &'a mut Random, major: u32) -> Self {
         let columns = TABLE.iter().map(|(name, _)| (*name, (*name).to_owned())).collect();
+        Self { random, columns, odd_scales: major >= 15 }
+    }
+
+    /// Over these columns, by type.
+    pub(crate) fn over(
+        random: &'a mut Random,
+        columns: Vec<(&'static str, String)>,
+        major: u32,
+    ) -> Self {
         Self { random, columns, odd_scales: major >= 15 }
     }
 

@@ -13,16 +13,20 @@
 )]
 
 mod expressions;
+mod follow;
 mod literals;
 #[path = "../programs/mod.rs"]
 mod programs;
 mod random;
+mod schema;
 mod server;
+mod views;
 
 use expressions::{Scope, TABLE, expression, mixed};
 use random::Random;
 use server::{Answer, Server};
 use std::ops::Range;
+use std::time::{Duration, Instant};
 use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
 use walview_core::expr::{ColumnRef, Env, EvalError, Expr, ExprKind, Func};
 use walview_core::plan::ViewKind;
@@ -616,4 +620,27 @@ fn expressions_agree() {
 #[test]
 fn fixed_expressions_agree() {
     check(&fixed_expressions(&Server::start("oracle-fixed")));
+}
+
+/// How long random views go on: a fixed number of rounds with a given seed.
+const VIEWS_MAX: Duration = Duration::from_secs(8);
+
+#[test]
+#[expect(clippy::print_stderr, reason = "says how much was tried")]
+fn views_agree() {
+    let server = Server::start("oracle-views");
+    server.psql("CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy', 'a');");
+    let started = Instant::now();
+    let rounds = std::env::var("ROUNDS").ok().map(|rounds| rounds.parse::<usize>().unwrap());
+    let tried = views::differences(&server, |round| match rounds {
+        Some(rounds) => round < rounds,
+        None => started.elapsed() < VIEWS_MAX,
+    });
+    let (rounds, bound, views) = (tried.rounds, tried.bound, tried.views);
+    eprintln!(
+        "{rounds} schemas, {bound} of {views} views taken, {} messages, {} result rows compared",
+        tried.changes, tried.results
+    );
+    check(&tried.wrong);
+    assert!(bound * 10 > views * 5, "only {bound} of {views} views bind");
 }

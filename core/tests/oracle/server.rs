@@ -109,7 +109,8 @@ impl Server {
         let init = ["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"];
         server.run("initdb", &[&init[..], &["--locale=C.UTF-8"]].concat());
         let options = format!(
-            "-k {} -c listen_addresses='' -c fsync=off -c autovacuum=off",
+            "-k {} -c listen_addresses='' -c fsync=off -c autovacuum=off \
+             -c wal_level=logical -c max_prepared_transactions=2",
             server.folder.display()
         );
         let log = server.path("log");
@@ -175,12 +176,14 @@ impl Server {
     /// Rows of a query; NULL is `None`.
     pub(crate) fn rows(&self, query: &str) -> Vec<Vec<Option<String>>> {
         let printed = self.psql(query);
-        let cell = |cell: &str| (cell != "\u{2}").then(|| cell.to_owned());
-        printed
-            .trim_end_matches(['\n', '\u{1e}'])
-            .split('\u{1e}')
-            .map(|row| row.split('\u{1f}').map(cell).collect())
-            .collect()
+        printed.trim_end_matches(['\n', '\u{1e}']).split('\u{1e}').map(cells).collect()
+    }
+
+    /// Rows of many queries, whose first column begins with the character 0x1d.
+    pub(crate) fn records(&self, script: &str) -> Vec<Vec<Option<String>>> {
+        let printed = self.psql(script);
+        let ended = |row: &str| row.strip_suffix(['\n', '\u{1e}']).map(cells);
+        printed.split('\u{1d}').skip(1).map(|row| ended(row).unwrap()).collect()
     }
 
     /// The answers to (expression, FROM clause) pairs, in their order.
@@ -228,6 +231,10 @@ impl Server {
         assert!(texts.next().is_none());
         answers
     }
+}
+
+fn cells(row: &str) -> Vec<Option<String>> {
+    row.split('\u{1f}').map(|cell| (cell != "\u{2}").then(|| cell.to_owned())).collect()
 }
 
 /// As COPY reads it.

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 pub(super) struct Server {
     pub(super) port: u16,
     pub(super) dir: TempDir,
+    /// The server's major version: `make test-matrix` runs these tests on each.
+    pub(super) major: u32,
     child: Child,
 }
 
@@ -45,6 +47,13 @@ fn command(name: &str) -> Command {
     }
     command.stdin(Stdio::null());
     command
+}
+
+fn major() -> u32 {
+    let printed = command("postgres").arg("--version").output().unwrap().stdout;
+    let printed = String::from_utf8(printed).unwrap();
+    let number = printed.trim_start_matches(|c: char| !c.is_ascii_digit());
+    number.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
 }
 
 fn free_port() -> u16 {
@@ -90,7 +99,7 @@ impl Server {
             start.args(["-c", setting]);
         }
         let child = start.args(["-p", &port.to_string()]).stderr(log).stdout(Stdio::null()).spawn();
-        let mut server = Self { port, dir, child: child.unwrap() };
+        let mut server = Self { port, dir, major: major(), child: child.unwrap() };
         server.wait_ready();
         server
     }
