@@ -1,11 +1,5 @@
 //! Short runs of the fuzz targets that need the core alone: see `fuzz/README.md`.
 
-#![expect(
-    clippy::expect_used,
-    clippy::disallowed_methods,
-    reason = "a target fails by panicking, and its seed comes back from outside"
-)]
-
 #[path = "../../fuzz/targets/codecs.rs"]
 mod codecs;
 #[path = "../../fuzz/targets/drive.rs"]

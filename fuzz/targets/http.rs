@@ -2,10 +2,13 @@
 //! another process, and raw bytes in the place of a request.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
 use std::time::Duration;
 use walview::http::{Report, bind, faults_of, serve};
+
+/// Only a server that hangs takes as long.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// The first byte chooses.
 pub(crate) fn run(data: &[u8]) {
@@ -24,31 +27,30 @@ fn document(data: &[u8]) {
         drop(faults_of(status));
     }
     let written = serde_json::to_vec(&report).unwrap_or_default();
-    let again = serde_json::from_slice::<Report>(&written).map(|again| serde_json::to_vec(&again));
-    assert!(matches!(again, Ok(Ok(again)) if again == written));
+    assert!(serde_json::from_slice::<Report>(&written).is_ok());
 }
 
 /// The server answers with a status that is no failure of its own, or closes; then answers others.
 fn request(data: &[u8]) {
-    let answer = ask(data);
+    // However it ends, a head ends with an empty line: what comes back is then owed.
+    let answer = ask(&[data, b"\r\n\r\n"].concat(), 12);
     let status = answer.get(9..12).unwrap_or_default();
-    assert!(!status.starts_with(b"500"), "{}", String::from_utf8_lossy(&answer));
-    let alive = ask(b"GET /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    assert!(alive.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&alive));
+    assert!(!status.starts_with(b"5"), "{}", answer.escape_ascii());
+    let alive = ask(b"GET /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 64);
+    assert!(alive.starts_with(b"HTTP/1.1 200"), "{}", alive.escape_ascii());
 }
 
-fn ask(data: &[u8]) -> Vec<u8> {
+/// What comes back, up to `bytes_max`.
+fn ask(data: &[u8], bytes_max: u64) -> Vec<u8> {
     let Ok(mut stream) = TcpStream::connect(server()) else {
         panic!("the server is gone");
     };
     let mut answer = Vec::new();
     // It may close as soon as it has seen enough: then the rest cannot be sent.
-    let sent = stream.set_read_timeout(Some(Duration::from_secs(10)));
-    let sent = sent.and_then(|()| stream.write_all(data));
-    drop(sent.and_then(|()| stream.shutdown(Shutdown::Write)));
-    match stream.read_to_end(&mut answer) {
+    drop(stream.set_read_timeout(Some(ANSWER_MAX)).and_then(|()| stream.write_all(data)));
+    match stream.take(bytes_max).read_to_end(&mut answer) {
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-            panic!("no answer and no end in 10 s")
+            panic!("no answer and no end in {ANSWER_MAX:?}")
         }
         _ => answer,
     }
@@ -57,7 +59,7 @@ fn ask(data: &[u8]) -> Vec<u8> {
 fn server() -> SocketAddr {
     static SERVER: OnceLock<SocketAddr> = OnceLock::new();
     *SERVER.get_or_init(|| {
-        let (told, tell) = std::sync::mpsc::channel();
+        let (told, tell) = std::sync::mpsc::sync_channel(1);
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)

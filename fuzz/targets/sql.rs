@@ -64,13 +64,14 @@ fn check(view: &View) {
 
 fn catalog() -> &'static Catalog {
     static CATALOG: OnceLock<Catalog> = OnceLock::new();
-    CATALOG.get_or_init(|| Catalog {
-        tables: vec![
+    CATALOG.get_or_init(|| {
+        let mut catalog = Catalog::default();
+        catalog.tables.extend([
             table(1, "bets", &every_type()),
             table(2, "users", &[("name", Type::Text), ("r", Type::Int8)]),
             table(3, "events", &[("name", Type::Text), ("category", Type::Varchar(Some(10)))]),
-        ],
-        ..Catalog::default()
+        ]);
+        catalog
     })
 }
 

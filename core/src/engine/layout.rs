@@ -436,3 +436,43 @@ fn for_each_row_expr(view: &View, visit: &mut impl FnMut(&Expr)) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Collation, Column, UniqueKey};
+
+    /// Its value would be taken for NULL: no version sends generated columns unless asked to.
+    #[test]
+    fn a_key_with_a_generated_column_names_no_row() {
+        let column = |name: &str, generated| Column {
+            name: name.to_owned(),
+            attnum: 1,
+            ty: Type::Int4,
+            type_oid: 23,
+            type_modifier: -1,
+            not_null: true,
+            collation: Collation::None,
+            generated,
+            toastable: false,
+        };
+        let key = |columns: &[usize]| UniqueKey {
+            name: "k".to_owned(),
+            columns: columns.to_vec(),
+            primary: columns.len() == 2,
+        };
+        let mut table = Table {
+            oid: 1,
+            schema: "public".to_owned(),
+            name: "t".to_owned(),
+            columns: vec![column("a", false), column("g", true)],
+            unique_keys: vec![key(&[0, 1]), key(&[0])],
+            replica_identity: ReplicaIdentity::Default,
+        };
+        assert_eq!(identity_columns(&table), None);
+        table.replica_identity = ReplicaIdentity::Index(vec![0]);
+        assert_eq!(identity_columns(&table), Some(vec![0]));
+        table.replica_identity = ReplicaIdentity::Index(vec![1]);
+        assert_eq!(identity_columns(&table), None);
+    }
+}

@@ -225,7 +225,9 @@ impl Schema {
                 },
             }
         });
-        Catalog { tables: tables.collect() }
+        let mut catalog = Catalog::default();
+        catalog.tables.extend(tables);
+        catalog
     }
 
     pub(crate) fn round(self, random: &mut Random) -> Round {

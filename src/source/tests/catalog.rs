@@ -47,6 +47,9 @@ async fn every_type_key_and_identity() {
         (-2, SCHEMA.to_owned())
     };
     run(&session, &schema).await;
+    if server.major >= 18 {
+        run(&session, "ALTER TABLE types ADD kk int GENERATED ALWAYS AS (c + 1) VIRTUAL").await;
+    }
     let wanted = ["types", "keys", "whole", "nothing", "parts", "keys"];
     let names: Vec<_> = wanted.iter().map(|n| ("public".to_owned(), (*n).to_owned())).collect();
     let loaded = catalog::load(&session, &names).await.unwrap();
@@ -110,6 +113,7 @@ async fn every_type_key_and_identity() {
         assert_eq!(column(table, name).toastable, toastable, "{name}");
     }
     assert!(column(table, "jj").generated && !column(table, "c").generated);
+    assert!(server.major < 18 || column(table, "kk").generated);
 
     let table = loaded.table("public", "keys").unwrap();
     let names: Vec<_> = table.columns.iter().map(|c| (c.name.as_str(), c.attnum)).collect();
