@@ -206,7 +206,12 @@ impl Follower {
                     Action::HashReplace { key, .. } | Action::Del { key } => {
                         self.held.remove(&key);
                     }
-                    other => panic!("no hash operation: {other:?}"),
+                    Action::Set { .. }
+                    | Action::SetAdd { .. }
+                    | Action::SetRem { .. }
+                    | Action::ZAdd { .. }
+                    | Action::ZRem { .. }
+                    | Action::StreamAdd { .. } => panic!("a hash target made no hash operation"),
                 }
             }
         }

@@ -626,7 +626,6 @@ fn fixed_expressions_agree() {
 const VIEWS_MAX: Duration = Duration::from_secs(8);
 
 #[test]
-#[expect(clippy::print_stderr, reason = "says how much was tried")]
 fn views_agree() {
     let server = Server::start("oracle-views");
     server.psql("CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy', 'a');");
