@@ -35,6 +35,21 @@ test: setup lint ## Run the whole suite against real servers
 	cargo build --locked --workspace --bins
 	cargo test --locked --workspace
 
+# How many expression/row pairs, and for how long whole views; SEED=… takes a printed seed back.
+PAIRS ?= 3000000
+
+.PHONY: differential
+differential: setup ## Random expressions and views against PostgreSQL: PAIRS=3000000; SEED=… repeats
+	PAIRS=$(PAIRS) cargo test --locked --package walview-core --test oracle -- --nocapture
+
+# The versions of PostgreSQL that are followed.
+MATRIX ?= 14 15 16 17 18
+
+.PHONY: test-matrix
+test-matrix: setup ## The suites that depend on PostgreSQL's version, on each: MATRIX="14 15 16 17 18"
+	cargo build --locked --workspace --bins
+	scripts/matrix $(MATRIX)
+
 # How long `make soak` goes on; SEED=… takes a printed seed back.
 MINUTES ?= 60
 

@@ -393,8 +393,9 @@ async fn first_start(postgres: &Postgres, secrets: &Path) {
     // The roles of the other tests' cluster have the same names.
     admin.batch_execute("ALTER ROLE walview RENAME TO other").await.unwrap();
     admin.batch_execute("CREATE DATABASE betting").await.unwrap();
+    let psql = postgres.client_program("psql");
     run(Command::new(root().join("compose/postgres/init.sh"))
-        .env("PATH", format!("{}:/usr/bin:/bin", postgres.programs().display()))
+        .env("PATH", format!("{}:/usr/bin:/bin", psql.parent().unwrap().display()))
         .envs([("PGHOST", "127.0.0.1"), ("POSTGRES_USER", "postgres"), ("POSTGRES_DB", "betting")])
         .env("PGPORT", postgres.server.port().to_string())
         .env("PGPASSWORD", postgres.password())

@@ -35,6 +35,7 @@ mod end_to_end;
 // Release builds have no fail points.
 #[cfg(debug_assertions)]
 mod fail_points;
+mod fuzz;
 mod lineage;
 mod messages;
 mod network;

@@ -131,7 +131,7 @@ pub async fn hold_slot(world: &World) -> Process {
     let row = client.query_one(sql, &[]).await.unwrap();
     let (slot, publication): (String, String) = (row.get(0), row.get(1));
     let holder = Launch {
-        program: world.postgres.programs().join("pg_recvlogical"),
+        program: world.postgres.client_program("pg_recvlogical"),
         args: [
             "--dbname",
             &world.postgres.url(),

@@ -21,6 +21,8 @@ mod cli;
 mod engine;
 mod execute;
 mod format;
+#[cfg(test)]
+mod fuzz;
 mod request;
 mod server;
 mod sql;

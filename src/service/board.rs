@@ -112,7 +112,7 @@ impl SnapshotStatus {
         if self.step == "filling" {
             return format!(
                 "filling the stores, view {} of {}",
-                self.rows + 1,
+                self.rows.saturating_add(1),
                 self.rows_estimated
             );
         }

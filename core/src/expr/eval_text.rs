@@ -70,7 +70,12 @@ pub(super) fn binary(func: Func, x: &Value, y: &Value, ty: &Type) -> Result<Valu
         }
         (Func::Right, Value::Text(x), Value::Int(n)) => {
             // right(x, 2) begins where left(x, -2) ends, and the other way round.
-            let at = if *n == 0 { x.len() } else { edge(x, n.saturating_neg()) };
+            let at = match *n {
+                0 => x.len(),
+                // PostgreSQL's own -n overflows and stays negative: nothing is left out.
+                n if n == i64::from(i32::MIN) => 0,
+                n => edge(x, n.saturating_neg()),
+            };
             Ok(text(x.get(at..).unwrap_or_default()))
         }
         (Func::Substring, Value::Text(x), Value::Int(from)) => substring(x, *from, None),

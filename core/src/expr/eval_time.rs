@@ -35,13 +35,13 @@ pub(super) fn arithmetic(func: Func, x: &Value, y: &Value) -> Result<Value, Eval
         | (Func::Add, Value::Int(_) | Value::Time(_), Value::Date(_)) => arithmetic(func, y, x),
         (Func::Add, Value::Timestamp(x), Value::Interval(y)) => shift(*x, y).map(Value::Timestamp),
         (Func::Sub, Value::Timestamp(x), Value::Interval(y)) => {
-            shift(*x, &wrapping_negate(y)).map(Value::Timestamp)
+            shift(*x, &negate(y)?).map(Value::Timestamp)
         }
         (Func::Add, Value::TimestampTz(x), Value::Interval(y)) => {
             shift(*x, y).map(Value::TimestampTz)
         }
         (Func::Sub, Value::TimestampTz(x), Value::Interval(y)) => {
-            shift(*x, &wrapping_negate(y)).map(Value::TimestampTz)
+            shift(*x, &negate(y)?).map(Value::TimestampTz)
         }
         (Func::Sub, Value::Timestamp(x), Value::Timestamp(y))
         | (Func::Sub, Value::TimestampTz(x), Value::TimestampTz(y)) => difference(*x, *y),
@@ -49,7 +49,7 @@ pub(super) fn arithmetic(func: Func, x: &Value, y: &Value) -> Result<Value, Eval
             shift(date_to_timestamp(*x)?, y).map(Value::Timestamp)
         }
         (Func::Sub, Value::Date(x), Value::Interval(y)) => {
-            shift(date_to_timestamp(*x)?, &wrapping_negate(y)).map(Value::Timestamp)
+            shift(date_to_timestamp(*x)?, &negate(y)?).map(Value::Timestamp)
         }
         (Func::Add, Value::Date(x), Value::Int(y)) => add_days(*x, Some(*y)),
         (Func::Sub, Value::Date(x), Value::Int(y)) => add_days(*x, y.checked_neg()),
@@ -69,22 +69,31 @@ pub(super) fn arithmetic(func: Func, x: &Value, y: &Value) -> Result<Value, Eval
         (Func::Sub, Value::Time(x), Value::Time(y)) => {
             Ok(Value::Interval(Interval { months: 0, days: 0, micros: x - y }))
         }
+        (Func::Add, Value::Time(_), Value::Interval(y)) if y.is_infinite() => {
+            Err(overflow("cannot add infinite interval to time"))
+        }
+        (Func::Sub, Value::Time(_), Value::Interval(y)) if y.is_infinite() => {
+            Err(overflow("cannot subtract infinite interval from time"))
+        }
         (Func::Add, Value::Time(x), Value::Interval(y)) => {
             Ok(Value::Time((i128::from(*x) + i128::from(y.micros)).rem_day()))
         }
         (Func::Sub, Value::Time(x), Value::Interval(y)) => {
             Ok(Value::Time((i128::from(*x) - i128::from(y.micros)).rem_day()))
         }
-        (Func::Add, Value::Interval(x), Value::Interval(y)) => interval_sum(
-            x.months.checked_add(y.months),
-            x.days.checked_add(y.days),
-            x.micros.checked_add(y.micros),
-        ),
-        (Func::Sub, Value::Interval(x), Value::Interval(y)) => interval_sum(
+        (Func::Add, Value::Interval(x), Value::Interval(y)) => sum(x, y).map(Value::Interval),
+        (Func::Sub, Value::Interval(x), Value::Interval(y)) if y.is_infinite() => {
+            sum(x, &negate(y)?).map(Value::Interval)
+        }
+        (Func::Sub, Value::Interval(x), Value::Interval(_)) if x.is_infinite() => {
+            Ok(Value::Interval(*x))
+        }
+        (Func::Sub, Value::Interval(x), Value::Interval(y)) => finite(
             x.months.checked_sub(y.months),
             x.days.checked_sub(y.days),
             x.micros.checked_sub(y.micros),
-        ),
+        )
+        .map(Value::Interval),
         _ => Err(unexpected(func)),
     }
 }
@@ -100,33 +109,40 @@ impl RemDay for i128 {
     }
 }
 
-fn interval_sum(
+/// A sum or difference of finite intervals, which must stay finite.
+fn finite(
     months: Option<i32>,
     days: Option<i32>,
     micros: Option<i64>,
-) -> Result<Value, EvalError> {
+) -> Result<Interval, EvalError> {
     match (months, days, micros) {
-        (Some(months), Some(days), Some(micros)) => {
-            Ok(Value::Interval(Interval { months, days, micros }))
-        }
-        _ => Err(interval_out_of_range()),
+        (Some(months), Some(days), Some(micros)) => Some(Interval { months, days, micros }),
+        _ => None,
+    }
+    .filter(|interval| !interval.is_infinite())
+    .ok_or_else(interval_out_of_range)
+}
+
+fn sum(x: &Interval, y: &Interval) -> Result<Interval, EvalError> {
+    match (x.is_infinite(), y.is_infinite()) {
+        (true, true) if x != y => Err(interval_out_of_range()),
+        (true, _) => Ok(*x),
+        (false, true) => Ok(*y),
+        (false, false) => finite(
+            x.months.checked_add(y.months),
+            x.days.checked_add(y.days),
+            x.micros.checked_add(y.micros),
+        ),
     }
 }
 
-/// The operator `-interval`.
+/// The operator `-interval`, and what `timestamp - interval` does inside. Before 17 the latter
+/// wraps around at the least numbers; we refuse, as later versions do.
 pub(super) fn negate(x: &Interval) -> Result<Interval, EvalError> {
-    match (x.months.checked_neg(), x.days.checked_neg(), x.micros.checked_neg()) {
-        (Some(months), Some(days), Some(micros)) => Ok(Interval { months, days, micros }),
-        _ => Err(interval_out_of_range()),
-    }
-}
-
-/// What `timestamp - interval` does inside: the least numbers stay what they are.
-fn wrapping_negate(x: &Interval) -> Interval {
-    Interval {
-        months: x.months.wrapping_neg(),
-        days: x.days.wrapping_neg(),
-        micros: x.micros.wrapping_neg(),
+    match *x {
+        Interval::INFINITY => Ok(Interval::NEGATIVE_INFINITY),
+        Interval::NEGATIVE_INFINITY => Ok(Interval::INFINITY),
+        _ => finite(x.months.checked_neg(), x.days.checked_neg(), x.micros.checked_neg()),
     }
 }
 
@@ -149,6 +165,11 @@ fn time_of_day(micros: i64) -> i64 {
 /// Months first, the day clamped to the month's length; then days; then the time. Each step must
 /// stay in the range of the type.
 fn shift(micros: i64, by: &Interval) -> Result<i64, EvalError> {
+    if by.is_infinite() {
+        let end = if by.months > 0 { i64::MAX } else { i64::MIN };
+        let opposite = is_infinite(micros) && micros != end;
+        return if opposite { Err(timestamp_out_of_range()) } else { Ok(end) };
+    }
     if is_infinite(micros) {
         return Ok(micros);
     }
@@ -174,7 +195,8 @@ fn difference(x: i64, y: i64) -> Result<Value, EvalError> {
     if is_infinite(x) || is_infinite(y) {
         return Err(overflow("cannot subtract infinite timestamps"));
     }
-    // PostgreSQL 15 wraps around here; later versions refuse, as we do.
+    // From 17 the difference is infinite, too, and before 17 it wraps around where it overflows: as
+    // versions differ, both are refused.
     let micros = x.checked_sub(y).ok_or_else(interval_out_of_range)?;
     let days = i32::try_from(micros / DAY_MICROS).ok().ok_or_else(interval_out_of_range)?;
     Ok(Value::Interval(Interval { months: 0, days, micros: micros % DAY_MICROS }))
@@ -240,6 +262,9 @@ pub(super) fn to_time(value: &Value) -> Result<Value, EvalError> {
         }
         Value::Timestamp(micros) | Value::TimestampTz(micros) => {
             Ok(Value::Time(time_of_day(*micros)))
+        }
+        Value::Interval(interval) if interval.is_infinite() => {
+            Err(overflow("cannot convert infinite interval to time"))
         }
         Value::Interval(interval) => Ok(Value::Time(time_of_day(interval.micros))),
         _ => Err(unexpected("cast to time")),
@@ -386,6 +411,10 @@ fn days_of(micros: i64) -> i64 {
 }
 
 fn trunc_interval(field: Field, x: &Interval) -> Result<Interval, EvalError> {
+    let known = field <= Field::Millennium && field != Field::Week;
+    if x.is_infinite() && known {
+        return Ok(*x);
+    }
     if let Some(unit) = unit_micros(field) {
         return Ok(Interval { micros: x.micros - x.micros % unit.min(DAY_MICROS), ..*x }
             .without_time(field));
@@ -477,13 +506,34 @@ fn of_time(field: Field, micros: i64) -> Option<Value> {
     }
 }
 
+/// Days and hours of an interval only grow, too.
+fn of_infinite_interval(field: Field, positive: bool) -> Result<Value, EvalError> {
+    match field {
+        Field::Hour | Field::Day => Ok(of_infinity(Field::Epoch, positive)),
+        Field::Julian
+        | Field::DayOfWeek
+        | Field::IsoDayOfWeek
+        | Field::DayOfYear
+        | Field::IsoYear
+        | Field::Zone
+        | Field::Week => Err(unsupported("interval")),
+        _ => Ok(of_infinity(field, positive)),
+    }
+}
+
 fn of_timestamp(field: Field, micros: i64) -> Result<Value, EvalError> {
     if let Some(value) = of_time(field, time_of_day(micros)) {
         return Ok(value);
     }
     if field == Field::Epoch {
         let since_1970 = i128::from(micros) + i128::from(UNIX_2000) * i128::from(DAY_MICROS);
-        return Ok(scaled(since_1970, 6));
+        if since_1970 < i128::from(i64::MAX) {
+            return Ok(scaled(since_1970, 6));
+        }
+        // Here PostgreSQL divides as `numeric` does, which rounds to the millisecond.
+        let micros = Numeric::from_scaled_i128(since_1970, 0).unwrap_or(Numeric::ZERO);
+        let seconds = micros.div(&Numeric::from(SECOND_MICROS))?;
+        return seconds.round(6).map(Value::Numeric);
     }
     if field == Field::Julian {
         let day = Numeric::from(days_of(micros) + JULIAN_2000);
@@ -550,6 +600,9 @@ fn iso_week(days: i64) -> (i64, i64) {
 }
 
 fn of_interval(field: Field, x: &Interval) -> Result<Value, EvalError> {
+    if x.is_infinite() {
+        return of_infinite_interval(field, x.months > 0);
+    }
     if let Some(value) = of_time(field, x.micros) {
         return Ok(value);
     }
@@ -560,7 +613,6 @@ fn of_interval(field: Field, x: &Interval) -> Result<Value, EvalError> {
     match field {
         Field::Day => Ok(whole(i64::from(x.days))),
         Field::Month => Ok(whole(months % 12)),
-        Field::Quarter => Ok(whole(months % 12 / 3 + 1)),
         Field::Epoch => {
             // A year has 365.25 days here and a month 30, counted in quarters of a day.
             let quarters = i128::from(months / 12) * 1_461

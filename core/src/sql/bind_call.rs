@@ -77,7 +77,6 @@ const EXTRACT_INTERVAL: &[&str] = &[
     "hour",
     "day",
     "month",
-    "quarter",
     "year",
     "decade",
     "century",
@@ -238,6 +237,15 @@ impl Binder<'_> {
             [_, Base::Interval] => EXTRACT_INTERVAL,
             _ => &[],
         };
+        if function.args.get(1) == Some(&Base::Interval)
+            && canonical_field(field) == Some("quarter")
+        {
+            return self.refuse(
+                place,
+                "the quarter of a negative interval differs between versions of PostgreSQL",
+                "write extract(month FROM x)",
+            );
+        }
         let Some(field) = canonical_field(field).filter(|field| fields.contains(field)) else {
             return self.refuse(
                 place,

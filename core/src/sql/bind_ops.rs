@@ -12,7 +12,7 @@ use super::operators;
 use super::scope::{Bound, Coll};
 use super::types::{Base, type_name};
 use crate::diagnostic::Place;
-use crate::expr::{Expr, ExprKind, Func};
+use crate::expr::{Expr, ExprKind, Func, TrimSide};
 use crate::value::{Type, Value};
 
 impl Binder<'_> {
@@ -79,6 +79,13 @@ impl Binder<'_> {
                 let right = self.coerce_base(right, b)?;
                 return Ok(vec![left.expr, right.expr]);
             }
+            // Compared as they are: a date that no timestamp reaches is still before or after it.
+            [Base::Date, Base::Timestamp | Base::TimestampTz]
+            | [Base::Timestamp | Base::TimestampTz, Base::Date] => {
+                let left = self.coerce_base(left, args[0])?;
+                let right = self.coerce_base(right, args[1])?;
+                return Ok(vec![left.expr, right.expr]);
+            }
             [Base::AnyEnum, Base::AnyEnum] => {
                 let mut known = [&left, &right].into_iter().filter(|bound| !bound.unknown);
                 match (known.next(), known.next()) {
@@ -139,13 +146,21 @@ impl Binder<'_> {
         )
     }
 
-    /// `char(n)` compares as if without its blanks, which is what the cast to text leaves.
+    /// `char(n)` compares as if without its blanks, which is what the cast to text leaves. `varchar`
+    /// beside it is taken for `char(n)`, and only the comparison leaves its blanks out.
     fn without_blanks(&mut self, bound: Bound) -> Binding<Expr> {
         if let Some(text) = bound.literal_text() {
             let text = text.trim_end_matches(' ');
             return Ok(Bound::constant(bound.place, Value::Text(text.into()), Type::Text).expr);
         }
-        self.coerce(bound, &Type::Text).map(|bound| bound.expr)
+        let is_char = bound.base() == Base::Bpchar;
+        let text = self.coerce(bound, &Type::Text)?.expr;
+        if is_char {
+            return Ok(text);
+        }
+        let blank = Expr { kind: ExprKind::Const(Value::Text(" ".into())), ty: Type::Text };
+        let kind = ExprKind::Call(Func::Trim(TrimSide::Trailing), vec![text, blank]);
+        Ok(Expr { kind, ty: Type::Text })
     }
 
     /// `||` takes everything that is not text by its text.
@@ -279,14 +294,13 @@ fn comparison(op: Op) -> Func {
 
 /// The type that both sides of an operator over two types are brought to without a loss.
 fn wider(left: Base, right: Base) -> Option<Base> {
-    use Base::{Date, Float4, Float8, Timestamp, TimestampTz};
+    use Base::{Float4, Float8, Timestamp, TimestampTz};
     if left == right {
         return Some(left);
     }
     match (left, right) {
         (Float4, Float8) | (Float8, Float4) => Some(Float8),
-        (Date, Timestamp) | (Timestamp, Date) => Some(Timestamp),
-        (Date | Timestamp, TimestampTz) | (TimestampTz, Date | Timestamp) => Some(TimestampTz),
+        (Timestamp, TimestampTz) | (TimestampTz, Timestamp) => Some(TimestampTz),
         _ => None,
     }
 }

@@ -238,9 +238,49 @@ fn number_prefix(text: &str) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
+/// What else `strtod` reads, in a form that Rust reads: `0x1.8p3` as a decimal number of the same
+/// value, `nan(…)` as NaN.
+fn rewritten(text: &str) -> Option<String> {
+    let (sign, digits) = match text.as_bytes().first()? {
+        b'-' => ("-", text.get(1..)?),
+        b'+' => ("", text.get(1..)?),
+        _ => ("", text),
+    };
+    if let Some((name, rest)) = digits.split_once('(') {
+        let inner = rest.strip_suffix(')')?;
+        let named = inner.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        return (name.eq_ignore_ascii_case("nan") && named).then(|| "NaN".to_owned());
+    }
+    let digits = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"))?;
+    let (mantissa, exponent) = digits.split_once(['p', 'P']).unwrap_or((digits, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mantissa = format!("{whole}{fraction}");
+    let is_hex = |byte: u8| byte.is_ascii_hexdigit();
+    let unsigned = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
+    let is_exponent = !unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit());
+    if mantissa.is_empty() || !mantissa.bytes().all(is_hex) || !is_exponent {
+        return None;
+    }
+    let mantissa = BigUint::parse_bytes(mantissa.as_bytes(), 16)?;
+    // Beyond these every value is out of range, and digits would fill the memory.
+    let far = i64::try_from(digits.len()).ok()?.checked_mul(4)?.checked_add(2_000)?;
+    let saturated = if exponent.starts_with('-') { -far } else { far };
+    let exponent = exponent.parse::<i64>().unwrap_or(saturated).clamp(-far, far);
+    let exponent = exponent - 4 * i64::try_from(fraction.len()).ok()?;
+    let power = u32::try_from(exponent.unsigned_abs()).ok()?;
+    Some(if exponent < 0 {
+        // m / 2^k is m * 5^k / 10^k.
+        format!("{sign}{}e-{power}", mantissa * BigUint::from(5_u8).pow(power))
+    } else {
+        format!("{sign}{}", mantissa << power)
+    })
+}
+
 pub(crate) fn parse_f64(text: &str) -> Result<f64, ValueError> {
     let name = "double precision";
     let text = text.trim_matches(is_space);
+    let rewritten = rewritten(text);
+    let text = rewritten.as_deref().unwrap_or(text);
     let in_range = |value: f64| value.is_finite() && value != 0.0;
     let Ok(value) = text.parse::<f64>() else {
         return Err(refused(text, name, |prefix| prefix.parse().is_ok_and(in_range)));
@@ -254,6 +294,8 @@ pub(crate) fn parse_f64(text: &str) -> Result<f64, ValueError> {
 pub(crate) fn parse_f32(text: &str) -> Result<f32, ValueError> {
     let name = "real";
     let text = text.trim_matches(is_space);
+    let rewritten = rewritten(text);
+    let text = rewritten.as_deref().unwrap_or(text);
     let in_range = |value: f32| value.is_finite() && value != 0.0;
     let Ok(value) = text.parse::<f32>() else {
         return Err(refused(text, name, |prefix| prefix.parse().is_ok_and(in_range)));

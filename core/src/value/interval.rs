@@ -2,7 +2,7 @@
 //!
 //! Input is what PostgreSQL prints in that style (`1 year 2 mons -3 days +04:05:06.7`), fields with
 //! units as people write them (`5 minutes`, `1.5 hours`), and ISO 8601 with designators
-//! (`P1DT2H`). Bare numbers, `ago`, `@` and fractions of months or years are errors: PostgreSQL
+//! (`P1DT2H`); from a server also `infinity`. Bare numbers, `ago`, `@` and fractions of months or years are errors: PostgreSQL
 //! accepts them by rules (and roundings) of their own.
 
 use super::Interval;
@@ -15,6 +15,10 @@ use super::order::DAY_MICROS;
 use super::text::is_space;
 
 pub(crate) fn write_interval(interval: &Interval, out: &mut String) {
+    if interval.is_infinite() {
+        out.push_str(if interval.months > 0 { "infinity" } else { "-infinity" });
+        return;
+    }
     let mut empty = true;
     let mut after_negative = false;
     let years = interval.months / 12;
@@ -63,6 +67,15 @@ pub(crate) fn write_interval(interval: &Interval, out: &mut String) {
     }
     let fraction = micros % SECOND_MICROS.unsigned_abs();
     push_fraction(u32::try_from(fraction).unwrap_or(0), out);
+}
+
+/// What a server printed: from 17 there are infinities, which are no literals before.
+pub(crate) fn read_interval(text: &str) -> Result<Interval, ValueError> {
+    match text {
+        "infinity" => Ok(Interval::INFINITY),
+        "-infinity" => Ok(Interval::NEGATIVE_INFINITY),
+        _ => parse_interval(text),
+    }
 }
 
 pub(crate) fn parse_interval(text: &str) -> Result<Interval, ValueError> {
@@ -178,11 +191,12 @@ impl Parts {
         if self.seen.is_empty() {
             return Err(syntax());
         }
-        Ok(Interval {
+        let interval = Interval {
             months: i32::try_from(self.months).ok().ok_or_else(overflow)?,
             days: i32::try_from(self.days).ok().ok_or_else(overflow)?,
             micros: i64::try_from(self.micros).ok().ok_or_else(overflow)?,
-        })
+        };
+        if interval.is_infinite() { Err(overflow()) } else { Ok(interval) }
     }
 }
 

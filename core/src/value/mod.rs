@@ -79,12 +79,23 @@ pub enum Value {
     Uuid(u128),
 }
 
-/// As PostgreSQL stores it: the three parts do not convert into each other.
+/// As PostgreSQL stores it: the three parts do not convert into each other. From 17 the largest and
+/// the smallest of all stand for the infinities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interval {
     pub months: i32,
     pub days: i32,
     pub micros: i64,
+}
+
+impl Interval {
+    pub const INFINITY: Self = Self { months: i32::MAX, days: i32::MAX, micros: i64::MAX };
+    pub const NEGATIVE_INFINITY: Self = Self { months: i32::MIN, days: i32::MIN, micros: i64::MIN };
+
+    #[must_use]
+    pub fn is_infinite(&self) -> bool {
+        *self == Self::INFINITY || *self == Self::NEGATIVE_INFINITY
+    }
 }
 
 /// The columns of a row or a result, in the order of its plan.

@@ -15,12 +15,15 @@ pub(crate) fn is_space(c: char) -> bool {
 
 impl Value {
     /// Reads a value of `ty` as PostgreSQL's input function does. Json is checked, jsonb is brought
-    /// into PostgreSQL's form, an enum's label must be one of its labels, `char(n)` is padded.
+    /// into PostgreSQL's form, an enum's label must be one of its labels, `char(n)` is padded; what
+    /// only later versions read is refused.
     pub fn parse(ty: &Type, text: &str) -> Result<Self, ValueError> {
         if *ty == Type::Json {
             json::validate(text)?;
         } else if *ty == Type::Jsonb {
             return Ok(Self::Text(json::to_jsonb(text)?.into()));
+        } else if *ty == Type::Interval {
+            return interval::parse_interval(text).map(Self::Interval);
         }
         Self::from_server(ty, text)
     }
@@ -63,7 +66,7 @@ impl Value {
             Type::Time => datetime::parse_time(text),
             Type::Timestamp => datetime::parse_timestamp(text, false),
             Type::TimestampTz => datetime::parse_timestamp(text, true),
-            Type::Interval => interval::parse_interval(text).map(Self::Interval),
+            Type::Interval => interval::read_interval(text).map(Self::Interval),
             Type::Uuid => parse_uuid(text).map(Self::Uuid),
         }
     }

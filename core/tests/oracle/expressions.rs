@@ -1,9 +1,58 @@
-//! Random SQL expressions over the columns of one table.
+//! Random SQL expressions over columns of every type.
 //!
 //! Each call reads a column, so that PostgreSQL cannot compute a part of it while planning: it would
 //! raise the errors of branches that are never taken.
+//!
+//! A new type: a line in [`TABLE`], one in [`literal`], an arm in [`expression`] (or none, for what
+//! every type has), and its values in `main::cell`.
 
 use crate::random::Random;
+use std::ops::{Deref, DerefMut};
+
+/// The columns that an expression may read, and the dice.
+pub(crate) struct Scope<'a> {
+    random: &'a mut Random,
+    /// Type and column, as SQL writes it. Every type of [`TABLE`] has one.
+    pub(crate) columns: Vec<(&'static str, String)>,
+    /// Before 15 a numeric's scale lies between 0 and its precision.
+    odd_scales: bool,
+}
+
+impl<'a> Scope<'a> {
+    /// Over one table whose columns have the names of their types.
+    pub(crate) fn table(random: &'a mut Random, major: u32) -> Self {
+        let columns = TABLE.iter().map(|(name, _)| (*name, (*name).to_owned())).collect();
+        Self { random, columns, odd_scales: major >= 15 }
+    }
+
+    /// Over these columns, by type.
+    pub(crate) fn over(
+        random: &'a mut Random,
+        columns: Vec<(&'static str, String)>,
+        major: u32,
+    ) -> Self {
+        Self { random, columns, odd_scales: major >= 15 }
+    }
+
+    fn column(&mut self, ty: &str) -> String {
+        let count = self.columns.iter().filter(|(of, _)| *of == ty).count();
+        let at = self.random.below(count);
+        self.columns.iter().filter(|(of, _)| *of == ty).nth(at).unwrap().1.clone()
+    }
+}
+
+impl Deref for Scope<'_> {
+    type Target = Random;
+    fn deref(&self) -> &Random {
+        self.random
+    }
+}
+
+impl DerefMut for Scope<'_> {
+    fn deref_mut(&mut self) -> &mut Random {
+        self.random
+    }
+}
 
 /// The column of each type, by the letter that the generator knows it by.
 pub(crate) const TABLE: &[(&str, &str)] = &[
@@ -36,158 +85,208 @@ const COMPARABLE: &[&str] = &[
     "iv", "u", "m",
 ];
 
-pub(crate) fn literal(random: &mut Random, ty: &str) -> String {
+pub(crate) fn literal(scope: &mut Scope<'_>, ty: &str) -> String {
     match ty {
-        "b" => random.pick(&["true", "false"]).to_owned(),
-        "i2" => format!("{}::smallint", random.between(-9, 9)),
-        "i4" => random.between(-9, 9).to_string(),
-        "i8" => format!("{}::bigint", random.between(-9, 9)),
-        "f4" => format!("'{}'::real", random.pick(&["0", "1.5", "-2e30", "NaN"])),
-        "f8" => format!("'{}'::float8", random.pick(&["0", "2.5", "-1e200", "Infinity"])),
+        "b" => scope.pick(&["true", "false"]).to_owned(),
+        "i2" => format!("{}::smallint", scope.between(-9, 9)),
+        "i4" => scope.between(-9, 9).to_string(),
+        "i8" => format!("{}::bigint", scope.between(-9, 9)),
+        "f4" => format!("'{}'::real", scope.pick(&["0", "1.5", "-2e30", "NaN"])),
+        "f8" => format!("'{}'::float8", scope.pick(&["0", "2.5", "-1e200", "Infinity"])),
         "n" | "n122" => {
-            random.pick(&["0.00", "1.5", "-7", "0.001", "1234567890.123456789"]).to_owned()
+            scope.pick(&["0.00", "1.5", "-7", "0.001", "1234567890.123456789"]).to_owned()
         }
         "s" | "sn" | "v10" | "c5" => {
-            format!("'{}'", random.pick(&["", "a", "ab", "é", "12", "日", "x  "]))
+            format!("'{}'", scope.pick(&["", "a", "ab", "é", "12", "日", "x  "]))
         }
         "by" => "'\\x00ff'::bytea".to_owned(),
-        "d" => format!("date '{}'", random.pick(&["2000-02-29", "0001-01-01 BC", "infinity"])),
+        "d" => format!("date '{}'", scope.pick(&["2000-02-29", "0001-01-01 BC", "infinity"])),
         "ti" => "time '13:14:15.16'".to_owned(),
-        "ts" => format!("timestamp '{}'", random.pick(&["2024-01-31 10:00:00", "-infinity"])),
+        "ts" => format!("timestamp '{}'", scope.pick(&["2024-01-31 10:00:00", "-infinity"])),
         "tz" => "timestamptz '2024-12-31 23:59:59.999999+00'".to_owned(),
         "iv" => {
             let texts = ["1 mon", "-1 days", "1 year -1 mons +2 days 03:04:05.6", "36:00:00"];
-            format!("interval '{}'", random.pick(&texts))
+            format!("interval '{}'", scope.pick(&texts))
         }
         "u" => "'00000000-0000-0000-0000-000000000001'::uuid".to_owned(),
-        "m" => format!("'{}'", random.pick(&["sad", "ok"])),
-        _ => ty.to_owned(),
+        "m" => format!("'{}'::mood", scope.pick(&["sad", "ok"])),
+        _ => scope.column(ty),
     }
 }
 
 /// A column, or a smaller expression.
-pub(crate) fn expression(random: &mut Random, ty: &str, depth: usize) -> String {
-    if depth == 0 || random.one_in(5) {
-        return ty.to_owned();
+pub(crate) fn expression(scope: &mut Scope<'_>, ty: &str, depth: usize) -> String {
+    if depth == 0 || scope.one_in(5) {
+        return scope.column(ty);
     }
     let depth = depth - 1;
-    if random.one_in(6) {
-        return any(random, ty, depth);
+    if scope.one_in(6) {
+        return any(scope, ty, depth);
     }
     match ty {
-        "b" => boolean(random, depth),
-        "i2" | "i4" | "i8" => integer(random, ty, depth),
-        "f4" | "f8" => float(random, ty, depth),
-        "n" | "n122" => numeric(random, depth),
-        "s" | "sn" => text(random, depth),
-        "v10" => format!("{}::varchar(3)", castable(random, depth)),
-        "c5" => format!("{}::char(4)", castable(random, depth)),
-        "d" => date(random, depth),
-        "ti" => time(random, depth),
-        "ts" | "tz" => timestamp(random, ty, depth),
-        "iv" => interval(random, depth),
-        "j" | "jb" => json(random, ty),
-        _ => any(random, ty, depth),
+        "b" => boolean(scope, depth),
+        "i2" | "i4" | "i8" => integer(scope, ty, depth),
+        "f4" | "f8" => float(scope, ty, depth),
+        "n" | "n122" => numeric(scope, depth),
+        "s" | "sn" => text(scope, depth),
+        "v10" => format!("{}::varchar(3)", castable(scope, depth)),
+        "c5" => format!("{}::char(4)", castable(scope, depth)),
+        "d" => date(scope, depth),
+        "ti" => time(scope, depth),
+        "ts" | "tz" => timestamp(scope, ty, depth),
+        "iv" => interval(scope, depth),
+        "j" | "jb" => json(scope, ty),
+        _ => any(scope, ty, depth),
     }
 }
 
-fn operand(random: &mut Random, ty: &str, depth: usize) -> String {
-    if random.one_in(3) { literal(random, ty) } else { expression(random, ty, depth) }
+fn operand(scope: &mut Scope<'_>, ty: &str, depth: usize) -> String {
+    if scope.one_in(3) { literal(scope, ty) } else { expression(scope, ty, depth) }
 }
 
-fn pair(random: &mut Random, ty: &str, op: &str, depth: usize) -> String {
-    let (a, b) = (expression(random, ty, depth), operand(random, ty, depth));
-    if random.one_in(4) { format!("({b} {op} {a})") } else { format!("({a} {op} {b})") }
+fn pair(scope: &mut Scope<'_>, ty: &str, op: &str, depth: usize) -> String {
+    let (a, b) = (expression(scope, ty, depth), operand(scope, ty, depth));
+    if scope.one_in(4) { format!("({b} {op} {a})") } else { format!("({a} {op} {b})") }
+}
+
+/// Types of which one side of an operator may have another than the other side: PostgreSQL chooses.
+const FAMILIES: &[&[&str]] =
+    &[&["i2", "i4", "i8", "n", "n122", "f4", "f8"], &["s", "v10", "c5"], &["d", "ts", "tz"]];
+
+/// An expression of this type, or of one that it can be mixed with.
+fn relative(scope: &mut Scope<'_>, ty: &str, depth: usize) -> String {
+    match FAMILIES.iter().find(|family| family.contains(&ty)) {
+        Some(family) if scope.one_in(2) => one_of(scope, family, depth),
+        _ => operand(scope, ty, depth),
+    }
 }
 
 /// What exists for every type.
-fn any(random: &mut Random, ty: &str, depth: usize) -> String {
-    let a = expression(random, ty, depth);
-    let b = expression(random, ty, depth);
-    let condition = expression(random, "b", depth);
+fn any(scope: &mut Scope<'_>, ty: &str, depth: usize) -> String {
+    let a = expression(scope, ty, depth);
+    let b = expression(scope, ty, depth);
+    let condition = expression(scope, "b", depth);
     let comparable = !matches!(ty, "j" | "jb");
-    match random.below(if comparable { 6 } else { 2 }) {
+    match scope.below(if comparable { 6 } else { 2 }) {
         0 => format!("CASE WHEN {condition} THEN {a} ELSE {b} END"),
         1 => format!("coalesce({a}, {b})"),
         2 => format!("nullif({a}, {b})"),
         3 => format!("greatest({a}, {b})"),
-        4 => format!("least({a}, {b}, {})", operand(random, ty, 0)),
+        4 => format!("least({a}, {b}, {})", operand(scope, ty, 0)),
         _ => format!("CASE {a} WHEN {b} THEN {a} END"),
     }
 }
 
-fn boolean(random: &mut Random, depth: usize) -> String {
-    let ty = random.pick(COMPARABLE);
-    match random.below(12) {
+/// Of no type that is known here: what the choice of a common type or an overload gives.
+pub(crate) fn mixed(scope: &mut Scope<'_>, depth: usize) -> String {
+    let family = FAMILIES[scope.below(FAMILIES.len())];
+    let (a, b) = (one_of(scope, family, depth), one_of(scope, family, depth));
+    let condition = expression(scope, "b", depth);
+    match scope.below(10) {
+        0 => format!("CASE WHEN {condition} THEN {a} ELSE {b} END"),
+        1 => format!("coalesce({a}, {b}, {})", one_of(scope, family, 0)),
+        2 => format!("greatest({a}, {b})"),
+        3 => format!("least({a}, {b}, {})", one_of(scope, family, 0)),
+        4 => format!("nullif({a}, {b})"),
+        5 => format!("CASE {a} WHEN {b} THEN {} END", one_of(scope, FAMILIES[0], 0)),
+        _ => {
+            let (a, b) = (one_of(scope, FAMILIES[0], depth), one_of(scope, FAMILIES[0], depth));
+            let op = scope.pick(&["+", "-", "*", "/", "%"]);
+            format!("({a} {op} {b})")
+        }
+    }
+}
+
+fn boolean(scope: &mut Scope<'_>, depth: usize) -> String {
+    let ty = scope.pick(COMPARABLE);
+    match scope.below(13) {
         0..=4 => {
-            let op = random.pick(&["=", "<>", "<", "<=", ">", ">="]);
-            pair(random, ty, op, depth)
+            let op = scope.pick(&["=", "<>", "<", "<=", ">", ">="]);
+            let (a, b) = (expression(scope, ty, depth), relative(scope, ty, depth));
+            if scope.one_in(4) { format!("({b} {op} {a})") } else { format!("({a} {op} {b})") }
         }
         5 => {
-            let op = random.pick(&["AND", "OR"]);
-            pair(random, "b", op, depth)
+            let op = scope.pick(&["AND", "OR"]);
+            pair(scope, "b", op, depth)
         }
-        6 => format!("(NOT {})", expression(random, "b", depth)),
+        6 => format!("(NOT {})", expression(scope, "b", depth)),
         7 => {
-            let test = random.pick(&["IS NULL", "IS NOT NULL"]);
-            format!("({} {test})", expression(random, ty, depth))
+            let test = scope.pick(&["IS NULL", "IS NOT NULL"]);
+            format!("({} {test})", expression(scope, ty, depth))
         }
         8 => {
-            let test = random.pick(&["IS TRUE", "IS NOT FALSE", "IS UNKNOWN", "IS FALSE"]);
-            format!("({} {test})", expression(random, "b", depth))
+            let test = scope.pick(&["IS TRUE", "IS NOT FALSE", "IS UNKNOWN", "IS FALSE"]);
+            format!("({} {test})", expression(scope, "b", depth))
         }
         9 => {
-            let op = random.pick(&["IS DISTINCT FROM", "IS NOT DISTINCT FROM"]);
-            pair(random, ty, op, depth)
+            let op = scope.pick(&["IS DISTINCT FROM", "IS NOT DISTINCT FROM"]);
+            format!("({} {op} {})", expression(scope, ty, depth), relative(scope, ty, depth))
         }
-        10 => {
-            const PARTS: &[&str] = &["a", "b", "%", "_", "\\\\", "\\%", "\\", "é", "日"];
-            let pattern: String = (0..random.below(5)).map(|_| random.pick(PARTS)).collect();
-            let op = random.pick(&["LIKE", "NOT LIKE"]);
-            format!("({} {op} '{pattern}')", expression(random, "s", depth))
-        }
+        10 => like(scope, depth),
+        11 => format!("({})::boolean", one_of(scope, &["s", "i4", "v10"], depth)),
         _ => {
-            let (a, b, c) =
-                (expression(random, ty, depth), operand(random, ty, 0), operand(random, ty, 0));
-            match random.below(2) {
+            let a = expression(scope, ty, depth);
+            let (b, c) = (relative(scope, ty, 0), relative(scope, ty, 0));
+            match scope.below(3) {
                 0 => format!("({a} BETWEEN {b} AND {c})"),
+                1 => format!("({a} IN ({b}, {c}))"),
                 _ => format!("({a} NOT IN ({b}, {c}))"),
             }
         }
     }
 }
 
-fn one_of(random: &mut Random, types: &[&str], depth: usize) -> String {
-    let ty = random.pick(types);
-    expression(random, ty, depth)
+fn like(scope: &mut Scope<'_>, depth: usize) -> String {
+    const PARTS: &[&str] = &["a", "b", "%", "_", "\\\\", "\\%", "\\_", "\\", "é", "日", "🎲", " "];
+    let op = scope.pick(&["LIKE", "NOT LIKE"]);
+    let pattern = if scope.one_in(4) {
+        one_of(scope, &["s", "v10"], 0)
+    } else {
+        let pattern: String = (0..scope.below(6)).map(|_| scope.pick(PARTS)).collect();
+        format!("'{pattern}'")
+    };
+    format!("({} {op} {pattern})", one_of(scope, &["s", "s", "v10", "c5"], depth))
 }
 
-fn integer(random: &mut Random, ty: &str, depth: usize) -> String {
+fn one_of(scope: &mut Scope<'_>, types: &[&str], depth: usize) -> String {
+    let ty = scope.pick(types);
+    expression(scope, ty, depth)
+}
+
+fn integer(scope: &mut Scope<'_>, ty: &str, depth: usize) -> String {
     let name = match ty {
         "i2" => "smallint",
         "i4" => "integer",
         _ => "bigint",
     };
-    match random.below(10) {
+    match scope.below(11) {
         0..=3 => {
-            let op = random.pick(&["+", "-", "*", "/", "%"]);
-            pair(random, ty, op, depth)
+            let op = scope.pick(&["+", "-", "*", "/", "%"]);
+            pair(scope, ty, op, depth)
         }
-        4 => format!("(- {})", expression(random, ty, depth)),
-        5 => format!("abs({})", expression(random, ty, depth)),
+        10 => format!("({} ->> 0)::{name}", scope.column("jb")),
+        4 => format!("(- {})", expression(scope, ty, depth)),
+        5 => format!("abs({})", expression(scope, ty, depth)),
         6 => {
-            let from = random.pick(&["i8", "f4", "f8", "n", "n122", "sn", "b"]);
+            let from = scope.pick(&["i8", "f4", "f8", "n", "n122", "sn", "b"]);
             let from = if from == "b" && ty != "i4" { "n" } else { from };
-            format!("({})::{name}", expression(random, from, depth))
+            format!("({})::{name}", expression(scope, from, depth))
         }
-        7 => format!("length({})::{name}", one_of(random, &["s", "c5"], depth)),
-        8 => format!("({})::{name}", pair(random, "d", "-", depth)),
-        _ => format!("extract({} FROM {})::{name}", field(random), one_of(random, MOMENTS, depth)),
+        7 => {
+            let function = scope.pick(&["length", "char_length", "character_length"]);
+            format!("{function}({})::{name}", one_of(scope, &["s", "v10", "c5"], depth))
+        }
+        8 => format!("({})::{name}", pair(scope, "d", "-", depth)),
+        _ => format!("{}::{name}", extract(scope, depth)),
     }
 }
 
-fn field(random: &mut Random) -> &'static str {
-    random.pick(&[
+fn extract(scope: &mut Scope<'_>, depth: usize) -> String {
+    format!("extract({} FROM {})", field(scope), one_of(scope, MOMENTS, depth))
+}
+
+fn field(scope: &mut Scope<'_>) -> &'static str {
+    scope.pick(&[
         "microseconds",
         "milliseconds",
         "second",
@@ -214,126 +313,153 @@ fn field(random: &mut Random) -> &'static str {
 /// What has fields to extract; timestamps twice as often.
 const MOMENTS: &[&str] = &["d", "ti", "ts", "ts", "tz", "iv"];
 
-fn float(random: &mut Random, ty: &str, depth: usize) -> String {
+fn float(scope: &mut Scope<'_>, ty: &str, depth: usize) -> String {
     let name = if ty == "f4" { "real" } else { "float8" };
-    match random.below(8) {
+    match scope.below(8) {
         0..=3 => {
-            let op = random.pick(&["+", "-", "*", "/"]);
-            pair(random, ty, op, depth)
+            let op = scope.pick(&["+", "-", "*", "/"]);
+            pair(scope, ty, op, depth)
         }
-        4 => format!("({})::{name}", one_of(random, &["i8", "n", "f8", "f4", "sn"], depth)),
+        4 => format!("({})::{name}", one_of(scope, &["i8", "n", "f8", "f4", "sn"], depth)),
         5 if ty == "f8" => {
-            let function = random.pick(&["round", "floor", "ceil", "abs"]);
-            format!("{function}({})", expression(random, ty, depth))
+            let function = scope.pick(&["round", "floor", "ceil", "ceiling", "abs"]);
+            format!("{function}({})", expression(scope, ty, depth))
         }
-        6 => format!("abs({})", expression(random, ty, depth)),
-        _ => format!("(- {})", expression(random, ty, depth)),
+        6 => format!("abs({})", expression(scope, ty, depth)),
+        _ => format!("(- {})", expression(scope, ty, depth)),
     }
 }
 
-fn numeric(random: &mut Random, depth: usize) -> String {
-    let ty = random.pick(&["n", "n122"]);
-    match random.below(9) {
+fn numeric(scope: &mut Scope<'_>, depth: usize) -> String {
+    let ty = scope.pick(&["n", "n122"]);
+    match scope.below(9) {
         0..=3 => {
-            let op = random.pick(&["+", "-", "*", "/", "%"]);
-            pair(random, ty, op, depth)
+            let op = scope.pick(&["+", "-", "*", "/", "%"]);
+            pair(scope, ty, op, depth)
         }
-        4 => format!("round({}, {})", expression(random, ty, depth), random.between(-5, 8)),
+        4 => format!("round({}, {})", expression(scope, ty, depth), scope.between(-5, 8)),
         5 => {
-            let function = random.pick(&["round", "floor", "ceil", "abs", "-"]);
-            format!("{function}({})", expression(random, ty, depth))
+            let function = scope.pick(&["round", "floor", "ceil", "abs", "-"]);
+            format!("{function}({})", expression(scope, ty, depth))
         }
         6 => {
-            let from = random.pick(&["i8", "f4", "f8", "sn", "n", "n122"]);
-            let to = random.pick(&["numeric", "numeric(8,3)", "numeric(4,0)", "numeric(30,20)"]);
-            format!("({})::{to}", expression(random, from, depth))
+            let from = scope.pick(&["i8", "f4", "f8", "sn", "n", "n122"]);
+            let to = scope.pick(&["numeric", "numeric(8,3)", "numeric(4,0)", "numeric(30,20)"]);
+            let odd = scope.pick(&["numeric(3,-2)", "numeric(3,5)", "numeric(12,-9)"]);
+            let to = if scope.odd_scales && scope.one_in(4) { odd } else { to };
+            format!("({})::{to}", expression(scope, from, depth))
         }
-        _ => format!("extract({} FROM {})", field(random), one_of(random, MOMENTS, depth)),
+        _ => extract(scope, depth),
     }
 }
 
-fn castable(random: &mut Random, depth: usize) -> String {
-    let from = random
+fn castable(scope: &mut Scope<'_>, depth: usize) -> String {
+    let from = scope
         .pick(&["b", "i4", "i8", "f4", "f8", "n", "s", "v10", "c5", "d", "ts", "iv", "u", "m"]);
-    format!("({})", expression(random, from, depth))
+    format!("({})", expression(scope, from, depth))
 }
 
-fn text(random: &mut Random, depth: usize) -> String {
-    let n = random.between(-6, 9);
-    match random.below(13) {
-        0 => pair(random, "s", "||", depth),
+/// Positions and lengths, those far out too: sums of two must not overflow.
+fn position(scope: &mut Scope<'_>) -> i64 {
+    if scope.one_in(12) {
+        return [i64::from(i32::MAX), i64::from(i32::MIN), -2_147_483_647][scope.below(3)];
+    }
+    scope.between(-6, 9)
+}
+
+fn text(scope: &mut Scope<'_>, depth: usize) -> String {
+    let n = position(scope);
+    match scope.below(16) {
+        0 => pair(scope, "s", "||", depth),
         1 => {
-            let side = random.pick(&["both", "leading", "trailing"]);
-            format!("trim({side} 'a x' from {})", expression(random, "s", depth))
+            let side = scope.pick(&["both", "leading", "trailing"]);
+            format!("trim({side} 'a x' from {})", expression(scope, "s", depth))
         }
-        2 => format!("left({}, {n})", expression(random, "s", depth)),
-        3 => format!("right({}, {n})", expression(random, "s", depth)),
-        4 => format!("substring({} from {n})", expression(random, "s", depth)),
-        5 => format!(
-            "substring({} from {n} for {})",
-            expression(random, "s", depth),
-            random.between(-1, 8)
-        ),
+        2 => format!("left({}, {n})", one_of(scope, &["s", "v10", "c5"], depth)),
+        3 => format!("right({}, {n})", one_of(scope, &["s", "v10", "c5"], depth)),
+        4 => format!("substring({} from {n})", one_of(scope, &["s", "v10", "c5"], depth)),
+        5 => {
+            let length = if scope.one_in(2) { position(scope) } else { scope.between(-1, 8) };
+            match scope.below(2) {
+                0 => {
+                    format!("substring({} from {n} for {length})", expression(scope, "s", depth))
+                }
+                _ => format!("substr({}, {n}, {length})", expression(scope, "s", depth)),
+            }
+        }
         6 => {
-            let by = random.pick(&["a", ",", "aa", "", " ", "ab"]);
-            format!("split_part({}, '{by}', {n})", expression(random, "s", depth))
+            let by = scope.pick(&["a", ",", "aa", "", " ", "ab", "é", "日本"]);
+            format!("split_part({}, '{by}', {n})", expression(scope, "s", depth))
         }
         7 => {
-            let function = random.pick(&["lower", "upper", "md5", "btrim", "ltrim", "rtrim"]);
-            format!("{function}({})", expression(random, "s", depth))
+            let function = scope.pick(&["lower", "upper", "md5", "btrim", "ltrim", "rtrim"]);
+            format!("{function}({})", expression(scope, "s", depth))
         }
         8 => {
-            format!("encode(sha256(convert_to({}, 'UTF8')), 'hex')", expression(random, "s", depth))
+            format!("encode(sha256(convert_to({}, 'UTF8')), 'hex')", expression(scope, "s", depth))
         }
         9 => {
-            let key = random.pick(&["'a'", "'b'", "0", "-1", "2"]);
-            let ty = random.pick(&["j", "jb"]);
-            format!("({} ->> {key})", json(random, ty))
+            let key = scope.pick(&["'a'", "'b'", "0", "-1", "2"]);
+            let ty = scope.pick(&["j", "jb"]);
+            format!("({} ->> {key})", json(scope, ty))
         }
         10 => {
-            let path = random.pick(&["{}", "{a}", "{a,b}", "{b,0}", "{0,a}", "{-1}", "{a,1,ab}"]);
-            format!("({} #>> '{path}')", random.pick(&["j", "jb"]))
+            let path = scope.pick(&["{}", "{a}", "{a,b}", "{b,0}", "{0,a}", "{-1}", "{a,1,ab}"]);
+            let ty = scope.pick(&["j", "jb"]);
+            format!("({} #>> '{path}')", scope.column(ty))
         }
-        _ => format!("{}::text", castable(random, depth)),
+        // Beside a text anything may stand.
+        11 => {
+            let (a, b) = (expression(scope, "s", depth), castable(scope, depth));
+            if scope.one_in(2) { format!("({a} || {b})") } else { format!("({b} || {a})") }
+        }
+        12 => {
+            let function = scope.pick(&["btrim", "ltrim", "rtrim"]);
+            format!("{function}({}, {})", expression(scope, "s", depth), operand(scope, "s", 0))
+        }
+        13 => {
+            format!("split_part({}, {}, {n})", expression(scope, "s", depth), scope.column("v10"))
+        }
+        _ => format!("{}::text", castable(scope, depth)),
     }
 }
 
-fn date(random: &mut Random, depth: usize) -> String {
-    match random.below(3) {
+fn date(scope: &mut Scope<'_>, depth: usize) -> String {
+    match scope.below(3) {
         0 => format!(
             "({} {} {})",
-            expression(random, "d", depth),
-            random.pick(&["+", "-"]),
-            expression(random, "i4", depth)
+            expression(scope, "d", depth),
+            scope.pick(&["+", "-"]),
+            expression(scope, "i4", depth)
         ),
-        1 => format!("(i4 + {})", expression(random, "d", depth)),
-        _ => format!("({})::date", one_of(random, &["ts", "tz"], depth)),
+        1 => format!("({} + {})", scope.column("i4"), expression(scope, "d", depth)),
+        _ => format!("({})::date", one_of(scope, &["ts", "tz"], depth)),
     }
 }
 
-fn time(random: &mut Random, depth: usize) -> String {
-    match random.below(2) {
+fn time(scope: &mut Scope<'_>, depth: usize) -> String {
+    match scope.below(2) {
         0 => format!(
             "({} {} {})",
-            expression(random, "ti", depth),
-            random.pick(&["+", "-"]),
-            operand(random, "iv", depth)
+            expression(scope, "ti", depth),
+            scope.pick(&["+", "-"]),
+            operand(scope, "iv", depth)
         ),
-        _ => format!("({})::time", one_of(random, &["ts", "tz", "iv"], depth)),
+        _ => format!("({})::time", one_of(scope, &["ts", "tz", "iv"], depth)),
     }
 }
 
-fn timestamp(random: &mut Random, ty: &str, depth: usize) -> String {
+fn timestamp(scope: &mut Scope<'_>, ty: &str, depth: usize) -> String {
     let name = if ty == "ts" { "timestamp" } else { "timestamptz" };
-    match random.below(6) {
+    match scope.below(6) {
         0..=2 => format!(
             "({} {} {})",
-            expression(random, ty, depth),
-            random.pick(&["+", "-"]),
-            operand(random, "iv", depth)
+            expression(scope, ty, depth),
+            scope.pick(&["+", "-"]),
+            operand(scope, "iv", depth)
         ),
         3 => {
-            let unit = random.pick(&[
+            let unit = scope.pick(&[
                 "microseconds",
                 "milliseconds",
                 "second",
@@ -348,44 +474,45 @@ fn timestamp(random: &mut Random, ty: &str, depth: usize) -> String {
                 "century",
                 "millennium",
             ]);
-            format!("date_trunc('{unit}', {})", expression(random, ty, depth))
+            format!("date_trunc('{unit}', {})", expression(scope, ty, depth))
         }
         4 if ty == "ts" => format!(
             "({} {} {})",
-            expression(random, "d", depth),
-            random.pick(&["+", "-"]),
-            operand(random, "iv", depth)
+            expression(scope, "d", depth),
+            scope.pick(&["+", "-"]),
+            operand(scope, "iv", depth)
         ),
-        _ => format!("({})::{name}", one_of(random, &["d", "ts", "tz"], depth)),
+        _ => format!("({})::{name}", one_of(scope, &["d", "ts", "tz"], depth)),
     }
 }
 
-fn interval(random: &mut Random, depth: usize) -> String {
-    match random.below(5) {
+fn interval(scope: &mut Scope<'_>, depth: usize) -> String {
+    match scope.below(5) {
         0 => {
-            let ty = random.pick(&["ts", "tz", "ti"]);
-            pair(random, ty, "-", depth)
+            let ty = scope.pick(&["ts", "tz", "ti"]);
+            pair(scope, ty, "-", depth)
         }
         1 => {
-            let op = random.pick(&["+", "-"]);
-            pair(random, "iv", op, depth)
+            let op = scope.pick(&["+", "-"]);
+            pair(scope, "iv", op, depth)
         }
-        2 => format!("(- {})", expression(random, "iv", depth)),
+        2 => format!("(- {})", expression(scope, "iv", depth)),
         3 => {
-            let unit = random
+            let unit = scope
                 .pick(&["second", "hour", "day", "month", "quarter", "year", "decade", "century"]);
-            format!("date_trunc('{unit}', {})", expression(random, "iv", depth))
+            format!("date_trunc('{unit}', {})", expression(scope, "iv", depth))
         }
-        _ => format!("({})::interval", expression(random, "ti", depth)),
+        _ => format!("({})::interval", expression(scope, "ti", depth)),
     }
 }
 
-fn json(random: &mut Random, ty: &str) -> String {
-    let key = random.pick(&["'a'", "'b'", "'ab'", "''", "0", "1", "-1", "-2"]);
-    match random.below(4) {
-        0 => ty.to_owned(),
-        1 if ty == "jb" => "j::jsonb".to_owned(),
-        2 => format!("({ty} -> {key} -> {})", random.pick(&["'a'", "0"])),
-        _ => format!("({ty} -> {key})"),
+fn json(scope: &mut Scope<'_>, ty: &str) -> String {
+    let key = scope.pick(&["'a'", "'b'", "'ab'", "''", "'é'", "0", "1", "-1", "-2"]);
+    let column = scope.column(ty);
+    match scope.below(4) {
+        0 => column,
+        1 if ty == "j" => format!("{}::json", scope.column("jb")),
+        2 => format!("({column} -> {key} -> {})", scope.pick(&["'a'", "0"])),
+        _ => format!("({column} -> {key})"),
     }
 }

@@ -1,9 +1,11 @@
 //! A throw-away PostgreSQL that answers thousands of expressions in one call.
 
+use crate::programs::Programs;
 use std::fs;
 use std::io::Write as _;
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// The session that Walview pins: every test compares with what it prints.
@@ -24,6 +26,45 @@ END $$;
 CREATE TEMP TABLE question (n int, expression text, source text);
 ";
 
+/// `ask_rows(x, first, last)` is the type of an expression and its answers over these rows of `t`.
+/// Where a row fails, each is asked alone; the plan is made once.
+const ASK_ROWS: &str = r"
+SET plan_cache_mode = force_generic_plan;
+CREATE FUNCTION pg_temp.ask_rows(expression text, first int, last int) RETURNS text[]
+LANGUAGE plpgsql AS $$
+DECLARE
+  answers text[];
+  kind text;
+  answer text;
+BEGIN
+  BEGIN
+    EXECUTE 'SELECT array_agg(''='' || CASE WHEN x IS NULL THEN NULL ELSE format(''%s'', x) END
+        ORDER BY id), min(pg_typeof(x)::text) FROM (SELECT id, (' || expression || ') AS x FROM t
+        WHERE id BETWEEN $1 AND $2 OFFSET 0) q' INTO answers, kind USING first, last;
+    RETURN kind || answers;
+  EXCEPTION WHEN OTHERS THEN answers := ARRAY[NULL];
+  END;
+  BEGIN
+    EXECUTE 'PREPARE one(int) AS SELECT CASE WHEN x IS NULL THEN NULL ELSE format(''%s'', x) END
+        FROM (SELECT (' || expression || ') AS x FROM t WHERE id = $1 OFFSET 0) q';
+  EXCEPTION WHEN OTHERS THEN
+    answer := '!' || SQLSTATE || ' ' || SQLERRM;
+    RETURN answers || array_fill(answer, ARRAY[last - first + 1]);
+  END;
+  FOR id IN first..last LOOP
+    BEGIN
+      EXECUTE 'EXECUTE one(' || id || ')' INTO answer;
+      answer := '=' || answer;
+    EXCEPTION WHEN OTHERS THEN answer := '!' || SQLSTATE || ' ' || SQLERRM;
+    END;
+    answers := answers || answer;
+  END LOOP;
+  DEALLOCATE one;
+  RETURN answers;
+END $$;
+CREATE TEMP TABLE question (n int, expression text, first int, last int);
+";
+
 /// What PostgreSQL says to an expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -33,10 +74,29 @@ pub(crate) enum Answer {
     Error(String, String),
 }
 
+impl Answer {
+    fn of(text: Option<String>) -> Self {
+        match text {
+            None => Self::Null,
+            Some(text) => match text.strip_prefix('=') {
+                Some(text) => Self::Text(text.to_owned()),
+                None => Self::Error(text[1..6].to_owned(), text[7..].to_owned()),
+            },
+        }
+    }
+}
+
+/// What PostgreSQL says to an expression over some rows.
+pub(crate) struct Answers {
+    /// Unknown where a row failed.
+    pub(crate) ty: Option<String>,
+    pub(crate) answers: Vec<Answer>,
+}
+
 /// A server in a folder of its own, stopped and removed on drop.
 pub(crate) struct Server {
     folder: PathBuf,
-    bin: PathBuf,
+    programs: Programs,
 }
 
 impl Server {
@@ -44,17 +104,23 @@ impl Server {
         let folder = std::env::temp_dir().join(format!("walview-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
-        let server = Self { folder, bin: newest_postgres() };
+        let server = Self { folder, programs: Programs::find() };
         let data = server.path("data");
         let init = ["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"];
         server.run("initdb", &[&init[..], &["--locale=C.UTF-8"]].concat());
         let options = format!(
-            "-k {} -c listen_addresses='' -c fsync=off -c autovacuum=off",
+            "-k {} -c listen_addresses='' -c fsync=off -c autovacuum=off \
+             -c wal_level=logical -c max_prepared_transactions=2",
             server.folder.display()
         );
         let log = server.path("log");
         server.run("pg_ctl", &["-D", &data, "-o", &options, "-l", &log, "-w", "start"]);
         server
+    }
+
+    /// The server's major version.
+    pub(crate) fn major(&self) -> u32 {
+        self.programs.major
     }
 
     fn path(&self, name: &str) -> String {
@@ -63,7 +129,7 @@ impl Server {
 
     /// As a user that PostgreSQL agrees to run as.
     fn command(&self, program: &str) -> Command {
-        let program = self.bin.join(program);
+        let program = self.programs.path(program);
         let mut command = if fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0) {
             let mut command = Command::new("runuser");
             command.args(["-u", "postgres", "--"]).arg(program);
@@ -90,7 +156,7 @@ impl Server {
 
     /// Runs a script; what it prints. Any error fails the test.
     pub(crate) fn psql(&self, script: &str) -> String {
-        let mut child = Command::new(self.bin.join("psql"))
+        let mut child = Command::new(self.programs.path("psql"))
             .args(["-h", self.folder.to_str().unwrap(), "-U", "postgres", "-d", "postgres"])
             .args(["-AtXq", "-v", "ON_ERROR_STOP=1", "-P", "null=\u{2}", "-F", "\u{1f}"])
             .args(["-R", "\u{1e}", "-f", "-"])
@@ -110,12 +176,14 @@ impl Server {
     /// Rows of a query; NULL is `None`.
     pub(crate) fn rows(&self, query: &str) -> Vec<Vec<Option<String>>> {
         let printed = self.psql(query);
-        let cell = |cell: &str| (cell != "\u{2}").then(|| cell.to_owned());
-        printed
-            .trim_end_matches(['\n', '\u{1e}'])
-            .split('\u{1e}')
-            .map(|row| row.split('\u{1f}').map(cell).collect())
-            .collect()
+        printed.trim_end_matches(['\n', '\u{1e}']).split('\u{1e}').map(cells).collect()
+    }
+
+    /// Rows of many queries, whose first column begins with the character 0x1d.
+    pub(crate) fn records(&self, script: &str) -> Vec<Vec<Option<String>>> {
+        let printed = self.psql(script);
+        let ended = |row: &str| row.strip_suffix(['\n', '\u{1e}']).map(cells);
+        printed.split('\u{1d}').skip(1).map(|row| ended(row).unwrap()).collect()
     }
 
     /// The answers to (expression, FROM clause) pairs, in their order.
@@ -126,27 +194,52 @@ impl Server {
         let mut script = format!("{ASK}COPY question FROM stdin;\n");
         let mut count = 0;
         for (n, (expression, source)) in questions.enumerate() {
-            let escaped =
-                |text: &str| text.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t");
             script.push_str(&format!("{n}\t{}\t{}\n", escaped(expression), escaped(source)));
             count = n + 1;
         }
         script.push_str("\\.\nSELECT ask(expression, source) FROM question ORDER BY n;\n");
         script.push_str("DROP FUNCTION ask;");
-        let answers: Vec<Answer> = self
-            .rows(&script)
-            .into_iter()
-            .map(|mut row| match row.remove(0) {
-                None => Answer::Null,
-                Some(text) => match text.strip_prefix('=') {
-                    Some(text) => Answer::Text(text.to_owned()),
-                    None => Answer::Error(text[1..6].to_owned(), text[7..].to_owned()),
-                },
-            })
-            .collect();
+        let answers: Vec<Answer> =
+            self.rows(&script).into_iter().map(|mut row| Answer::of(row.remove(0))).collect();
         assert_eq!(answers.len(), count);
         answers
     }
+
+    /// The answers to each expression over rows of `t`, named by their ids.
+    pub(crate) fn ask_rows<'a>(
+        &self,
+        questions: impl Iterator<Item = (&'a str, Range<usize>)>,
+    ) -> Vec<Answers> {
+        let mut script = format!("{ASK_ROWS}COPY question FROM stdin;\n");
+        let mut counts = Vec::new();
+        for (n, (expression, ids)) in questions.enumerate() {
+            let (first, last) = (ids.start, ids.end - 1);
+            script.push_str(&format!("{n}\t{}\t{first}\t{last}\n", escaped(expression)));
+            counts.push(ids.len());
+        }
+        script.push_str(
+            "\\.\nSELECT unnest(pg_temp.ask_rows(expression, first, last)) FROM question ORDER BY n;\n",
+        );
+        let mut texts = self.rows(&script).into_iter().map(|mut row| row.remove(0));
+        let answers = counts
+            .into_iter()
+            .map(|count| Answers {
+                ty: texts.next().unwrap(),
+                answers: (0..count).map(|_| Answer::of(texts.next().unwrap())).collect(),
+            })
+            .collect();
+        assert!(texts.next().is_none());
+        answers
+    }
+}
+
+fn cells(row: &str) -> Vec<Option<String>> {
+    row.split('\u{1f}').map(|cell| (cell != "\u{2}").then(|| cell.to_owned())).collect()
+}
+
+/// As COPY reads it.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t")
 }
 
 impl Drop for Server {
@@ -162,22 +255,4 @@ impl Drop for Server {
             fs::remove_dir_all(&self.folder).unwrap_or(());
         }
     }
-}
-
-fn newest_postgres() -> PathBuf {
-    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
-        .expect("this test needs PostgreSQL 15 or later in /usr/lib/postgresql")
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let version = entry.file_name().to_str()?.parse().ok()?;
-            Some((version, entry.path().join("bin")))
-        })
-        .filter(|(version, bin): &(u32, PathBuf)| *version >= 15 && is_file(&bin.join("initdb")))
-        .collect();
-    versions.sort();
-    versions.pop().expect("this test needs PostgreSQL 15 or later").1
-}
-
-fn is_file(path: &Path) -> bool {
-    path.is_file()
 }

@@ -2,7 +2,7 @@
 //!
 //! A throw-away server is asked about every statement of the lists below: what binds here must be
 //! accepted there with the same column names, types and modifiers, and what PostgreSQL refuses must
-//! be refused here. Without PostgreSQL 15 or later these tests fail; they are never skipped.
+//! be refused here. Without PostgreSQL these tests fail; they are never skipped.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,6 +11,8 @@
     reason = "a test stops at the first surprise"
 )]
 
+#[path = "../programs/mod.rs"]
+mod programs;
 mod server;
 mod values;
 

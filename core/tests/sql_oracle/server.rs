@@ -1,5 +1,6 @@
 //! A throw-away PostgreSQL, and what it says of statements and tables.
 
+use crate::programs::Programs;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,12 +16,12 @@ static SERVERS: AtomicU32 = AtomicU32::new(0);
 /// A server of its own folder and socket, stopped and removed on drop.
 pub(crate) struct Server {
     folder: PathBuf,
-    bin: PathBuf,
+    programs: Programs,
 }
 
 impl Server {
     pub(crate) fn start() -> Self {
-        let bin = newest_postgres();
+        let programs = Programs::find();
         let folder = std::env::temp_dir().join(format!(
             "walview-sql-oracle-{}-{}",
             std::process::id(),
@@ -28,7 +29,7 @@ impl Server {
         ));
         fs::create_dir_all(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
-        let server = Self { folder, bin };
+        let server = Self { folder, programs };
         let data = server.folder.join("data");
         server.run(
             "initdb",
@@ -54,9 +55,14 @@ impl Server {
         server
     }
 
+    /// The server's major version.
+    pub(crate) fn major(&self) -> u32 {
+        self.programs.major
+    }
+
     /// As a user that PostgreSQL agrees to run as.
     fn command(&self, program: &str) -> Command {
-        let program = self.bin.join(program);
+        let program = self.programs.path(program);
         let root = fs::metadata("/proc/self").map(|meta| {
             use std::os::unix::fs::MetadataExt as _;
             meta.uid() == 0
@@ -89,7 +95,7 @@ impl Server {
     pub(crate) fn psql(&self, script: &str) -> String {
         let psql = format!(
             "exec {} -h {} -U postgres -d postgres -AtXq -F '\u{1f}' -f - 2>&1",
-            path(&self.bin.join("psql")),
+            path(&self.programs.path("psql")),
             path(&self.folder)
         );
         let mut child = Command::new("sh")
@@ -207,20 +213,6 @@ impl Drop for Server {
 
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-fn newest_postgres() -> PathBuf {
-    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
-        .expect("this test needs PostgreSQL 15 or later in /usr/lib/postgresql")
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let version = entry.file_name().to_str()?.parse().ok()?;
-            Some((version, entry.path().join("bin")))
-        })
-        .filter(|(version, bin)| *version >= 15 && bin.join("initdb").is_file())
-        .collect();
-    versions.sort();
-    versions.pop().expect("this test needs PostgreSQL 15 or later").1
 }
 
 fn column(row: &[String]) -> Column {

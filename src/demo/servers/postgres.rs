@@ -12,6 +12,7 @@ use tokio_postgres::NoTls;
 
 use super::process::{Launch, Signal, User};
 use super::{Kind, Server};
+use crate::config::Environment;
 
 /// What differs between the servers that demo and tests want.
 #[derive(Clone, Debug)]
@@ -93,9 +94,14 @@ impl Postgres {
         Db::connect(&self.url()).await
     }
 
-    /// The folder with `pg_recvlogical`, `pg_dump` and the like.
-    pub fn programs(&self) -> &Path {
-        &self.server.kind.programs
+    /// Where `pg_recvlogical`, `pg_dump` and the like are: some builds have the server alone, and
+    /// newer clients speak with older servers.
+    pub fn client_program(&self, name: &str) -> PathBuf {
+        let own = self.server.kind.programs.join(name);
+        match installed() {
+            Some(installed) if !own.is_file() => installed.join(name),
+            _ => own,
+        }
     }
 
     fn url_as(&self, role: &str, database: &str) -> String {
@@ -215,8 +221,17 @@ impl std::ops::DerefMut for Db {
     }
 }
 
-/// The newest installed server's programs. Debian keeps them out of `PATH`.
+/// The folder in `WALVIEW_POSTGRES`, or the newest installed server's programs.
 fn programs() -> Result<PathBuf> {
+    match Environment::Process.get("WALVIEW_POSTGRES") {
+        Ok(given) => Ok(PathBuf::from(given)),
+        Err(_) => installed()
+            .context("no PostgreSQL server found; install it: apt-get install postgresql"),
+    }
+}
+
+/// Debian keeps them out of `PATH`.
+fn installed() -> Option<PathBuf> {
     let debian = std::fs::read_dir("/usr/lib/postgresql").ok();
     let mut found: Vec<(u32, PathBuf)> = debian
         .into_iter()
@@ -229,12 +244,9 @@ fn programs() -> Result<PathBuf> {
         .filter(|(_, programs)| programs.join("initdb").is_file())
         .collect();
     found.sort();
-    if let Some((_, programs)) = found.pop() {
-        return Ok(programs);
-    }
-    super::find_in_path("initdb")
-        .and_then(|initdb| initdb.parent().map(Path::to_owned))
-        .context("no PostgreSQL server found; install it: apt-get install postgresql")
+    found.pop().map(|(_, programs)| programs).or_else(|| {
+        super::find_in_path("initdb").and_then(|initdb| initdb.parent().map(Path::to_owned))
+    })
 }
 
 /// PostgreSQL refuses to run as root: then its own account, or `nobody`, runs it.

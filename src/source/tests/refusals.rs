@@ -69,10 +69,7 @@ async fn who_may_come_in() {
     assert_eq!(error.action, Action::Stop);
     assert_says(
         &error,
-        &[
-            "role \"plain\" may not replicate: must be superuser or replication role",
-            "run: ALTER ROLE \"plain\" REPLICATION",
-        ],
+        &["role \"plain\" may not replicate: ", "run: ALTER ROLE \"plain\" REPLICATION"],
     );
 }
 

@@ -1,5 +1,6 @@
 //! Starts a PostgreSQL in a temporary folder and ends it with the test.
 
+use crate::config::Environment;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
@@ -12,6 +13,8 @@ use tempfile::TempDir;
 pub(super) struct Server {
     pub(super) port: u16,
     pub(super) dir: TempDir,
+    /// The server's major version: `make test-matrix` runs these tests on each.
+    pub(super) major: u32,
     child: Child,
 }
 
@@ -25,7 +28,13 @@ fn account() -> Option<(u32, u32)> {
     ids.next().zip(ids.next())
 }
 
+/// The programs of `WALVIEW_POSTGRES`, or the newest installed ones; the latter also where a build
+/// has no clients of its own.
 fn bin(name: &str) -> PathBuf {
+    let given = Environment::Process.get("WALVIEW_POSTGRES").ok().map(PathBuf::from);
+    if let Some(given) = given.map(|folder| folder.join(name)).filter(|program| program.is_file()) {
+        return given;
+    }
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = versions.map(|entry| entry.path().join("bin").join(name)).max();
     newest.unwrap_or_else(|| PathBuf::from(name))
@@ -38,6 +47,13 @@ fn command(name: &str) -> Command {
     }
     command.stdin(Stdio::null());
     command
+}
+
+fn major() -> u32 {
+    let printed = command("postgres").arg("--version").output().unwrap().stdout;
+    let printed = String::from_utf8(printed).unwrap();
+    let number = printed.trim_start_matches(|c: char| !c.is_ascii_digit());
+    number.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
 }
 
 fn free_port() -> u16 {
@@ -83,7 +99,7 @@ impl Server {
             start.args(["-c", setting]);
         }
         let child = start.args(["-p", &port.to_string()]).stderr(log).stdout(Stdio::null()).spawn();
-        let mut server = Self { port, dir, child: child.unwrap() };
+        let mut server = Self { port, dir, major: major(), child: child.unwrap() };
         server.wait_ready();
         server
     }
