@@ -45,4 +45,5 @@ mod plan;
 mod reports;
 mod servers;
 mod soak;
+mod types;
 mod whole;

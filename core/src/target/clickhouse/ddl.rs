@@ -142,8 +142,11 @@ fn declared(name: &str, ty: &str, origin: &str) -> String {
 /// Floats as their bits and strings as hex, because neither has one text for one value (JSON has no
 /// NaN, and a `String` may hold any bytes).
 fn text_expression(column: &Column) -> String {
-    let name = quote(&column.name);
-    match column.ty {
+    text_of(&column.ty, &quote(&column.name), 0)
+}
+
+fn text_of(ty: &ChType, name: &str, depth: usize) -> String {
+    match ty {
         ChType::Float32 => format!("toString(reinterpretAsUInt32({name}))"),
         ChType::Float64 => format!("toString(reinterpretAsUInt64({name}))"),
         ChType::String | ChType::LowCardinality | ChType::FixedString(_) => format!("hex({name})"),
@@ -155,6 +158,12 @@ fn text_expression(column: &Column) -> String {
         ChType::Bool => format!("toString(toUInt8({name}))"),
         ChType::Int(_) | ChType::UInt(_) | ChType::Decimal(..) | ChType::Uuid => {
             format!("toString({name})")
+        }
+        ChType::Array(items) => {
+            let item = format!("item{depth}");
+            let text = text_of(&items.ty, &item, depth + 1);
+            let text = if items.nullable { format!("ifNull({text}, 'NULL')") } else { text };
+            format!("concat('[', arrayStringConcat(arrayMap({item} -> {text}, {name}), ','), ']')")
         }
     }
 }

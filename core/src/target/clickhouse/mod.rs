@@ -18,11 +18,11 @@ mod syntax;
 mod table;
 mod types;
 
-pub use cells::Cell;
+pub use cells::{Cell, Items};
 pub use ddl::{META_COLUMNS, literal, quote, rows_database};
 pub use op::{Op, OpRef};
 pub use table::{Misfit, Table, TableColumn};
-pub use types::{ChType, Labels, Zone};
+pub use types::{ChType, ColumnType, Labels, Zone};
 
 use super::codec::{CodecError, Reader};
 use super::{Change, Columns, Commit, Field, RenderError, same_fields, value_of};
@@ -30,7 +30,6 @@ use crate::plan::View;
 use crate::position::Position;
 use crate::value::{Type, Value};
 use std::fmt::Write as _;
-use types::ColumnType;
 
 /// A `ClickHouse` target as the pipeline file says it, names not yet looked up in the view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +126,11 @@ impl Target {
                         field.name
                     ));
                 }
+                Ok(ColumnType { ty: ty @ ChType::Array(_), .. })
+                    if field.nullable || order.contains(&index) =>
+                {
+                    columns.errors.push(array_error(&ty, field));
+                }
                 Ok(ColumnType { ty, nullable }) => table.push(Column {
                     name: field.name.clone(),
                     ty,
@@ -146,6 +150,8 @@ impl Target {
                         | Type::Float8
                         | Type::Char(_)
                         | Type::Interval
+                        | Type::Jsonb
+                        | Type::Other { .. }
                 )
         });
         let target = Self {
@@ -339,6 +345,21 @@ impl Target {
             .ty
             .put(value, &field.ty, out)
             .map_err(|why| RenderError::Unfit { column: field.name.clone(), why })
+    }
+}
+
+/// `ClickHouse` has no NULL of an array; and arrays in a sorting key are not worth their trouble.
+fn array_error(ty: &ChType, field: &Field) -> String {
+    let name = &field.name;
+    if field.nullable {
+        format!(
+            "\"types\" asks for {ty} for column \"{name}\", which may be NULL, and ClickHouse has no \
+             Nullable(Array(…)); write coalesce(…, '{{}}') AS \"{name}\" in the view"
+        )
+    } else {
+        format!(
+            "\"types\" asks for {ty} for column \"{name}\", which \"order_by\" uses; write String"
+        )
     }
 }
 
