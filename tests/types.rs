@@ -416,7 +416,10 @@ impl Types {
             if carried.canonical {
                 canonical += 1;
                 let grouped = format!("SELECT {name} FROM every GROUP BY {name}");
-                self.client.query(&format!("SELECT count(*) FROM ({grouped}) g"), &[]).await.unwrap();
+                self.client
+                    .query(&format!("SELECT count(*) FROM ({grouped}) g"), &[])
+                    .await
+                    .unwrap();
                 wrong.push(format!(
                     "FROM every a, every b WHERE num_nulls(a.{name}, b.{name}) = 0 \
                      AND (a.{name} = b.{name}) <> (format('%s', a.{name}) = format('%s', b.{name}))"

@@ -136,7 +136,7 @@ fn catalog() -> Catalog {
         vec![column("id", Type::Int4, true), column("name", Type::Text, false)],
         &[&[0]],
     );
-    Catalog { tables: vec![bets, users, prices, log, small] }
+    Catalog { tables: vec![bets, users, prices, log, small], ..Catalog::default() }
 }
 
 fn shown(diagnostics: &[Diagnostic]) -> Vec<String> {
@@ -183,6 +183,24 @@ fn refusals_say_what_to_write() {
             path.display(),
             differing.join("\n\n")
         );
+    }
+}
+
+/// What the server makes of the bytes of a text is not what is made of them here.
+#[test]
+fn bytes_of_another_encoding_are_refused() {
+    let catalog = Catalog { other_encoding: true, ..catalog() };
+    for (sql, refused) in [
+        ("SELECT id, md5(note) AS a FROM bets", true),
+        ("SELECT id FROM bets WHERE note COLLATE \"C\" < 'b'", true),
+        ("SELECT id, greatest(note COLLATE \"C\", 'b') AS a FROM bets", true),
+        ("SELECT id, encode(sha256(convert_to(note, 'UTF8')), 'hex') AS a FROM bets", false),
+        ("SELECT id, left(note, 2) AS a FROM bets WHERE note = 'b' AND status < 'WON'", false),
+    ] {
+        let bound = sql::bind(&sql::parse(sql).unwrap(), "v", &catalog, "public");
+        let messages = bound.as_ref().err().map(|diagnostics| shown(diagnostics).join("\n"));
+        assert_eq!(messages.is_some(), refused, "{sql}: {messages:?}");
+        assert!(messages.is_none_or(|text| text.contains("the database's encoding")), "{sql}");
     }
 }
 

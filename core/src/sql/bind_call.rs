@@ -107,6 +107,13 @@ impl Binder<'_> {
                 format!("write {name}(x COLLATE \"C\"), which changes ASCII letters only"),
             );
         }
+        if func == Func::Md5 && self.catalog.other_encoding {
+            return self.refuse(
+                place,
+                "md5 is of the bytes in the database's encoding, which is not UTF8",
+                "write encode(sha256(convert_to(x, 'UTF8')), 'hex')",
+            );
+        }
         let nullable = bounds.iter().any(|bound| bound.nullable);
         let mut exprs = Vec::new();
         for (bound, base) in bounds.into_iter().zip(function.args) {

@@ -129,6 +129,15 @@ impl Binder<'_> {
                 format!("Walview does not compare type \"{}\"", type_name(ty)),
                 "such a column may be shown, counted and tested for NULL",
             ),
+            Base::Text | Base::Varchar | Base::Bpchar
+                if ordering && self.catalog.other_encoding =>
+            {
+                self.refuse(
+                    place,
+                    "the order of text is that of its bytes in the database's encoding, not UTF8",
+                    "compare it where the store is read",
+                )
+            }
             Base::Text | Base::Varchar | Base::Bpchar if ordering && !collation.is_c() => self
                 .refuse(
                     place,

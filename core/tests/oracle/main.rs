@@ -241,6 +241,7 @@ fn catalog() -> Catalog {
             }],
             replica_identity: ReplicaIdentity::Default,
         }],
+        ..Catalog::default()
     }
 }
 

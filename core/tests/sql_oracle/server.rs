@@ -162,7 +162,7 @@ impl Server {
                 replica_identity: ReplicaIdentity::Default,
             })
             .collect();
-        Catalog { tables }
+        Catalog { tables, ..Catalog::default() }
     }
 
     /// What PostgreSQL makes of each statement: `name type` of each column, or its error.
