@@ -126,6 +126,7 @@ views:
       - redis: {{ hash: "hash:{{id}}" }}
       - redis: {{ json: "json:{{id}}" }}
       - clickhouse: {{ table: typed, order_by: [id] }}
+      - clickhouse: {{ table: kept, order_by: [id], unfit: text }}
       - clickhouse: {{ table: texts, order_by: [id], types: {{ {} }} }}
   - name: lists
     sql: |
@@ -313,14 +314,34 @@ impl Types {
             let name = column(at);
             typed(&found[&name], KINDS[at].ty, &name)
         });
-        let (ours, theirs) = both.unzip();
+        let (ours, theirs): (Vec<String>, Vec<String>) = both.unzip();
         let fits = self.rows.iter().enumerate().filter(|(_, row)| row.fits);
         let ids: Vec<String> = fits
             .flat_map(|(id, _)| offsets.iter().map(move |offset| (id, offset)))
             .map(|(id, offset)| (i32::try_from(id).unwrap() + offset).to_string())
             .collect();
         let theirs = self.postgres(theirs, &format!("id IN ({})", ids.join(", "))).await;
-        assert_same("typed", &self.clickhouse("typed", ours).await, &theirs);
+        assert_same("typed", &self.clickhouse("typed", ours.clone()).await, &theirs);
+        self.compare_kept(ours, &theirs, offsets).await;
+    }
+
+    /// With `unfit: text` all rows are there: the others have NULL and, beside it, a text.
+    async fn compare_kept(&self, mut ours: Vec<String>, fit: &Table, offsets: &[i32]) {
+        let mut wanted = fit.clone();
+        for row in wanted.values_mut() {
+            row.push(Some(String::new()));
+        }
+        for (id, row) in self.rows.iter().enumerate().filter(|(_, row)| !row.fits) {
+            let at = row.cells.iter().position(Option::is_some).unwrap();
+            let id = i32::try_from(id).unwrap();
+            let text = vec![shown(KINDS[at].ty, &column(at))];
+            let text = self.postgres(text, &format!("id = {id}")).await[&id][0].clone().unwrap();
+            let mut texts = vec![None; KINDS.len()];
+            texts.push(Some(format!("{{\"{}\":\"{text}\"}}", column(at))));
+            wanted.extend(offsets.iter().map(|offset| (id + offset, texts.clone())));
+        }
+        ours.push("_unfit".to_owned());
+        assert_same("kept", &self.clickhouse("kept", ours).await, &wanted);
     }
 
     /// `Array(…)` where it was asked for; arrays of other shapes are away.

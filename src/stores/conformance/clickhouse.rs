@@ -24,6 +24,7 @@ pub(super) fn spec(table: &str, order_by: &[&str]) -> Spec {
         partition_by: None,
         types: Vec::new(),
         fields: None,
+        unfit_text: false,
     }
 }
 

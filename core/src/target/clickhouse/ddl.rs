@@ -1,6 +1,7 @@
 //! The SQL of a target: its table of rows, its exact view, and the reading side of verify.
 
 use super::types::ChType;
+use super::unfit::UNFIT_COMMENT;
 use super::{Column, Target};
 use std::fmt::Write as _;
 
@@ -100,7 +101,8 @@ impl Target {
     }
 
     fn declared(&self, at: usize, column: &Column) -> String {
-        let origin = self.origins.get(at).map(String::as_str).unwrap_or_default();
+        let own = (at == self.fields.len()).then_some(UNFIT_COMMENT);
+        let origin = self.origins.get(at).map(String::as_str).or(own).unwrap_or_default();
         declared(&column.name, &column.sql_type(), origin)
     }
 

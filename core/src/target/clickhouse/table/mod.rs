@@ -11,7 +11,7 @@
 
 use super::syntax::{arguments, clause, has_word, identifier, split_commas, squeezed, unwrapped};
 use super::types::{ChType, ColumnType, accepted};
-use super::{Field, Target, fingerprint, follows_from_order, quote};
+use super::{Field, Target, UNFIT, fingerprint, follows_from_order, quote};
 use crate::sql::type_name;
 
 /// A table as `system.tables` and `DESCRIBE` show it.
@@ -175,6 +175,9 @@ impl Target {
         }
         for (name, ty) in META_TYPES {
             misfits.extend(meta_misfit(table, name, ty));
+        }
+        if self.unfit {
+            misfits.extend(meta_misfit(table, UNFIT, "String"));
         }
         for column in &table.columns {
             let ours = META_TYPES.iter().any(|(name, _)| *name == column.name)
