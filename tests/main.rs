@@ -46,4 +46,5 @@ mod plan;
 mod reports;
 mod servers;
 mod soak;
+mod types;
 mod whole;

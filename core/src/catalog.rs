@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Catalog {
     pub tables: Vec<Table>,
+    /// The server holds text in another encoding than UTF-8: it comes converted, but what the
+    /// server makes of its bytes (order, md5) is not what is made of ours.
+    #[serde(default)]
+    pub other_encoding: bool,
 }
 
 impl Catalog {

@@ -13,7 +13,7 @@ use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, 
 use walview_core::diagnostic::Diagnostic;
 use walview_core::plan::ViewKind;
 use walview_core::sql;
-use walview_core::value::Type;
+use walview_core::value::{Carried, Type};
 
 const REFUSALS: &str = include_str!("refusals.txt");
 
@@ -34,6 +34,10 @@ fn column(name: &str, ty: Type, not_null: bool) -> Column {
         generated: false,
         toastable: false,
     }
+}
+
+fn other(oid: u32, name: &str, carried: Carried) -> Type {
+    Type::Other { oid, name: name.to_owned(), carried }
 }
 
 fn table(oid: u32, schema: &str, name: &str, columns: Vec<Column>, keys: &[&[usize]]) -> Table {
@@ -63,6 +67,9 @@ fn catalog() -> Catalog {
         labels: vec!["OPEN".to_owned(), "WON".to_owned(), "LOST".to_owned()],
     };
     let money = Type::Numeric(Some((12, 2)));
+    let castable = Carried { castable: true, ..Carried::default() };
+    let array =
+        Carried { canonical: true, element: Some(Box::new(Type::Int4)), ..castable.clone() };
     let mut bets = table(
         1,
         "public",
@@ -78,10 +85,22 @@ fn catalog() -> Catalog {
             column("free", Type::Numeric(None), false),
             column("took", Type::Interval, false),
             column("doc", Type::Jsonb, false),
-            column("place", Type::Other { oid: 600, name: "point".to_owned() }, false),
+            column("place", other(600, "point", castable.clone()), false),
             column("placed_at", Type::TimestampTz, true),
             column("doubled", Type::Numeric(None), false),
             column("nick", Type::Text, false),
+            column("tags", other(1007, "integer[]", array), false),
+            column(
+                "part",
+                other(901, "part", Carried { composite: true, ..castable.clone() }),
+                false,
+            ),
+            column(
+                "class",
+                other(2205, "regclass", Carried { names_objects: true, ..castable }),
+                false,
+            ),
+            column("terms", other(142, "xml", Carried::default()), false),
         ],
         &[&[0]],
     );
@@ -117,7 +136,7 @@ fn catalog() -> Catalog {
         vec![column("id", Type::Int4, true), column("name", Type::Text, false)],
         &[&[0]],
     );
-    Catalog { tables: vec![bets, users, prices, log, small] }
+    Catalog { tables: vec![bets, users, prices, log, small], ..Catalog::default() }
 }
 
 fn shown(diagnostics: &[Diagnostic]) -> Vec<String> {
@@ -164,6 +183,24 @@ fn refusals_say_what_to_write() {
             path.display(),
             differing.join("\n\n")
         );
+    }
+}
+
+/// What the server makes of the bytes of a text is not what is made of them here.
+#[test]
+fn bytes_of_another_encoding_are_refused() {
+    let catalog = Catalog { other_encoding: true, ..catalog() };
+    for (sql, refused) in [
+        ("SELECT id, md5(note) AS a FROM bets", true),
+        ("SELECT id FROM bets WHERE note COLLATE \"C\" < 'b'", true),
+        ("SELECT id, greatest(note COLLATE \"C\", 'b') AS a FROM bets", true),
+        ("SELECT id, encode(sha256(convert_to(note, 'UTF8')), 'hex') AS a FROM bets", false),
+        ("SELECT id, left(note, 2) AS a FROM bets WHERE note = 'b' AND status < 'WON'", false),
+    ] {
+        let bound = sql::bind(&sql::parse(sql).unwrap(), "v", &catalog, "public");
+        let messages = bound.as_ref().err().map(|diagnostics| shown(diagnostics).join("\n"));
+        assert_eq!(messages.is_some(), refused, "{sql}: {messages:?}");
+        assert!(messages.is_none_or(|text| text.contains("the database's encoding")), "{sql}");
     }
 }
 

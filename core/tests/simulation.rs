@@ -99,6 +99,7 @@ fn catalog() -> Catalog {
             table(3, "events", vec![id("id"), text("name"), reference("owner_id")], &[&[0]]),
             table(4, "staff", vec![id("id"), reference("boss_id"), label("name")], &[&[0]]),
         ],
+        ..Catalog::default()
     }
 }
 

@@ -106,6 +106,9 @@ fn write_clickhouse(out: &mut String, spec: &clickhouse::Spec) {
         line(out, "type", &[column, ty]);
     }
     write_fields(out, spec.fields.as_deref());
+    if spec.unfit_text {
+        line(out, "unfit", &["text"]);
+    }
 }
 
 fn write_fields(out: &mut String, fields: Option<&[String]>) {

@@ -13,7 +13,7 @@ use super::yaml::{Node, Style, Text, Value, quoted};
 
 /// Options of the format that this version does not have yet.
 const LATER_REDIS: &[&str] = &["channel", "expires", "deletes", "when", "shape", "unfit"];
-const LATER_CLICKHOUSE: &[&str] = &["changelog", "expires", "deletes", "unfit"];
+const LATER_CLICKHOUSE: &[&str] = &["changelog", "expires", "deletes"];
 
 /// Every key that some Redis target has.
 pub(super) const REDIS: Keys = Keys {
@@ -38,7 +38,7 @@ const SHAPES: [(&str, &[&str]); 6] = [
 
 pub(super) const CLICKHOUSE: Keys = Keys {
     what: "a ClickHouse target",
-    known: &["table", "order_by", "partition_by", "types", "fields"],
+    known: &["table", "order_by", "partition_by", "types", "fields", "unfit"],
     later: LATER_CLICKHOUSE,
     hints: &[("primary_key", "order_by"), ("name", "table"), ("columns", "fields")],
 };
@@ -304,6 +304,7 @@ pub(super) fn read_clickhouse(
             None => None,
             Some(list) => Some(list?),
         },
+        unfit_text: word(&map, "unfit", "text", found),
     };
     Some((spec, places))
 }

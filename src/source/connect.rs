@@ -50,6 +50,12 @@ const PINNED: &[(&str, &str)] = &[
     ("IntervalStyle", "postgres"),
     ("extra_float_digits", "1"),
     ("bytea_output", "hex"),
+    // How money looks, and whether regclass and its like are quoted.
+    ("lc_monetary", "C"),
+    ("quote_all_identifiers", "off"),
+    // What the text of a view means to PostgreSQL, which verify asks.
+    ("standard_conforming_strings", "on"),
+    ("transform_null_equals", "off"),
     ("client_encoding", "UTF8"),
     ("row_security", "off"),
     ("statement_timeout", "0"),

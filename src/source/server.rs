@@ -135,13 +135,14 @@ impl Info {
                 "give the primary in source.url",
             ));
         }
-        if self.encoding != "UTF8" {
+        // All others are converted by the server.
+        if matches!(self.encoding.as_str(), "SQL_ASCII" | "MULE_INTERNAL") {
             problems.push(SourceError::stop(
                 format!(
-                    "database \"{}\" has the encoding {}, which is not supported",
+                    "database \"{}\" has the encoding {}, which PostgreSQL does not convert to UTF8",
                     self.database, self.encoding
                 ),
-                "walview needs a database whose encoding is UTF8",
+                "walview needs a database whose encoding is UTF8, or is converted to it",
             ));
         }
         problems

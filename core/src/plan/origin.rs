@@ -153,6 +153,7 @@ mod tests {
         let events = [("id", Type::Int8), ("category", Type::Text)];
         let catalog = Catalog {
             tables: vec![table(1, "public", "bets", &bets), table(2, "feed", "events", &events)],
+            ..Catalog::default()
         };
         let view = sql::bind(&sql::parse(sql).unwrap(), "v", &catalog, "public").unwrap();
         view.origins(&catalog)

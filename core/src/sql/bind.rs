@@ -294,7 +294,9 @@ impl<'a> Binder<'a> {
         let lossless = match (from, to) {
             // Brought to the column's scale a literal could be rounded to another number.
             (Base::Unknown, to) => to != Base::Numeric,
-            (_, Base::Float4 | Base::Float8 | Base::Interval | Base::Other | Base::Json) => false,
+            (_, Base::Float4 | Base::Float8 | Base::Interval | Base::Json) => false,
+            // `binary` has seen that both are of one type whose equality is that of its text.
+            (_, Base::Other) => true,
             (from, to) if from.is_integer() && to.is_integer() => {
                 from == to || from == Base::Int2 || to == Base::Int8
             }
@@ -312,7 +314,7 @@ impl<'a> Binder<'a> {
                     shown(&other)
                 ),
                 match to {
-                    Base::Float4 | Base::Float8 | Base::Interval | Base::Other | Base::Json => {
+                    Base::Float4 | Base::Float8 | Base::Interval | Base::Json => {
                         "join by a key of another type".to_owned()
                     }
                     _ => format!("cast the other side: x::{}", type_name(&ty)),

@@ -10,7 +10,7 @@ use super::bind::{Binder, Binding};
 use super::bind_expr::shown;
 use super::functions::{self, Function};
 use super::scope::{Bound, Coll};
-use super::types::{self, Base, Choice, type_name};
+use super::types::{self, Base, Choice};
 use crate::diagnostic::Place;
 use crate::expr::{Expr, ExprKind, Func};
 use crate::value::{Type, Value};
@@ -106,6 +106,13 @@ impl Binder<'_> {
                 format!("write {name}(x COLLATE \"C\"), which changes ASCII letters only"),
             );
         }
+        if func == Func::Md5 && self.catalog.other_encoding {
+            return self.refuse(
+                place,
+                "md5 is of the bytes in the database's encoding, which is not UTF8",
+                "write encode(sha256(convert_to(x, 'UTF8')), 'hex')",
+            );
+        }
         let nullable = bounds.iter().any(|bound| bound.nullable);
         let mut exprs = Vec::new();
         for (bound, base) in bounds.into_iter().zip(function.args) {
@@ -134,11 +141,7 @@ impl Binder<'_> {
     ) -> Binding<&'static Function> {
         let bases: Vec<Base> = args.iter().map(Bound::base).collect();
         if let Some(other) = args.iter().find(|bound| bound.base() == Base::Other) {
-            return self.refuse(
-                other.place,
-                format!("Walview does not compute with type \"{}\"", type_name(&other.expr.ty)),
-                "such a column may be shown, counted and tested for NULL",
-            );
+            return self.not_of_carried(other);
         }
         let types = || args.iter().map(shown).collect::<Vec<_>>().join(", ");
         match types::select(overloads, |function| function.args, &bases) {

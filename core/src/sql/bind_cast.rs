@@ -74,7 +74,13 @@ impl Binder<'_> {
             return self.literal_cast(inner, ty);
         }
         let (from, to) = (inner.base(), Base::of(ty));
-        if let Err(refusal) = casts::explicit(from, to) {
+        // What is carried is what PostgreSQL's cast through text gives.
+        let carried = inner.carried().is_some_and(|carried| carried.castable);
+        let checked = match ty {
+            Type::Text if carried => Ok(()),
+            _ => casts::explicit(from, to),
+        };
+        if let Err(refusal) = checked {
             let message = format!(
                 "a cast from {} to {} {}",
                 type_name(&inner.expr.ty),
@@ -115,6 +121,16 @@ impl Binder<'_> {
                 return Ok(Bound::constant(place, Value::Null, ty.clone()));
             }
             let text = bound.literal_text().unwrap_or_default().to_owned();
+            if let Type::Other { name, carried, .. } = ty {
+                // Other literals are PostgreSQL's to read: '{ 1 }' is printed as {1}.
+                if carried.element.is_none() || text != "{}" {
+                    return self.refuse(
+                        place,
+                        format!("literals of type \"{name}\" are not accepted"),
+                        "NULL is one of every type, '{}' of every array; or compare x::text",
+                    );
+                }
+            }
             return match Value::parse(ty, &text) {
                 Ok(value) => Ok(Bound::constant(place, value, ty.clone())),
                 Err(error) => {

@@ -12,7 +12,7 @@ use super::scope::{Bound, Coll};
 use super::types::{self, Base, Choice, type_name};
 use crate::diagnostic::Place;
 use crate::expr::{Expr, ExprKind, Func};
-use crate::value::{Type, Value};
+use crate::value::{Carried, Type, Value};
 
 impl Binder<'_> {
     pub(super) fn expr(&mut self, node: &Node) -> Binding<Bound> {
@@ -43,6 +43,13 @@ impl Binder<'_> {
             }
             NodeKind::IsNull { node: inner, negated } => {
                 let inner = self.expr(inner)?;
+                if inner.carried().is_some_and(|carried| carried.composite) {
+                    return self.refuse(
+                        place,
+                        format!("IS NULL of {} asks for each of its columns", shown(&inner)),
+                        "count(x) and coalesce ask whether there is a value",
+                    );
+                }
                 Ok(self.is_null(inner, *negated, place))
             }
             NodeKind::IsUnknown { node: inner, negated } => {
@@ -271,6 +278,27 @@ impl Binder<'_> {
         Ok(self.boolean(place, nullable, kind))
     }
 
+    pub(super) fn not_of_carried<T>(&mut self, bound: &Bound) -> Binding<T> {
+        let remedy = match bound.carried() {
+            Some(Carried { canonical: true, castable: true, .. }) => {
+                "it may be shown, counted, grouped by and compared by = with its like; x::text is text"
+            }
+            Some(Carried { canonical: true, .. }) => {
+                "it may be shown, counted, grouped by and compared by = with its like"
+            }
+            Some(Carried { composite: true, castable: true, .. }) => {
+                "it may be shown and counted; x::text is text"
+            }
+            Some(Carried { castable: true, .. }) => {
+                "it may be shown, counted and tested for NULL; x::text is text"
+            }
+            _ => "such a column may be shown, counted and tested for NULL",
+        };
+        let name = type_name(&bound.expr.ty);
+        let message = format!("Walview does not compute with type \"{name}\"");
+        self.refuse(bound.place, message, remedy)
+    }
+
     pub(super) fn resolve(
         &mut self,
         symbol: &str,
@@ -282,11 +310,7 @@ impl Binder<'_> {
         let args = [left.base(), right.base()];
         if args.contains(&Base::Other) {
             let side = if args[0] == Base::Other { left } else { right };
-            return self.refuse(
-                side.place,
-                format!("Walview does not compute with type \"{}\"", type_name(&side.expr.ty)),
-                "such a column may be shown, counted and tested for NULL",
-            );
+            return self.not_of_carried(side);
         }
         let assumed = match args {
             [Base::Unknown, known] | [known, Base::Unknown] => [known, known],

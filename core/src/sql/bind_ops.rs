@@ -15,6 +15,12 @@ use crate::diagnostic::Place;
 use crate::expr::{Expr, ExprKind, Func, TrimSide};
 use crate::value::{Type, Value};
 
+/// Values of one type that are equal where their texts are: PostgreSQL finds the type's own `=`.
+fn same_by_text(left: &Bound, right: &Bound) -> bool {
+    let canonical = |bound: &Bound| bound.carried().is_some_and(|carried| carried.canonical);
+    canonical(left) && canonical(right) && left.expr.ty == right.expr.ty
+}
+
 impl Binder<'_> {
     pub(super) fn binary(
         &mut self,
@@ -23,6 +29,12 @@ impl Binder<'_> {
         right: Bound,
         place: Place,
     ) -> Binding<Bound> {
+        if matches!(op, Op::Eq | Op::Ne) && same_by_text(&left, &right) {
+            self.deterministic(left.collation.merge(right.collation), place)?;
+            let nullable = left.nullable || right.nullable;
+            let sides = vec![left.expr, right.expr];
+            return Ok(self.boolean(place, nullable, ExprKind::Call(comparison(op), sides)));
+        }
         let operator =
             self.resolve(op.symbol(), operators::candidates(op), &left, &right, place)?;
         let args = operator.args;
@@ -124,6 +136,15 @@ impl Binder<'_> {
                 format!("Walview does not compare type \"{}\"", type_name(ty)),
                 "such a column may be shown, counted and tested for NULL",
             ),
+            Base::Text | Base::Varchar | Base::Bpchar
+                if ordering && self.catalog.other_encoding =>
+            {
+                self.refuse(
+                    place,
+                    "the order of text is that of its bytes in the database's encoding, not UTF8",
+                    "compare it where the store is read",
+                )
+            }
             Base::Text | Base::Varchar | Base::Bpchar if ordering && !collation.is_c() => self
                 .refuse(
                     place,

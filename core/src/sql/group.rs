@@ -234,7 +234,15 @@ impl Binder<'_> {
                 "1 day and 24 hours are one group with two faces: group by extract(epoch FROM x)::bigint"
             }
             Base::Json | Base::Jsonb => "group by its text: x ->> 'key', or x::text",
-            Base::Other => "Walview does not compare this type",
+            Base::Other => match bound.carried() {
+                Some(carried) if carried.canonical && bound.collation.is_deterministic() => {
+                    return Ok(());
+                }
+                Some(carried) if carried.castable => {
+                    "equal values may have different texts: group by x::text"
+                }
+                _ => "Walview does not compare this type",
+            },
             base if base.is_string() && !bound.collation.is_deterministic() => {
                 "its collation is not deterministic: write x COLLATE \"C\""
             }

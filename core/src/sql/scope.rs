@@ -6,7 +6,7 @@ use super::words;
 use crate::catalog::{Collation, Table};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::expr::{ColumnRef, Expr, ExprKind};
-use crate::value::{Type, Value};
+use crate::value::{Carried, Type, Value};
 use std::collections::HashSet;
 
 /// An expression with what the binder has to know of it.
@@ -47,6 +47,14 @@ impl Bound {
             return None;
         };
         self.unknown.then_some(text)
+    }
+
+    /// What may be done with it, where its type is carried as text.
+    pub(super) fn carried(&self) -> Option<&Carried> {
+        match &self.expr.ty {
+            Type::Other { carried, .. } if !self.unknown => Some(carried),
+            _ => None,
+        }
     }
 
     pub(super) fn is_null_literal(&self) -> bool {
@@ -223,6 +231,19 @@ impl<'a> Scope<'a> {
                 place,
                 format!("column \"{}\" of \"{}\" is generated", definition.name, table.name),
                 "PostgreSQL does not send generated columns; write its expression in the view",
+            ));
+        }
+        if let Type::Other { name, carried, .. } = &definition.ty
+            && carried.names_objects
+        {
+            return Err(Diagnostic::new(
+                place,
+                format!(
+                    "column \"{}\" of \"{}\" is {name}: its text is the name of something in the \
+                     database, and changes without a word when that is renamed",
+                    definition.name, table.name
+                ),
+                "keep the name in a text column, or the number in an oid column",
             ));
         }
         Ok(column)

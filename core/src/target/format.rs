@@ -10,12 +10,16 @@
 //! | date, time, interval, uuid, enum, text, others | PostgreSQL's text | string of it |
 //! | json, jsonb | PostgreSQL's text | the value itself |
 //! | bytea | base64 with padding | string of it |
+//! | arrays | PostgreSQL's text | array of its elements' forms, one in another for each dimension |
 //! | NULL | nothing; callers leave the field out | `null` |
+//!
+//! An array whose indexes do not begin at 1 (`[0:1]={1,2}`) is a string in JSON, too.
 //!
 //! Timestamps always have six fractional digits, so that they sort as text. A time before the year
 //! 1 or at an infinity has no ISO form: it stays PostgreSQL's text (`0044-03-15 00:00:00 BC`,
 //! `infinity`).
 
+use crate::value::array::{self, Item};
 use crate::value::{Type, Value};
 use base64::Engine as _;
 use std::fmt::Write as _;
@@ -53,6 +57,17 @@ pub fn write_json(value: &Value, ty: &Type, numbers_text: bool, out: &mut String
             write_text(value, ty, out);
         }
         (Value::Int(_), _) if !numbers_text => write_text(value, ty, out),
+        (Value::Text(text), Type::Other { carried, .. }) => {
+            let start = out.len();
+            let written = carried.element.as_ref().is_some_and(|element| {
+                let items = array::items(text);
+                items.is_some_and(|items| write_items(&items, element, numbers_text, out))
+            });
+            if !written {
+                out.truncate(start);
+                write_json_string(text, out);
+            }
+        }
         (Value::Text(text), _) => write_json_string(text, out),
         (other, _) => {
             // None of these forms holds a character that JSON escapes.
@@ -61,6 +76,34 @@ pub fn write_json(value: &Value, ty: &Type, numbers_text: bool, out: &mut String
             out.push('"');
         }
     }
+}
+
+/// Appends an array; false where an element is not of its type, which the server does not write.
+fn write_items(items: &[Item<'_>], element: &Type, numbers_text: bool, out: &mut String) -> bool {
+    out.push('[');
+    for (at, item) in items.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        match item {
+            Item::Null => out.push_str("null"),
+            Item::Array(items) => {
+                if !write_items(items, element, numbers_text, out) {
+                    return false;
+                }
+            }
+            // A label that was added since the types were read is its own text, too.
+            Item::Text(text) if matches!(element, Type::Enum { .. }) => {
+                write_json_string(text, out);
+            }
+            Item::Text(text) => match Value::from_server(element, text) {
+                Ok(value) => write_json(&value, element, numbers_text, out),
+                Err(_) => return false,
+            },
+        }
+    }
+    out.push(']');
+    true
 }
 
 pub(super) fn write_json_string(text: &str, out: &mut String) {
@@ -119,6 +162,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::Carried;
 
     fn check(value: &Value, ty: &Type, text: &str, json: &str) {
         let (mut as_text, mut as_json) = (String::new(), String::new());
@@ -155,6 +199,28 @@ mod tests {
         check(&Value::Bytea(vec![0xFB, 0xFF]), &Type::Bytea, "+/8=", "\"+/8=\"");
         check(&Value::Float8(1e20), &Type::Float8, "1e+20", "\"1e+20\"");
         check(&Value::Null, &Type::Int4, "", "null");
+        let array = |element| Type::Other {
+            oid: 1,
+            name: "array".to_owned(),
+            carried: Carried { element: Some(Box::new(element)), ..Carried::default() },
+        };
+        for (text, element, json) in [
+            ("{}", Type::Int4, "[]"),
+            ("{1,NULL}", Type::Int4, "[1,null]"),
+            ("{{1,2},{3,4}}", Type::Int8, "[[1,2],[3,4]]"),
+            ("[0:1]={1,2}", Type::Int4, "\"[0:1]={1,2}\""),
+            ("{1.50,NaN}", Type::Numeric(None), "[\"1.50\",\"NaN\"]"),
+            ("{t,f}", Type::Bool, "[true,false]"),
+            ("{\"a \\\"b\\\"\",NULL,\"NULL\"}", Type::Text, "[\"a \\\"b\\\"\",null,\"NULL\"]"),
+            ("{\"{\\\"a\\\": 1}\"}", Type::Jsonb, "[{\"a\": 1}]"),
+            (
+                "{\"2026-11-20 23:02:00+00\"}",
+                Type::TimestampTz,
+                "[\"2026-11-20T23:02:00.000000Z\"]",
+            ),
+        ] {
+            check(&Value::Text(text.into()), &array(element), text, json);
+        }
         let mut text = String::new();
         write_json(&Value::Int(7), &Type::Int8, true, &mut text);
         assert_eq!(text, "\"7\"");

@@ -48,7 +48,26 @@ pub enum Type {
     Other {
         oid: u32,
         name: String,
+        #[serde(default)]
+        carried: Carried,
     },
+}
+
+/// What may be done with the text of a [`Type::Other`]. By default it may be shown and counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Carried {
+    /// Two values are equal in PostgreSQL where their texts are, and only there.
+    pub canonical: bool,
+    /// `x::text` is in PostgreSQL the text that is carried: no function of the type's own makes it.
+    pub castable: bool,
+    /// It has columns: `IS NULL` asks for each of them, which the text does not answer.
+    pub composite: bool,
+    /// The text names an object of the database (`regclass`, a role): it changes when that is
+    /// renamed, and nothing is sent.
+    pub names_objects: bool,
+    /// The type of an array's elements.
+    pub element: Option<Box<Type>>,
 }
 
 /// A value. Which variant stands for which type: `Int` for int2, int4 and int8; `Text` for text,
@@ -101,6 +120,7 @@ impl Interval {
 /// The columns of a row or a result, in the order of its plan.
 pub type Row = Vec<Value>;
 
+pub mod array;
 pub mod datetime;
 mod error;
 mod float;

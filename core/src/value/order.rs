@@ -9,8 +9,9 @@ pub(crate) const DAY_MICROS: i64 = 86_400_000_000;
 impl Value {
     /// How PostgreSQL orders two values that are not NULL, under collation `C` for text. `ty` is the
     /// type of either: it says that `char(n)` ignores trailing blanks and how an enum's labels are
-    /// ordered. `None` where the type has no order (json, jsonb, types that are carried as text), a
-    /// label is unknown, a value is NULL, or the two are of different kinds.
+    /// ordered. `None` where the type has no order (json, jsonb, most types that are carried as
+    /// text; of the others `Equal` and "not equal" mean something), a label is unknown, a value is
+    /// NULL, or the two are of different kinds.
     ///
     /// Infinite dates and timestamps are beyond all others, NaN is above every number.
     #[must_use]
@@ -66,6 +67,8 @@ fn compare_text(a: &str, b: &str, ty: &Type) -> Option<Ordering> {
             let rank = |label: &str| labels.iter().position(|known| known == label);
             Some(rank(a)?.cmp(&rank(b)?))
         }
+        // Equality only: the order of such texts is no order of PostgreSQL's.
+        Type::Other { carried, .. } if carried.canonical => Some(a.cmp(b)),
         Type::Text | Type::Varchar(_) => Some(a.cmp(b)),
         Type::Bool
         | Type::Int2

@@ -4,7 +4,7 @@
 
 use super::key::{decode_key, encode_key, encode_key_typed};
 use super::row::{decode_row, encode_row};
-use super::{Interval, Numeric, Type, Value};
+use super::{Carried, Interval, Numeric, Type, Value};
 use std::cmp::Ordering;
 
 fn numeric(text: &str) -> Numeric {
@@ -66,7 +66,7 @@ fn sample() -> Vec<(Type, &'static str)> {
         (Type::Uuid, "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
         (Type::Json, "{ \"a\":  1}"),
         (enumeration, "ok"),
-        (Type::Other { oid: 600, name: "point".into() }, "(1,2)"),
+        (Type::Other { oid: 600, name: "point".into(), carried: Carried::default() }, "(1,2)"),
     ]
 }
 

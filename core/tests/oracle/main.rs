@@ -254,6 +254,7 @@ fn catalog() -> Catalog {
             }],
             replica_identity: ReplicaIdentity::Default,
         }],
+        ..Catalog::default()
     }
 }
 

@@ -171,4 +171,6 @@ SELECT id, split_part(s, ',', 2) AS a, substring(s from 0 for 2) AS b, substring
 SELECT id, n::numeric(10,2) AS a FROM t WHERE n < 1000;
 SELECT id, s::numeric AS a, s::int AS b FROM t WHERE s IN ('42');
 SELECT id, i4::text AS a, f4::text AS b, f8::text AS c, n::text AS d, b::text AS e, tz::text AS f, d::text AS g, ti::text AS h, by::text AS i, u::text AS j, m::text AS k, j::text AS l, jb::text AS m1, f4::numeric AS n1, f8::float4 AS o FROM t WHERE id IN (2, 3, 8);
-SELECT id, round(n122) AS a, round(n122, 1) AS b, round(n122, -1) AS c, round(f8) AS d, floor(n122) AS e, ceil(n122) AS f, abs(n122) AS g, floor(f8) AS h, n122::int AS i, f8::int AS j, n122::numeric(5,1) AS k FROM t WHERE i4 < 100 AND i4 > -100
+SELECT id, round(n122) AS a, round(n122, 1) AS b, round(n122, -1) AS c, round(f8) AS d, floor(n122) AS e, ceil(n122) AS f, abs(n122) AS g, floor(f8) AS h, n122::int AS i, f8::int AS j, n122::numeric(5,1) AS k FROM t WHERE i4 < 100 AND i4 > -100;
+SELECT id, arr::text AS a, arr::text || '!' AS b, md5(arr::text) AS c, coalesce(arr, '{}') AS d, arr = arr AS e, arr <> coalesce(arr, '{}') AS f, arr IS DISTINCT FROM coalesce(arr, '{}') AS g, net = net AS h, net IS NOT NULL AS i, CASE WHEN i4 > 1 THEN arr ELSE '{}' END AS j FROM t WHERE arr IN (arr) OR id > 0;
+SELECT arr, net, count(*) AS c FROM t GROUP BY arr, net;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
-use walview_core::value::Type;
+use walview_core::value::{Carried, Type};
 
 /// Tests of one process run at the same time.
 static SERVERS: AtomicU32 = AtomicU32::new(0);
@@ -168,7 +168,7 @@ impl Server {
                 replica_identity: ReplicaIdentity::Default,
             })
             .collect();
-        Catalog { tables }
+        Catalog { tables, ..Catalog::default() }
     }
 
     /// What PostgreSQL makes of each statement: `name type` of each column, or its error.
@@ -246,7 +246,16 @@ fn column(row: &[String]) -> Column {
             name: name.to_owned(),
             labels: row[10].split(',').map(str::to_owned).collect(),
         },
-        name => Type::Other { oid: row[4].parse().unwrap(), name: name.to_owned() },
+        name => {
+            let element = (name == "_int4").then(|| Box::new(Type::Int4));
+            let carried = Carried {
+                canonical: matches!(name, "_int4" | "inet"),
+                castable: name != "inet",
+                element,
+                ..Carried::default()
+            };
+            Type::Other { oid: row[4].parse().unwrap(), name: name.to_owned(), carried }
+        }
     };
     let collation = match row[7].as_str() {
         "" => Collation::None,

@@ -111,7 +111,10 @@ pub async fn survey(client: &Client, tables: &[TableName]) -> Result<Survey, Sou
             add_key(table, &row).map_err(failed)?;
         }
     }
-    Ok(Survey { catalog: Catalog { tables: found }, refused })
+    let sql = "SELECT current_setting('server_encoding') <> 'UTF8'";
+    let row = client.query_one(sql, &[]).await.map_err(failed)?;
+    let other_encoding = row.try_get(0).map_err(failed)?;
+    Ok(Survey { catalog: Catalog { tables: found, other_encoding }, refused })
 }
 
 enum Refusal {

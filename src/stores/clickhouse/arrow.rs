@@ -5,11 +5,11 @@ use arrow_array::builder::{
     Decimal256Builder, FixedSizeBinaryBuilder, Float32Builder, Float64Builder, Int16Builder,
     Int32Builder, Int64Builder, TimestampMicrosecondBuilder, UInt8Builder, UInt64Builder,
 };
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_buffer::i256;
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_array::{ArrayRef, ListArray, RecordBatch};
+use arrow_buffer::{OffsetBuffer, i256};
+use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use std::sync::Arc;
-use walview_core::target::clickhouse::{Cell, ChType, Column, META_COLUMNS, OpRef, Target};
+use walview_core::target::clickhouse::{Cell, ChType, ColumnType, META_COLUMNS, OpRef, Target};
 use walview_core::target::codec::CodecError;
 
 /// PostgreSQL's epoch in microseconds since 1970.
@@ -43,7 +43,7 @@ impl Batch {
         }
         Self {
             schema: Arc::new(Schema::new(fields)),
-            columns: target.columns().iter().map(Builder::new).collect(),
+            columns: target.columns().iter().map(|column| Builder::new(&column.ty)).collect(),
             nullable: target.columns().iter().map(|column| column.nullable).collect(),
             versions: FixedSizeBinaryBuilder::new(16),
             deleted: UInt8Builder::new(),
@@ -53,12 +53,17 @@ impl Batch {
 
     pub(super) fn push(&mut self, target: &Target, op: &OpRef<'_>) -> Result<(), CodecError> {
         let (columns, nullable) = (&mut self.columns, &self.nullable);
+        let mut appended = Ok(());
         target.cells(op, |index, cell| {
             if let (Some(builder), Some(nullable)) = (columns.get_mut(index), nullable.get(index)) {
                 // What a tombstone does not say, nobody sees.
-                builder.append(cell.unwrap_or(Cell::Null), *nullable);
+                let done = builder.append(cell.unwrap_or(Cell::Null), *nullable);
+                if appended.is_ok() {
+                    appended = done;
+                }
             }
         })?;
+        appended?;
         // The length is the builder's own.
         self.versions.append_value(op.version.to_le_bytes()).ok();
         self.deleted.append_value(op.deleted.into());
@@ -107,7 +112,13 @@ fn data_type(ty: &ChType) -> DataType {
         }
         ChType::Date | ChType::Date32 => DataType::Date32,
         ChType::DateTime(_) | ChType::DateTime64(..) => timestamp(),
+        ChType::Array(items) => DataType::List(item_field(items)),
     }
+}
+
+/// What the items of a list are, for Arrow.
+fn item_field(items: &ColumnType) -> FieldRef {
+    Arc::new(Field::new("item", data_type(&items.ty), items.nullable))
 }
 
 enum Builder {
@@ -128,15 +139,32 @@ enum Builder {
     Timestamp(TimestampMicrosecondBuilder),
     /// Numbers of labels, and the one that stands where there is no value.
     Label(Int16Builder, i16),
+    List(Box<List>),
+}
+
+/// Items of all rows one behind the other, and where each row's end.
+struct List {
+    ty: ChType,
+    field: FieldRef,
+    nullable: bool,
+    items: Builder,
+    lengths: Vec<usize>,
 }
 
 /// The text of the nil UUID.
 const UUID_NIL: &str = "00000000-0000-0000-0000-000000000000";
 
 impl Builder {
-    fn new(column: &Column) -> Self {
-        let ty = data_type(&column.ty);
-        match (&column.ty, &ty) {
+    fn new(column: &ChType) -> Self {
+        let ty = data_type(column);
+        match (column, &ty) {
+            (ChType::Array(items), _) => Self::List(Box::new(List {
+                ty: column.clone(),
+                field: item_field(items),
+                nullable: items.nullable,
+                items: Self::new(&items.ty),
+                lengths: Vec::new(),
+            })),
             (ChType::Enum(labels), _) => Self::Label(Int16Builder::new(), labels.first()),
             (ChType::Uuid, _) => Self::Uuid(BinaryBuilder::new()),
             (_, DataType::Boolean) => Self::Bool(BooleanBuilder::new()),
@@ -167,7 +195,7 @@ impl Builder {
     /// A NULL in a column without NULL is the type's default. Cells are of their column's type by
     /// construction, and integers were range-checked where they were encoded.
     #[expect(clippy::wildcard_enum_match_arm, reason = "a cell of another type cannot stand there")]
-    fn append(&mut self, cell: Cell<'_>, nullable: bool) {
+    fn append(&mut self, cell: Cell<'_>, nullable: bool) -> Result<(), CodecError> {
         let null = matches!(cell, Cell::Null) && nullable;
         let int = match cell {
             Cell::Int(value) => value,
@@ -222,7 +250,9 @@ impl Builder {
                 Cell::Uuid(bytes) => b.append_value(uuid_text(bytes)),
                 _ => b.append_option((!null).then_some(UUID_NIL.as_bytes())),
             },
+            Self::List(list) => return list.append(cell),
         }
+        Ok(())
     }
 
     fn finish(&mut self) -> ArrayRef {
@@ -240,7 +270,33 @@ impl Builder {
             Self::Bytes(b) | Self::Uuid(b) => Arc::new(b.finish()),
             Self::Date32(b) => Arc::new(b.finish()),
             Self::Timestamp(b) => Arc::new(b.finish()),
+            Self::List(list) => list.finish(),
         }
+    }
+}
+
+impl List {
+    /// What a tombstone does not say is an empty array.
+    fn append(&mut self, cell: Cell<'_>) -> Result<(), CodecError> {
+        let mut length = 0;
+        if let Cell::Array(items) = cell {
+            let (builder, nullable) = (&mut self.items, self.nullable);
+            let mut nested = Ok(());
+            self.ty.items(items, |_, cell| {
+                length += 1;
+                if nested.is_ok() {
+                    nested = builder.append(cell, nullable);
+                }
+            })?;
+            nested?;
+        }
+        self.lengths.push(length);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        let offsets = OffsetBuffer::from_lengths(std::mem::take(&mut self.lengths));
+        Arc::new(ListArray::new(Arc::clone(&self.field), offsets, self.items.finish(), None))
     }
 }
 

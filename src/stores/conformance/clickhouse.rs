@@ -11,7 +11,7 @@ use walview_core::plan::{OutputColumn, View};
 use walview_core::position::{Lsn, Position};
 use walview_core::target::clickhouse::{Spec, Target};
 use walview_core::target::{Change, Commit};
-use walview_core::value::{Type, Value};
+use walview_core::value::{Carried, Type, Value};
 
 pub(super) struct ClickHouseRig {
     server: ClickHouseServer,
@@ -24,6 +24,7 @@ pub(super) fn spec(table: &str, order_by: &[&str]) -> Spec {
         partition_by: None,
         types: Vec::new(),
         fields: None,
+        unfit_text: false,
     }
 }
 
@@ -271,7 +272,11 @@ fn all_types() -> (View, Vec<Vec<Value>>) {
         ("j", Type::Json, ["{\"a\" : 1}", "null"]),
         ("jb", Type::Jsonb, ["{\"a\": [1, 2]}", "\"x\""]),
         ("e", label, ["ä", "ä"]),
-        ("o", Type::Other { oid: 869, name: "inet".to_owned() }, ["10.0.0.1/8", "::1"]),
+        (
+            "o",
+            Type::Other { oid: 869, name: "inet".to_owned(), carried: Carried::default() },
+            ["10.0.0.1/8", "::1"],
+        ),
     ];
     let mut output = vec![OutputColumn { name: "id".to_owned(), ty: Type::Int8, nullable: false }];
     let mut rows: Vec<Vec<Value>> = (0..3).map(|id| vec![Value::Int(id)]).collect();

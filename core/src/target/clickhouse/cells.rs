@@ -5,7 +5,8 @@
 
 use super::super::codec::{CodecError, Reader, put_bytes, put_signed, put_varint};
 use super::super::format::{DAY_MICROS, EPOCH_DAYS, write_text};
-use super::types::ChType;
+use super::types::{ChType, ColumnType, element};
+use crate::value::array::{self, Item};
 use crate::value::{Numeric, Type, Value};
 use num_bigint::{BigInt, BigUint};
 use std::fmt::Write as _;
@@ -29,7 +30,13 @@ pub enum Cell<'a> {
     Bytes(&'a [u8]),
     /// Big-endian, as it is written.
     Uuid([u8; 16]),
+    /// Read by [`ChType::items`].
+    Array(Items<'a>),
 }
+
+/// The items of an array, encoded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Items<'a>(&'a [u8]);
 
 const FOREIGN: &str = "its value is of another type than its column";
 const NO_NUMBER: &str = "it is not a whole number, and its column holds nothing else";
@@ -40,6 +47,10 @@ const LENGTH: &str = "it has not as many bytes as its FixedString";
 const TIMESTAMP_RANGE: &str = "DateTime64 holds the years 1900 to 2299";
 const NANOS_RANGE: &str = "DateTime64(9) holds 1900-01-01 to 2262-04-11 23:47:16";
 const SECONDS_RANGE: &str = "DateTime holds 1970-01-01 to 2106-02-07 06:28:15";
+const DIMENSIONS: &str = "it has not as many dimensions as its Array";
+const BOUNDS: &str = "its first index is not 1, which an Array cannot show";
+const NULL_ITEM: &str = "it holds NULL, and the items of its Array are not Nullable";
+const ITEM: &str = "an element of it is not of its type";
 const FRACTION: &str = "it has more digits after the second's point than its column";
 
 /// 1900-01-01 and 2299-12-31 as days since 1970-01-01: what `ClickHouse` documents for `Date32` and
@@ -106,6 +117,10 @@ impl ChType {
                 Value::Timestamp(micros) | Value::TimestampTz(micros),
             ) => put_signed(out, self.time(*micros)?),
             (Self::Uuid, Value::Uuid(bits)) => out.extend_from_slice(&bits.to_be_bytes()),
+            (Self::Array(items), Value::Text(text)) => {
+                let found = array::items(text).ok_or(BOUNDS)?;
+                put_items(items, &found, element(ty).ok_or(FOREIGN)?, out)?;
+            }
             _ => return Err(FOREIGN),
         }
         Ok(())
@@ -171,7 +186,7 @@ impl ChType {
         }
         Ok(match self {
             Self::Bool => Cell::Bool(reader.byte()? != 0),
-            Self::Int(bits) | Self::UInt(bits) if *bits > 64 => Cell::Wide(array(reader)?),
+            Self::Int(bits) | Self::UInt(bits) if *bits > 64 => Cell::Wide(bytes_of(reader)?),
             Self::UInt(_) => Cell::UInt(reader.varint()?),
             Self::Int(_)
             | Self::Enum(_)
@@ -179,17 +194,37 @@ impl ChType {
             | Self::Date32
             | Self::DateTime(_)
             | Self::DateTime64(..) => Cell::Int(reader.signed()?),
-            Self::Float32 => Cell::Float32(f32::from_le_bytes(array(reader)?)),
-            Self::Float64 => Cell::Float64(f64::from_le_bytes(array(reader)?)),
+            Self::Float32 => Cell::Float32(f32::from_le_bytes(bytes_of(reader)?)),
+            Self::Float64 => Cell::Float64(f64::from_le_bytes(bytes_of(reader)?)),
             Self::Decimal(precision, _) if *precision <= 38 => {
-                Cell::Decimal128(i128::from_le_bytes(array(reader)?))
+                Cell::Decimal128(i128::from_le_bytes(bytes_of(reader)?))
             }
-            Self::Decimal(..) => Cell::Decimal256(array(reader)?),
+            Self::Decimal(..) => Cell::Decimal256(bytes_of(reader)?),
             Self::String | Self::LowCardinality | Self::FixedString(_) => {
                 Cell::Bytes(reader.bytes()?)
             }
-            Self::Uuid => Cell::Uuid(array(reader)?),
+            Self::Uuid => Cell::Uuid(bytes_of(reader)?),
+            Self::Array(_) => Cell::Array(Items(reader.bytes()?)),
         })
+    }
+
+    /// The items of an array that [`ChType::read`] found in a column of this type.
+    ///
+    /// # Errors
+    /// Where the bytes are damaged.
+    pub fn items<'a>(
+        &self,
+        items: Items<'a>,
+        mut visit: impl FnMut(&ColumnType, Cell<'a>),
+    ) -> Result<(), CodecError> {
+        let Self::Array(of) = self else {
+            return Err(CodecError { what: "a damaged value" });
+        };
+        let mut reader = Reader::new(items.0);
+        while !reader.is_empty() {
+            visit(of, of.ty.read(&mut reader)?);
+        }
+        Ok(())
     }
 
     /// A cell in the form of [`super::Target::select_text`].
@@ -213,11 +248,51 @@ impl ChType {
             }
             (Cell::Bytes(bytes), _) => hex(bytes),
             (Cell::Uuid(bytes), _) => uuid_text(bytes),
+            (Cell::Array(items), ty) => {
+                let mut texts = Vec::new();
+                let shown = ty.items(items, |of, cell| {
+                    texts.push(of.ty.text_of(cell).unwrap_or_else(|| "NULL".to_owned()));
+                });
+                // Nothing that the store could hold.
+                shown.ok().map_or_else(String::new, |()| format!("[{}]", texts.join(",")))
+            }
         })
     }
 }
 
-fn array<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N], CodecError> {
+/// Each item as [`ChType::put`] writes it; all of them behind their length.
+fn put_items(
+    of: &ColumnType,
+    items: &[Item<'_>],
+    element: &Type,
+    out: &mut Vec<u8>,
+) -> Result<(), &'static str> {
+    let mut bytes = Vec::new();
+    for item in items {
+        match (item, &of.ty) {
+            (Item::Null, ChType::Array(_)) => return Err(DIMENSIONS),
+            (Item::Null, _) if !of.nullable => return Err(NULL_ITEM),
+            (Item::Null, _) => bytes.push(0),
+            (Item::Array(items), ChType::Array(of)) => {
+                bytes.push(1);
+                put_items(of, items, element, &mut bytes)?;
+            }
+            (Item::Array(_), _) | (Item::Text(_), ChType::Array(_)) => return Err(DIMENSIONS),
+            (Item::Text(text), ty) => {
+                // A label that was added since the types were read is its own text.
+                let value = match element {
+                    Type::Enum { .. } => Value::Text(text.as_ref().into()),
+                    element => Value::from_server(element, text).ok().ok_or(ITEM)?,
+                };
+                ty.put(&value, element, &mut bytes)?;
+            }
+        }
+    }
+    put_bytes(out, &bytes);
+    Ok(())
+}
+
+fn bytes_of<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N], CodecError> {
     reader.take(N)?.try_into().ok().ok_or(CodecError { what: "a cut record" })
 }
 
@@ -331,8 +406,8 @@ pub(super) fn decimal_text(digits: &str, ty: &ChType) -> String {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a value that does not parse fails its test")]
 
-    use super::super::types::ColumnType;
     use super::*;
+    use crate::value::Carried;
     use proptest::prelude::*;
 
     fn ch(text: &str) -> ChType {
@@ -449,6 +524,34 @@ mod tests {
         unfit("FixedString(2)", &Type::Bytea, &["\\x00"], LENGTH);
         fit("FixedString(2)", &Type::Bytea, &["\\x0000"]);
         assert_eq!(through(&ch("UInt8"), &Type::Bool, "t").as_deref(), Ok("1"));
+    }
+
+    #[test]
+    fn arrays_keep_their_shape_or_are_refused() {
+        let of = |element: Type| Type::Other {
+            oid: 1,
+            name: "array".to_owned(),
+            carried: Carried { element: Some(Box::new(element)), ..Carried::default() },
+        };
+        let numbers = of(Type::Int4);
+        let shown = |ch_type: &str, ty: &Type, text: &str| through(&ch(ch_type), ty, text);
+        assert_eq!(shown("Array(Int32)", &numbers, "{1,-2}").as_deref(), Ok("[1,-2]"));
+        assert_eq!(shown("Array(Nullable(Int8))", &numbers, "{1,NULL}").as_deref(), Ok("[1,NULL]"));
+        assert_eq!(shown("Array(Array(Int8))", &numbers, "{{1},{2}}").as_deref(), Ok("[[1],[2]]"));
+        assert_eq!(shown("Array(Array(Int8))", &numbers, "{}").as_deref(), Ok("[]"));
+        unfit("Array(Int8)", &numbers, &["{1,NULL}"], NULL_ITEM);
+        unfit("Array(Int8)", &numbers, &["{{1},{2}}"], DIMENSIONS);
+        unfit("Array(Array(Int8))", &numbers, &["{1}"], DIMENSIONS);
+        unfit("Array(Int8)", &numbers, &["[0:0]={1}"], BOUNDS);
+        unfit("Array(Int8)", &numbers, &["{1,128}"], INTEGER_RANGE);
+        let texts = shown("Array(Nullable(String))", &of(Type::Text), "{\"\",\"NULL\",NULL,ä}");
+        assert_eq!(texts, Ok(format!("[,{},NULL,{}]", hex(b"NULL"), hex("ä".as_bytes()))));
+        unfit(
+            "Array(DateTime64(6, 'UTC'))",
+            &of(Type::TimestampTz),
+            &["{infinity}"],
+            TIMESTAMP_RANGE,
+        );
     }
 
     proptest! {

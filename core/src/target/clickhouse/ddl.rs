@@ -1,6 +1,7 @@
 //! The SQL of a target: its table of rows, its exact view, and the reading side of verify.
 
 use super::types::ChType;
+use super::unfit::UNFIT_COMMENT;
 use super::{Column, Target};
 use std::fmt::Write as _;
 
@@ -116,7 +117,8 @@ impl Target {
     }
 
     fn declared(&self, at: usize, column: &Column) -> String {
-        let origin = self.origins.get(at).map(String::as_str).unwrap_or_default();
+        let own = (at == self.fields.len()).then_some(UNFIT_COMMENT);
+        let origin = self.origins.get(at).map(String::as_str).or(own).unwrap_or_default();
         declared(&column.name, &column.sql_type(), origin)
     }
 
@@ -189,8 +191,11 @@ fn index(column: &Column) -> String {
 /// Floats as their bits and strings as hex, because neither has one text for one value (JSON has no
 /// NaN, and a `String` may hold any bytes).
 fn text_expression(column: &Column) -> String {
-    let name = quote(&column.name);
-    match column.ty {
+    text_of(&column.ty, &quote(&column.name), 0)
+}
+
+fn text_of(ty: &ChType, name: &str, depth: usize) -> String {
+    match ty {
         ChType::Float32 => format!("toString(reinterpretAsUInt32({name}))"),
         ChType::Float64 => format!("toString(reinterpretAsUInt64({name}))"),
         ChType::String | ChType::LowCardinality | ChType::FixedString(_) => format!("hex({name})"),
@@ -202,6 +207,12 @@ fn text_expression(column: &Column) -> String {
         ChType::Bool => format!("toString(toUInt8({name}))"),
         ChType::Int(_) | ChType::UInt(_) | ChType::Decimal(..) | ChType::Uuid => {
             format!("toString({name})")
+        }
+        ChType::Array(items) => {
+            let item = format!("item{depth}");
+            let text = text_of(&items.ty, &item, depth + 1);
+            let text = if items.nullable { format!("ifNull({text}, 'NULL')") } else { text };
+            format!("concat('[', arrayStringConcat(arrayMap({item} -> {text}, {name}), ','), ']')")
         }
     }
 }

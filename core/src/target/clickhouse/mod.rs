@@ -17,20 +17,21 @@ mod op;
 mod syntax;
 mod table;
 mod types;
+mod unfit;
 
-pub use cells::Cell;
+pub use cells::{Cell, Items};
 pub use ddl::{META_COLUMNS, literal, quote, rows_database};
 pub use op::{Op, OpRef};
 pub use table::{Misfit, Table, TableColumn};
-pub use types::{ChType, Labels, Zone};
+pub use types::{ChType, ColumnType, Labels, Zone};
+pub use unfit::UNFIT;
 
-use super::codec::{CodecError, Reader};
+use super::codec::{CodecError, Reader, put_bytes};
 use super::{Change, Columns, Commit, Field, RenderError, same_fields, value_of};
 use crate::plan::View;
 use crate::position::Position;
 use crate::value::{Type, Value};
 use std::fmt::Write as _;
-use types::ColumnType;
 
 /// A `ClickHouse` target as the pipeline file says it, names not yet looked up in the view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Spec {
     pub types: Vec<(String, String)>,
     /// Columns shown, in order; `None` is all.
     pub fields: Option<Vec<String>>,
+    /// A value that does not fit stands as text in a column of its own, instead of parking its row.
+    pub unfit_text: bool,
 }
 
 /// A `ClickHouse` target bound to its view.
@@ -52,11 +55,12 @@ pub struct Spec {
 pub struct Target {
     view: String,
     table: String,
+    /// One for each of `fields`, and behind them [`UNFIT`] where `unfit` says so.
     columns: Vec<Column>,
     /// The sorting key, as indexes into `columns`.
     order: Vec<usize>,
     partition_by: Option<String>,
-    /// The same columns as `columns`, as the view has them.
+    /// The view's columns among `columns`, as the view has them.
     fields: Vec<Field>,
     /// The columns whose type the pipeline file says, as indexes into `columns`.
     asked: Vec<usize>,
@@ -64,6 +68,7 @@ pub struct Target {
     origins: Vec<String>,
     fingerprint: u32,
     needs_old: bool,
+    unfit: bool,
 }
 
 /// A column of the table of rows.
@@ -105,7 +110,8 @@ impl Target {
         let mut table = Vec::with_capacity(fields.len());
         let mut asked = Vec::new();
         for (index, field) in fields.iter().enumerate() {
-            if META_COLUMNS.contains(&field.name.as_str()) {
+            let unfit = spec.unfit_text && field.name == UNFIT;
+            if unfit || META_COLUMNS.contains(&field.name.as_str()) {
                 columns.errors.push(format!(
                     "column \"{}\" has the name of one of walview's own; rename it with AS",
                     field.name
@@ -127,13 +133,23 @@ impl Target {
                         field.name
                     ));
                 }
-                Ok(ColumnType { ty, nullable }) => table.push(Column {
-                    name: field.name.clone(),
-                    ty,
-                    nullable: nullable || field.nullable,
-                    ordered: order.contains(&index),
-                    shown: index < shown,
-                }),
+                Ok(ColumnType { ty: ty @ ChType::Array(_), .. })
+                    if field.nullable || order.contains(&index) =>
+                {
+                    columns.errors.push(array_error(&ty, field));
+                }
+                Ok(ColumnType { ty, nullable }) => {
+                    let ordered = order.contains(&index);
+                    let array = matches!(ty, ChType::Array(_));
+                    let unfit = spec.unfit_text && !ordered && !array && !ty.holds_all(&field.ty);
+                    table.push(Column {
+                        name: field.name.clone(),
+                        ty,
+                        nullable: nullable || field.nullable || unfit,
+                        ordered,
+                        shown: index < shown,
+                    });
+                }
                 Err(error) => columns.errors.push(error),
             }
         }
@@ -146,9 +162,15 @@ impl Target {
                         | Type::Float8
                         | Type::Char(_)
                         | Type::Interval
+                        | Type::Jsonb
+                        | Type::Other { .. }
                 )
         });
+        if spec.unfit_text {
+            table.push(unfit::column());
+        }
         let target = Self {
+            unfit: spec.unfit_text,
             view: view.name.clone(),
             table: spec.table.clone(),
             fingerprint: fingerprint(&table, &order),
@@ -260,16 +282,26 @@ impl Target {
     /// Where the row does not fit: it is parked.
     pub fn expected(&self, row: &[Value]) -> Result<Vec<Option<String>>, RenderError> {
         let mut bytes = Vec::new();
+        let mut unfit = unfit::Texts::default();
         let mut texts = Vec::with_capacity(self.columns.len());
-        for (column, field) in self.columns.iter().zip(&self.fields) {
-            bytes.clear();
-            self.put(column, field, row, &mut bytes)?;
-            let cell = column.ty.read(&mut Reader::new(&bytes)).ok().ok_or_else(|| {
-                RenderError::Unfit { column: field.name.clone(), why: "it cannot be read back" }
+        let mut push = |column: &Column, bytes: &[u8]| {
+            let cell = column.ty.read(&mut Reader::new(bytes)).ok().ok_or_else(|| {
+                RenderError::Unfit { column: column.name.clone(), why: "it cannot be read back" }
             })?;
             if column.shown {
                 texts.push(column.ty.text_of(cell));
             }
+            Ok(())
+        };
+        for (column, field) in self.columns.iter().zip(&self.fields) {
+            bytes.clear();
+            self.put_or_text(column, field, row, &mut unfit, &mut bytes)?;
+            push(column, &bytes)?;
+        }
+        if let Some(column) = self.columns.get(self.fields.len()) {
+            bytes.clear();
+            unfit.put(&mut bytes);
+            push(column, &bytes)?;
         }
         Ok(texts)
     }
@@ -318,8 +350,12 @@ impl Target {
 
     fn encode_rest(&self, row: &[Value]) -> Result<Vec<u8>, RenderError> {
         let mut bytes = Vec::with_capacity(16 * self.columns.len());
+        let mut unfit = unfit::Texts::default();
         for (column, field) in self.columns.iter().zip(&self.fields).filter(|(c, _)| !c.ordered) {
-            self.put(column, field, row, &mut bytes)?;
+            self.put_or_text(column, field, row, &mut unfit, &mut bytes)?;
+        }
+        if self.unfit {
+            unfit.put(&mut bytes);
         }
         Ok(bytes)
     }
@@ -339,6 +375,21 @@ impl Target {
             .ty
             .put(value, &field.ty, out)
             .map_err(|why| RenderError::Unfit { column: field.name.clone(), why })
+    }
+}
+
+/// `ClickHouse` has no NULL of an array; and arrays in a sorting key are not worth their trouble.
+fn array_error(ty: &ChType, field: &Field) -> String {
+    let name = &field.name;
+    if field.nullable {
+        format!(
+            "\"types\" asks for {ty} for column \"{name}\", which may be NULL, and ClickHouse has no \
+             Nullable(Array(…)); write coalesce(…, '{{}}') AS \"{name}\" in the view"
+        )
+    } else {
+        format!(
+            "\"types\" asks for {ty} for column \"{name}\", which \"order_by\" uses; write String"
+        )
     }
 }
 

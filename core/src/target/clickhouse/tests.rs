@@ -30,6 +30,7 @@ fn spec(order_by: &[&str], partition_by: Option<&str>) -> Spec {
         partition_by: partition_by.map(str::to_owned),
         types: Vec::new(),
         fields: None,
+        unfit_text: false,
     }
 }
 
@@ -47,6 +48,44 @@ fn render(target: &Target, old: Option<&[Value]>, new: Option<&[Value]>) -> (Vec
     let commit = Commit { committed_at: 0 };
     let result = target.render(0, &Change { old, new }, at(3), &commit, &mut ops);
     (ops, result.is_ok())
+}
+
+/// `unfit: text`: the row stays, and the text of what does not fit; a sorting key still parks.
+#[test]
+fn unfit_values_stand_as_text() {
+    let spec = Spec { unfit_text: true, ..spec(&["id"], None) };
+    let target = Target::bind(&spec, &view()).unwrap();
+    let types: Vec<String> = target.columns().iter().map(Column::sql_type).collect();
+    let wanted = [
+        "Int64",
+        "Nullable(DateTime64(6, 'UTC'))",
+        "Nullable(Decimal(5, 2))",
+        "Nullable(String)",
+        "String",
+    ];
+    assert_eq!(types, wanted);
+    let shown = |row: &[Value]| {
+        let (ops, ok) = render(&target, None, Some(row));
+        assert!(ok && ops.len() == 1);
+        let mut cells = 0;
+        let mut bytes = Vec::new();
+        ops.first().unwrap().encode(&mut bytes);
+        let op = OpRef::decode_all(&bytes).next().unwrap().unwrap();
+        target.cells(&op, |_, cell| cells += usize::from(cell.is_some())).unwrap();
+        assert_eq!(cells, 5);
+        target.expected(row).unwrap()
+    };
+    assert_eq!(shown(&row(1, 0, None)).last(), Some(&Some(String::new())));
+    let mut odd = row(1, i64::MAX, Some("x"));
+    *odd.get_mut(2).unwrap() = Value::Numeric(crate::value::Numeric::NAN);
+    let odd = shown(&odd);
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02X}")).collect::<String>();
+    let unfit = "{\"placed_at\":\"infinity\",\"amount\":\"NaN\"}";
+    let wanted = [Some("1".to_owned()), None, None, Some(hex("x")), Some(hex(unfit))];
+    assert_eq!(odd, wanted);
+    let sorted = Spec { order_by: vec!["placed_at".to_owned(), "id".to_owned()], ..spec };
+    let target = Target::bind(&sorted, &view()).unwrap();
+    assert!(target.expected(&row(1, i64::MAX, None)).is_err());
 }
 
 #[test]

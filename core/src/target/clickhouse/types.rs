@@ -14,6 +14,7 @@
 //! | enum | `LowCardinality(String)` | `Enum8`, `Enum16`, `FixedString(n)` |
 //! | bytea | `String` of the same bytes | `FixedString(n)` |
 //! | text, varchar, char | `String` | `Enum8`, `Enum16`, `FixedString(n)` |
+//! | arrays | `String` of PostgreSQL's text | `Array(…)` of a type for the elements |
 //! | json, interval, time, others | `String` of PostgreSQL's text | |
 //!
 //! All take `String` and `LowCardinality(String)`. A type is accepted where some values of the
@@ -48,6 +49,8 @@ pub enum ChType {
     /// Digits after the second's point, 0 to 9.
     DateTime64(u8, Zone),
     Uuid,
+    /// Of PostgreSQL's arrays, one in another for each dimension; itself never Nullable.
+    Array(Box<ColumnType>),
 }
 
 /// The time zone that a column is shown in; without one the server's.
@@ -106,15 +109,16 @@ impl fmt::Display for ChType {
                 write!(f, "DateTime64({digits}, {})", literal(zone))
             }
             Self::Uuid => f.write_str("UUID"),
+            Self::Array(items) => write!(f, "Array({items})"),
         }
     }
 }
 
-/// A type as a column has it.
+/// A type as a column has it, or the items of an `Array`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ColumnType {
-    pub(super) ty: ChType,
-    pub(super) nullable: bool,
+pub struct ColumnType {
+    pub ty: ChType,
+    pub nullable: bool,
 }
 
 impl fmt::Display for ColumnType {
@@ -135,13 +139,17 @@ impl ColumnType {
         match (name, arguments) {
             ("Nullable", Some(inner)) => {
                 let inner = Self::parse(inner)?;
-                let may = !inner.nullable && inner.ty != ChType::LowCardinality;
+                let whole = matches!(inner.ty, ChType::LowCardinality | ChType::Array(_));
+                let may = !inner.nullable && !whole;
                 may.then_some(Self { nullable: true, ..inner })
             }
             ("LowCardinality", Some(inner)) => {
                 let inner = Self::parse(inner)?;
                 let string = inner.ty == ChType::String;
                 string.then_some(Self { ty: ChType::LowCardinality, ..inner })
+            }
+            ("Array", Some(inner)) => {
+                Self::parse(inner).map(|items| plain(ChType::Array(Box::new(items))))
             }
             (_, None) => parse_plain(name).map(plain),
             (_, Some(arguments)) => parse_call(name, &split_commas(arguments)).map(plain),
@@ -301,6 +309,23 @@ impl ChType {
                 _ => false,
             },
             Self::Uuid => *ty == Type::Uuid,
+            // How many dimensions a value has, PostgreSQL's type does not say.
+            Self::Array(items) => match (element(ty), &items.ty) {
+                (Some(_), Self::Array(_)) => items.ty.accepts(ty),
+                (Some(element), items) => items.accepts(element),
+                (None, _) => false,
+            },
+        }
+    }
+
+    /// What walview makes does not depend on the server's zone.
+    fn zoned(&mut self) {
+        match self {
+            Self::DateTime(zone) | Self::DateTime64(_, zone) => {
+                zone.get_or_insert_with(|| Arc::from("UTC"));
+            }
+            Self::Array(items) => items.ty.zoned(),
+            _ => {}
         }
     }
 
@@ -310,10 +335,7 @@ impl ChType {
     /// Where it is not one that walview can write for the column.
     pub(super) fn asked(text: &str, ty: &Type, column: &str) -> Result<ColumnType, String> {
         let asked = ColumnType::parse(text).map(|mut asked| {
-            // What walview makes does not depend on the server's zone.
-            if let Self::DateTime(zone) | Self::DateTime64(_, zone) = &mut asked.ty {
-                zone.get_or_insert_with(|| Arc::from("UTC"));
-            }
+            asked.ty.zoned();
             asked
         });
         asked.filter(|asked| asked.ty.accepts(ty)).ok_or_else(|| {
@@ -343,11 +365,20 @@ pub(super) fn accepted(ty: &Type) -> String {
             "Enum8(…), Enum16(…), FixedString(n)"
         }
         Type::Bytea => "FixedString(n)",
+        Type::Other { carried, .. } if carried.element.is_some() => "Array(…) of its elements",
         Type::Time | Type::Interval | Type::Json | Type::Jsonb | Type::Other { .. } => {
             return "String, LowCardinality(String)".to_owned();
         }
     };
     format!("{own}, String, LowCardinality(String)")
+}
+
+/// The type of an array's elements.
+pub(super) fn element(ty: &Type) -> Option<&Type> {
+    match ty {
+        Type::Other { carried, .. } => carried.element.as_deref(),
+        _ => None,
+    }
 }
 
 /// `numeric(3, -2)` holds 12300; `numeric(2, 5)` holds 0.00012.
@@ -364,6 +395,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a type that does not parse fails its test")]
 
     use super::*;
+    use crate::value::Carried;
 
     #[test]
     fn types_read_as_they_print() {
@@ -381,6 +413,8 @@ mod tests {
             "Nullable(DateTime64(9, 'Europe/Paris'))",
             "UUID",
             "Date32",
+            "Array(Nullable(Int32))",
+            "Array(Array(DateTime64(6, 'UTC')))",
         ] {
             assert_eq!(ColumnType::parse(text).unwrap().to_string(), text);
         }
@@ -396,7 +430,9 @@ mod tests {
             "Int7",
             "Int+8",
             "UInt512",
-            "Array(String)",
+            "Array(JSON)",
+            "Nullable(Array(String))",
+            "Array(String, String)",
             "Nullable(Nullable(String))",
             "LowCardinality(UInt8)",
             "Nullable(LowCardinality(String))",
@@ -430,6 +466,10 @@ mod tests {
         assert!(accepts("DateTime64(3, 'Europe/Paris')", &Type::TimestampTz));
         assert!(!accepts("DateTime", &Type::Date) && !accepts("Date", &Type::TimestampTz));
         assert!(!accepts("Bool", &Type::Int2) && !accepts("UUID", &Type::Text));
+        let carried = Carried { element: Some(Box::new(Type::Int4)), ..Carried::default() };
+        let array = Type::Other { oid: 1007, name: "integer[]".to_owned(), carried };
+        assert!(accepts("Array(Int32)", &array) && accepts("Array(Array(Nullable(Int8)))", &array));
+        assert!(!accepts("Array(UUID)", &array) && !accepts("Array(Int32)", &Type::Int4));
         assert!(!accepts("FixedString(4)", &Type::Jsonb) && accepts("String", &Type::Interval));
     }
 }

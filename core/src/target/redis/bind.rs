@@ -109,7 +109,13 @@ pub(super) fn needs_old(shape: &Shape, key: &[Field], view: &View) -> bool {
         !view.key.contains(&field.index)
             || matches!(
                 field.ty,
-                Type::Numeric(None) | Type::Float4 | Type::Float8 | Type::Char(_) | Type::Interval
+                Type::Numeric(None)
+                    | Type::Float4
+                    | Type::Float8
+                    | Type::Char(_)
+                    | Type::Interval
+                    | Type::Jsonb
+                    | Type::Other { .. }
             )
     };
     match shape {

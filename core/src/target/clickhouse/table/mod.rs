@@ -10,8 +10,8 @@
 //! and settings are the user's business. All misfits are found, not the first.
 
 use super::syntax::{arguments, clause, has_word, identifier, split_commas, squeezed, unwrapped};
-use super::types::{ColumnType, accepted};
-use super::{Field, Target, fingerprint, follows_from_order, quote};
+use super::types::{ChType, ColumnType, accepted};
+use super::{Field, Target, UNFIT, fingerprint, follows_from_order, quote};
 use crate::sql::type_name;
 
 /// A table as `system.tables` and `DESCRIBE` show it.
@@ -175,6 +175,9 @@ impl Target {
         }
         for (name, ty) in META_TYPES {
             misfits.extend(meta_misfit(table, name, ty));
+        }
+        if self.unfit {
+            misfits.extend(meta_misfit(table, UNFIT, "String"));
         }
         for column in &table.columns {
             let ours = META_TYPES.iter().any(|(name, _)| *name == column.name)
@@ -355,6 +358,19 @@ fn adopted_type(
             format!("column \"{name}\" of the sorting key is {}", column.ty),
             format!("make it {}", found.ty),
         ));
+    }
+    if let ChType::Array(_) = found.ty
+        && (ordered || field.nullable)
+    {
+        let (cause, remedy) = if ordered {
+            ("stands in the sorting key", "sort by something else".to_owned())
+        } else {
+            (
+                "may be NULL in the view, which no Array is",
+                format!("write coalesce(…, '{{}}') AS \"{name}\" in the view"),
+            )
+        };
+        return Err(Misfit::new(format!("column \"{name}\" is {}, and {cause}", found.ty), remedy));
     }
     if field.nullable && !found.nullable {
         let nullable = ColumnType { nullable: true, ..found };

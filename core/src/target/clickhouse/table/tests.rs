@@ -28,6 +28,7 @@ fn target(partition_by: Option<&str>, types: &[(&str, &str)]) -> Target {
         partition_by: partition_by.map(str::to_owned),
         types: types.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
         fields: None,
+        unfit_text: false,
     };
     Target::bind(&spec, &view).unwrap()
 }
