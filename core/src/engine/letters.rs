@@ -159,12 +159,7 @@ pub(super) fn of_fact(view: usize, fact_key: &[u8]) -> Vec<u8> {
 }
 
 /// The letter's key for a result row that a target cannot hold.
-pub(super) fn of_result(
-    view: usize,
-    target: usize,
-    key: &[usize],
-    change: &Change<'_>,
-) -> Vec<u8> {
+pub(super) fn of_result(view: usize, target: usize, key: &[usize], change: &Change<'_>) -> Vec<u8> {
     let mut letter = [number(view), number(target)].concat();
     letter.extend(result_key(key, change.new.or(change.old).unwrap_or(&[])));
     letter
@@ -348,11 +343,7 @@ impl Engine {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn replay(
-        &mut self,
-        state: &mut impl State,
-        key: &[u8],
-    ) -> Result<Replayed, EngineError> {
+    pub fn replay(&mut self, state: &mut impl State, key: &[u8]) -> Result<Replayed, EngineError> {
         // A group that an earlier letter of this replay touched is read from the state below.
         self.flush_groups(state)?;
         let Some(letter) = load(state, key)? else {
@@ -422,11 +413,7 @@ impl Engine {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn drop_letter(
-        &mut self,
-        state: &mut impl State,
-        key: &[u8],
-    ) -> Result<bool, EngineError> {
+    pub fn drop_letter(&mut self, state: &mut impl State, key: &[u8]) -> Result<bool, EngineError> {
         let Some(letter) = load(state, key)? else {
             return Ok(false);
         };
