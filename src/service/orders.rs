@@ -82,3 +82,6 @@ impl EngineLoop {
         Ok(Ok(outcomes))
     }
 }
+
+#[cfg(test)]
+mod tests;
