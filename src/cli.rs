@@ -80,6 +80,8 @@ pub enum Command {
     /// Compare what the stores hold with the SQL on PostgreSQL; exits 0 equal, 1 different,
     /// 2 could not tell
     Verify(VerifyArgs),
+    /// Rows that are left out of their views because they cannot be evaluated or held
+    DeadLetters(DeadLettersArgs),
     /// Forget local state, fill the stores from a new snapshot, then run
     Rebuild(RebuildArgs),
     /// Start throw-away servers with sample data and a pipeline that runs
@@ -159,6 +161,91 @@ pub struct VerifyArgs {
 
     #[command(flatten)]
     pub state: StateArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DeadLettersArgs {
+    #[command(subcommand)]
+    pub command: DeadLettersCommand,
+}
+
+/// All of it asks the running instance; exits 2 where none answers.
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// Name them, with their keys and reasons, and count them by reason
+    List(ListLettersArgs),
+    /// Print rows behind them, with their values; exits 1 where there is no such letter
+    Show(ShowLettersArgs),
+    /// Evaluate the rows again and deliver those that can be; exits 1 where some still cannot
+    Replay(ChangeLettersArgs),
+    /// Count them no longer; their rows stay out until they change
+    Drop(ChangeLettersArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ListLettersArgs {
+    /// A pipeline file; all pipelines of the state folder where none is given
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Of one view only
+    #[arg(long, value_name = "VIEW")]
+    pub view: Option<String>,
+
+    /// Those that were dropped, too
+    #[arg(long)]
+    pub dropped: bool,
+
+    /// How many to name, at most 10000; all are counted
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: usize,
+
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowLettersArgs {
+    /// Pipeline file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Letters by their ids, as `list` names them
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ChangeLettersArgs {
+    /// Pipeline file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    #[command(flatten)]
+    pub choice: LetterChoice,
+
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Which dead letters.
+#[derive(Debug, Default, Args)]
+#[group(required = true, multiple = false)]
+pub struct LetterChoice {
+    /// Letters by their ids, as `list` names them
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+
+    /// All of one view
+    #[arg(long, value_name = "VIEW")]
+    pub view: Option<String>,
+
+    /// All of the pipeline
+    #[arg(long)]
+    pub all: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,13 +1,15 @@
 //! What operators and probes read: `/live`, `/ready`, `/status`, `/metrics` and a page for people.
 //!
-//! Loopback unless `--http` says otherwise. Read only; no row value and no secret passes here.
+//! Loopback unless `--http` says otherwise. Read only, and without a value of a row or a secret; but
+//! for `/dead-letters`, which asks for the token that only readers of the state folder know.
 
+use crate::letters::{self, Desk, Fault};
 use crate::service::board::{Board, Phase, Status, StoreState};
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -22,15 +24,23 @@ pub struct Report {
     pub pipelines: Vec<Status>,
 }
 
+/// What is served.
+pub struct Served {
+    pub boards: Vec<Arc<Board>>,
+    /// By pipeline.
+    pub desks: Vec<(String, Arc<Desk>)>,
+    pub token: String,
+}
+
 #[derive(Clone)]
 struct Shared {
-    boards: Arc<Vec<Arc<Board>>>,
+    served: Arc<Served>,
     prometheus: PrometheusHandle,
 }
 
 impl Shared {
     fn report(&self) -> Report {
-        Report { pipelines: self.boards.iter().map(|board| board.status()).collect() }
+        Report { pipelines: self.served.boards.iter().map(|board| board.status()).collect() }
     }
 }
 
@@ -50,7 +60,7 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAd
 /// The listener failed.
 pub async fn serve(
     listener: TcpListener,
-    boards: Vec<Arc<Board>>,
+    served: Served,
     prometheus: PrometheusHandle,
     mut stop: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
@@ -60,7 +70,8 @@ pub async fn serve(
         .route("/ready", get(ready))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
-        .with_state(Shared { boards: Arc::new(boards), prometheus });
+        .route(letters::PATH, post(dead_letters))
+        .with_state(Shared { served: Arc::new(served), prometheus });
     axum::serve(listener, router)
         .with_graceful_shutdown(async move {
             // The sender only goes away at the end, which is a reason to stop too.
@@ -71,6 +82,33 @@ pub async fn serve(
 
 async fn status(State(shared): State<Shared>) -> Json<Report> {
     Json(shared.report())
+}
+
+/// The token keeps out whoever reaches the port but not the state folder, web pages in a browser
+/// on this machine included.
+async fn dead_letters(
+    State(shared): State<Shared>,
+    headers: HeaderMap,
+    Json(request): Json<letters::Request>,
+) -> Response {
+    let fault = |status: u16, error: String| {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(Fault { error })).into_response()
+    };
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if given.and_then(|given| given.strip_prefix("Bearer ")) != Some(shared.served.token.as_str()) {
+        let why =
+            "the token is not this instance's; it stands in instance.json in the state folder";
+        return fault(401, why.to_owned());
+    }
+    let desk = shared.served.desks.iter().find(|(name, _)| *name == request.pipeline);
+    let Some((_, desk)) = desk else {
+        return fault(404, "the process does not run this pipeline".to_owned());
+    };
+    match desk.answer(request).await {
+        Ok(reply) => Json(reply).into_response(),
+        Err(refusal) => fault(refusal.status, refusal.why),
+    }
 }
 
 /// 200 where every pipeline is live and every store takes writes; else 503, naming what is not.

@@ -11,6 +11,7 @@ pub mod config;
 pub mod demo;
 pub mod fail_point;
 pub mod http;
+pub mod letters;
 pub mod logging;
 pub mod output;
 pub mod plan;

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use walview::cli::{Cli, Command, Exit};
 use walview::config::Environment;
 use walview::output::Output;
-use walview::{check, demo, logging, plan, service, status, verify};
+use walview::{check, demo, letters, logging, plan, service, status, verify};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -36,6 +36,7 @@ async fn dispatch(command: &Command, environment: &Environment, output: Output) 
         Command::Run(args) => service::run(args, environment, output).await,
         Command::Rebuild(args) => service::rebuild(args, environment, output).await,
         Command::Status(args) => status::run(args, output).await,
+        Command::DeadLetters(args) => letters::run(&args.command, output).await,
         Command::Verify(args) => verify::run(args, environment, output).await,
         Command::Demo(args) => demo::command(args, output).await,
     }

@@ -26,6 +26,10 @@ const OUTBOX_SHOWN_BYTES: u64 = 64 << 20;
 pub struct Instance {
     pub pid: u32,
     pub http: SocketAddr,
+    /// What lets somebody ask for keys and values, and change what the instance does: known to
+    /// whoever may read the file.
+    #[serde(default)]
+    pub token: String,
 }
 
 impl Instance {
@@ -126,7 +130,7 @@ struct Ready {
 }
 
 /// Pipelines that have a folder in `state`.
-fn known(state: &Path) -> Vec<String> {
+pub fn known(state: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(state)
         .into_iter()
         .flatten()
@@ -143,6 +147,22 @@ fn known(state: &Path) -> Vec<String> {
 /// # Errors
 /// A sentence: none runs, or it does not answer.
 pub async fn ask(state: &Path, pipeline: &str) -> Result<Status, String> {
+    let instance = instance(state, pipeline).await?;
+    let (_, body) = exchange(&instance, pipeline, "GET", "/status", "", ANSWER_MAX).await?;
+    let report: Report = serde_json::from_str(&body)
+        .map_err(|error| format!("the instance of \"{pipeline}\" answers oddly: {error}"))?;
+    report
+        .pipelines
+        .into_iter()
+        .find(|status| status.pipeline == pipeline)
+        .ok_or_else(|| format!("the process at {} does not run \"{pipeline}\"", instance.http))
+}
+
+/// The instance that runs `pipeline` under the folder `state`, as it wrote it down.
+///
+/// # Errors
+/// A sentence: none runs.
+pub async fn instance(state: &Path, pipeline: &str) -> Result<Instance, String> {
     let file = Instance::file(state, pipeline);
     let text = tokio::fs::read_to_string(&file).await.map_err(|error| {
         format!(
@@ -151,9 +171,29 @@ pub async fn ask(state: &Path, pipeline: &str) -> Result<Status, String> {
             state.display()
         )
     })?;
-    let instance: Instance = serde_json::from_str(&text)
-        .map_err(|error| format!("\"{}\" cannot be read: {error}", file.display()))?;
-    let report = tokio::time::timeout(ANSWER_MAX, fetch(instance.http))
+    serde_json::from_str(&text)
+        .map_err(|error| format!("\"{}\" cannot be read: {error}", file.display()))
+}
+
+/// One request to an instance: HTTP's status, and the body.
+///
+/// # Errors
+/// A sentence: it is gone or does not answer.
+pub async fn exchange(
+    instance: &Instance,
+    pipeline: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+    answer_max: Duration,
+) -> Result<(u16, String), String> {
+    let head = format!(
+        "{method} {path} HTTP/1.0\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        instance.token,
+        body.len()
+    );
+    tokio::time::timeout(answer_max, fetch(instance.http, &head, body))
         .await
         .map_err(|_elapsed| {
             format!("the instance of \"{pipeline}\" (pid {}) does not answer", instance.pid)
@@ -164,23 +204,21 @@ pub async fn ask(state: &Path, pipeline: &str) -> Result<Status, String> {
                  with: walview run",
                 instance.pid
             )
-        })?;
-    report
-        .pipelines
-        .into_iter()
-        .find(|status| status.pipeline == pipeline)
-        .ok_or_else(|| format!("the process at {} does not run \"{pipeline}\"", instance.http))
+        })
 }
 
-/// One HTTP/1.0 request: the answer ends with the connection.
-async fn fetch(address: SocketAddr) -> std::io::Result<Report> {
+/// HTTP/1.0: the answer ends with the connection.
+async fn fetch(address: SocketAddr, head: &str, body: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(from_here(address)).await?;
-    stream.write_all(b"GET /status HTTP/1.0\r\n\r\n").await?;
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
     let text = String::from_utf8_lossy(&answer);
-    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    serde_json::from_str(body).map_err(std::io::Error::other)
+    let odd = || std::io::Error::other("it does not speak HTTP");
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(odd)?;
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(odd)?;
+    Ok((code, body.to_owned()))
 }
 
 /// `--http 0.0.0.0:7878` listens everywhere, and "everywhere" is no place to connect to.
@@ -273,7 +311,11 @@ pub fn render(status: &Status) -> String {
     }
     let dead: u64 = status.views.iter().map(|view| view.dead_letters).sum();
     if dead > 0 {
-        writeln!(out, "dead letters: {dead} rows are left out of their views").ok();
+        writeln!(
+            out,
+            "dead letters: {dead} rows are left out of their views; see: walview dead-letters list"
+        )
+        .ok();
     }
     out
 }

@@ -87,6 +87,144 @@ async fn truncate() {
             "BEGIN; TRUNCATE bets, events; INSERT INTO events (id, name, category, starts_at) \
              VALUES (1, 'Only', 'golf', now()); COMMIT",
             "TRUNCATE bets, users, events RESTART IDENTITY",
+            "INSERT INTO users (id, name, email) VALUES (1, 'Parent', 'p'); \
+             INSERT INTO bets (user_id, event_id, amount, odds) SELECT 1, 1, i, 2 FROM generate_series(1, 9) i; \
+             ALTER TABLE bets ADD CONSTRAINT of_user FOREIGN KEY (user_id) REFERENCES users",
+            "TRUNCATE users CASCADE",
+        ],
+    )
+    .await;
+    world.stop().await;
+}
+
+/// What a transaction may look like: subtransactions that come and go, one row many times, COPY,
+/// two at once of which the first to write commits last.
+#[tokio::test]
+async fn transactions_of_every_shape() {
+    let mut world = World::betting(SMALL).await;
+    world.start().await;
+    equal_after_each(
+        &mut world,
+        &[
+            "BEGIN; UPDATE bets SET amount = 2 WHERE id <= 5; \
+             SAVEPOINT a; DELETE FROM bets WHERE id <= 3; DELETE FROM users WHERE id <= 3; \
+             SAVEPOINT b; INSERT INTO bets (id, user_id, event_id, amount, odds) VALUES (700001, 1, 1, 1, 2); \
+             RELEASE b; ROLLBACK TO a; UPDATE bets SET amount = 4 WHERE id = 1; \
+             SAVEPOINT c; UPDATE users SET name = 'kept' WHERE id = 1; RELEASE c; \
+             SAVEPOINT d; TRUNCATE bets; ROLLBACK TO d; COMMIT",
+            "BEGIN; UPDATE bets SET amount = 8; TRUNCATE events; ROLLBACK",
+            "DO $$ BEGIN FOR i IN 1..50 LOOP \
+                 UPDATE bets SET amount = i, user_id = 1 + i % 4 WHERE id = 7; \
+                 UPDATE users SET name = 'name ' || i WHERE id = 2; \
+                 BEGIN DELETE FROM bets WHERE id = 8; RAISE EXCEPTION 'no'; EXCEPTION WHEN raise_exception THEN END; \
+             END LOOP; END $$",
+            "BEGIN; INSERT INTO bets (id, user_id, event_id, amount, odds) VALUES (700002, 1, 1, 1, 2); \
+             UPDATE bets SET amount = 3 WHERE id = 700002; DELETE FROM bets WHERE id = 700002; \
+             INSERT INTO bets (id, user_id, event_id, amount, odds) VALUES (700002, 2, 2, 5, 2); \
+             UPDATE bets SET id = 700003 WHERE id = 700002; COMMIT",
+            "COPY bets (id, user_id, event_id, amount, odds) \
+             FROM PROGRAM 'seq -f %1.0f,1,2,3.5,2 800001 800500' (FORMAT csv)",
+        ],
+    )
+    .await;
+    let (first, second) = (world.db().await, world.db().await);
+    let rounds = [
+        ("BEGIN; UPDATE bets SET amount = 1 WHERE id = 1", &first),
+        (
+            "BEGIN; UPDATE bets SET amount = 2 WHERE id = 2; UPDATE users SET name = 'second' WHERE id = 3",
+            &second,
+        ),
+        (
+            "DELETE FROM bets WHERE id = 3; UPDATE events SET id = 7777 WHERE id = 3; COMMIT",
+            &second,
+        ),
+        (
+            "UPDATE bets SET amount = 3 WHERE id = 2; UPDATE users SET name = 'first' WHERE id = 3",
+            &first,
+        ),
+        (
+            "INSERT INTO bets (id, user_id, event_id, amount, odds) VALUES (3, 3, 7777, 6, 2); COMMIT",
+            &first,
+        ),
+    ];
+    for (statements, client) in rounds {
+        client.batch_execute(statements).await.unwrap();
+    }
+    world.assert_equal().await;
+    world.stop().await;
+}
+
+/// Two joins away, needed or not, and asked in WHERE and ON.
+const DIMENSIONS: &str = r#"
+pipeline: betting
+source:
+  url: ${BETTING_DATABASE_URL}
+stores:
+  redis: { url: "${REDIS_URL}" }
+  clickhouse: { url: "${CLICKHOUSE_URL}", database: betting }
+views:
+  - name: chain
+    sql: |
+      SELECT b.id, b.amount, e.name AS event_name, c.label, o.name AS owner
+      FROM bets b
+      JOIN events e ON e.id = b.event_id
+      JOIN categories c ON c.name = e.category
+      LEFT JOIN users o ON o.id = c.owner_id AND o.verified
+      WHERE c.open
+    to:
+      - clickhouse: { table: chain, order_by: [id] }
+      - redis: { hash: "chain:{id}" }
+  - name: owners
+    sql: |
+      SELECT o.id, o.name, count(*) AS bets, sum(b.amount) AS staked, count(u.id) AS known
+      FROM bets b
+      JOIN events e ON e.id = b.event_id
+      JOIN categories c ON c.name = e.category
+      JOIN users o ON o.id = c.owner_id
+      LEFT JOIN users u ON u.id = b.user_id
+      WHERE c.open OR o.verified
+      GROUP BY o.id
+    to:
+      - redis: { hash: "owner:{id}" }
+      - clickhouse: { table: owners, order_by: [id] }
+"#;
+
+/// Dimension rows that come late, change, go, come again and get other keys, at each step of a
+/// chain, with inner joins and filters that let facts in and out.
+#[tokio::test]
+async fn dimensions() {
+    let mut world = World::betting(SMALL).await;
+    let client = world.db().await;
+    let tables = "CREATE TABLE categories (name text PRIMARY KEY, label text, owner_id bigint, \
+                      open boolean NOT NULL); \
+                  UPDATE events SET category = 'c' || id % 4; UPDATE users SET verified = id % 2 = 0; \
+                  INSERT INTO categories VALUES ('c1', 'One', 1, true)";
+    client.batch_execute(tables).await.unwrap();
+    world.set_pipeline(DIMENSIONS);
+    world.start().await;
+    equal_after_each(
+        &mut world,
+        &[
+            "INSERT INTO categories VALUES ('c0', 'Late', 2, true), ('c2', 'Shut', 4, false)",
+            "UPDATE categories SET label = 'Changed', owner_id = 3 WHERE name = 'c1'",
+            "UPDATE categories SET open = NOT open",
+            "UPDATE users SET verified = NOT verified WHERE id IN (2, 3)",
+            "UPDATE users SET name = 'Owner' WHERE id IN (2, 3, 4)",
+            "DELETE FROM categories WHERE name = 'c2'",
+            "BEGIN; DELETE FROM categories WHERE name = 'c0'; \
+             INSERT INTO categories VALUES ('c0', 'Again', 4, true); COMMIT",
+            "UPDATE categories SET name = 'c3' WHERE name = 'c1'",
+            "UPDATE events SET category = 'c3' WHERE category = 'c1'",
+            "BEGIN; UPDATE categories SET name = 'x' WHERE name = 'c3'; \
+             UPDATE categories SET name = 'c3' WHERE name = 'c0'; \
+             UPDATE categories SET name = 'c0' WHERE name = 'x'; COMMIT",
+            "UPDATE bets SET event_id = 1 + event_id % 20 WHERE id % 2 = 0",
+            "BEGIN; UPDATE bets SET event_id = 4, user_id = 4 WHERE id <= 50; \
+             UPDATE events SET category = 'c0' WHERE id = 4; UPDATE users SET id = 4000 WHERE id = 4; COMMIT",
+            "UPDATE categories SET owner_id = 4000; DELETE FROM users WHERE id = 4000",
+            "INSERT INTO users (id, name, email, verified) VALUES (4000, 'Back', 'b', true)",
+            "TRUNCATE categories",
+            "INSERT INTO categories SELECT 'c' || i, 'All', 4000, true FROM generate_series(0, 3) i",
         ],
     )
     .await;

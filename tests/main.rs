@@ -29,6 +29,7 @@ mod changes;
 mod compose;
 mod crash;
 mod dashboards;
+mod dead_letters;
 mod demo;
 mod determinism;
 mod end_to_end;

@@ -11,6 +11,7 @@
 
 use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
 use walview_core::diagnostic::Diagnostic;
+use walview_core::engine::Layout;
 use walview_core::plan::ViewKind;
 use walview_core::sql;
 use walview_core::value::{Carried, Type};
@@ -351,6 +352,26 @@ fn tables_and_names_without_a_catalog() {
     assert_eq!(parsed.output_names().unwrap(), ["id", "Odd", "one"]);
     assert!(!parsed.is_aggregate());
     assert_eq!(sql::parse("SELECT *, 1 AS a FROM bets").unwrap().output_names(), None);
+}
+
+/// A store could not tell rows of such views apart, or changes of such tables could not be followed.
+#[test]
+fn what_has_no_key() {
+    let catalog = catalog();
+    let bound =
+        |text: &str| sql::bind(&sql::parse(text).unwrap(), "lines", &catalog, "public").unwrap();
+    let lines = bound("SELECT line FROM log");
+    assert_eq!(
+        lines.key_hint,
+        "table \"log\" has no primary key, nor a unique key over NOT NULL columns, that can be \
+         followed: add one that is not DEFERRABLE"
+    );
+    assert_eq!(bound("SELECT note FROM bets").key_hint, "add id to the SELECT list");
+    assert_eq!(
+        Layout::new(&[lines], &catalog).unwrap_err().to_string(),
+        "view \"lines\": table \"public.log\" has no key that its changes carry; give it a primary \
+         key that is not DEFERRABLE, or REPLICA IDENTITY USING INDEX with a unique index"
+    );
 }
 
 /// Whatever the text, there is an answer and no panic; deep and long ones end early.

@@ -440,7 +440,7 @@ fn as_f64(count: u64) -> f64 {
     count as f64
 }
 
-fn rfc3339(micros: i64) -> String {
+pub(crate) fn rfc3339(micros: i64) -> String {
     let mut text = String::new();
     walview_core::target::format::write_text(
         &walview_core::value::Value::TimestampTz(micros),

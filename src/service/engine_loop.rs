@@ -19,8 +19,10 @@ use super::PipelineError;
 use super::board::Board;
 use super::feed::{Feed, Frontier};
 use super::ingest::Relations;
+use super::orders::OrderQueue;
 use super::pipeline::Faults;
 use crate::fail_point;
+use crate::letters::Order;
 use crate::source::stream::{Event, Gulp};
 use crate::state::{COMMIT_BYTES, LocalStore, Progress};
 use std::sync::{Arc, PoisonError};
@@ -51,6 +53,7 @@ pub enum Input {
         lsn: Lsn,
         at: i64,
     },
+    Order(Order),
 }
 
 /// Where one store's records go.
@@ -85,6 +88,7 @@ pub struct EngineLoop {
     just_cut: bool,
     last_commit: Instant,
     clock: Option<(Lsn, i64)>,
+    pub(super) orders: OrderQueue,
 }
 
 impl EngineLoop {
@@ -117,6 +121,7 @@ impl EngineLoop {
             just_cut: false,
             last_commit: Instant::now(),
             clock: None,
+            orders: OrderQueue::default(),
         }
     }
 
@@ -127,6 +132,8 @@ impl EngineLoop {
     /// The store cannot be read.
     fn rewind(&mut self) -> Result<(), PipelineError> {
         self.relations = Relations::default();
+        // Whoever waits for an order hears that it was not carried out.
+        self.orders.clear();
         self.store.discard();
         self.progress = self.store.progress()?;
         self.engine.abort();
@@ -195,6 +202,10 @@ impl EngineLoop {
                         self.hand_over();
                     }
                 }
+                Input::Order(order) => self.orders.push_back(order),
+            }
+            if !self.orders.is_empty() && self.is_between_transactions() {
+                self.carry_out()?;
             }
             if self.commit_due_in() == Some(Duration::ZERO) {
                 self.commit()?;
@@ -205,6 +216,11 @@ impl EngineLoop {
 
     fn outbox_bytes(&self) -> u64 {
         self.outlets.iter().map(|outlet| outlet.feed.bytes()).sum()
+    }
+
+    /// Whether the state is as of a whole transaction.
+    fn is_between_transactions(&self) -> bool {
+        !self.in_transaction && self.progress.partial.is_none()
     }
 
     fn is_full(&self) -> bool {
@@ -350,11 +366,25 @@ impl EngineLoop {
 
     /// Gives what the engine emitted to the feeds, and keeps it for the next commit.
     fn hand_over(&mut self) {
+        let by_store = self.number_records();
+        fail_point::hit(fail_point::HAND_OVER_BEFORE);
+        self.publish(by_store);
+        fail_point::hit(fail_point::HAND_OVER_AFTER);
+    }
+
+    pub(super) fn publish(&self, by_store: Vec<Vec<Arc<Record>>>) {
         let lsn = self.progress.confirmed();
         // What the source had flushed when its clock stood there has all been seen.
         let clock =
             self.clock.filter(|(flushed, _)| *flushed <= lsn).map_or(i64::MIN, |(_, at)| at);
         let frontier = Frontier { lsn, at: self.progress.committed_at.max(clock) };
+        for (outlet, records) in self.outlets.iter().zip(by_store) {
+            outlet.feed.push(records, frontier);
+        }
+    }
+
+    /// What the engine emitted as numbered records by store, kept for the next commit.
+    pub(super) fn number_records(&mut self) -> Vec<Vec<Arc<Record>>> {
         let mut by_store: Vec<Vec<Arc<Record>>> = vec![Vec::new(); self.outlets.len()];
         for Part { store, to, committed_at, ends, ops } in self.engine.take_parts() {
             let Some(end) = self.progress.outbox_end.get_mut(store) else {
@@ -368,11 +398,7 @@ impl EngineLoop {
                 records.push(record);
             }
         }
-        fail_point::hit(fail_point::HAND_OVER_BEFORE);
-        for (outlet, records) in self.outlets.iter().zip(by_store) {
-            outlet.feed.push(records, frontier);
-        }
-        fail_point::hit(fail_point::HAND_OVER_AFTER);
+        by_store
     }
 
     fn commit_if_large(&mut self) -> Result<(), PipelineError> {
@@ -383,7 +409,7 @@ impl EngineLoop {
     }
 
     /// The local commit.
-    fn commit(&mut self) -> Result<(), PipelineError> {
+    pub(super) fn commit(&mut self) -> Result<(), PipelineError> {
         let faults =
             std::mem::take(&mut *self.faults.lock().unwrap_or_else(PoisonError::into_inner));
         for (view, why) in faults {

@@ -20,6 +20,7 @@ pub mod feed;
 pub mod ingest;
 pub mod lineage;
 pub mod metrics;
+pub mod orders;
 pub mod patience;
 pub mod pipeline;
 pub mod preflight;

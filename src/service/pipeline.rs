@@ -13,6 +13,7 @@ use super::snapshot::{Filled, Snapshot};
 use super::writer::{OnFault, Pace, Writer};
 use crate::config::{Connections, Pipeline, StoreKind};
 use crate::fail_point;
+use crate::letters::{Books, Desk};
 use crate::source::config::SourceConfig;
 use crate::source::{connect, publication, server, slot};
 use crate::state::{AdoptedTable, Identity, LocalStore, Progress};
@@ -46,6 +47,7 @@ pub struct Runner {
     pub connections: Connections,
     pub source: SourceConfig,
     pub board: Arc<Board>,
+    pub desk: Arc<Desk>,
     /// Bytes of operations that may wait for stores that do not take them, on the local disk.
     pub outbox_bytes_max: u64,
     pub stop: watch::Receiver<bool>,
@@ -83,7 +85,9 @@ impl Runner {
             }
             stored => self.begin(local, stored, &found).await?,
         };
-        Box::pin(self.stream(ready)).await
+        let ended = Box::pin(self.stream(ready)).await;
+        self.desk.close();
+        ended
     }
 
     /// Connects and looks around; waits a while for a server that does not answer yet.
@@ -227,6 +231,7 @@ impl Runner {
             partial: None,
             outbox_end: vec![0; identity.stores.len()],
             outbox_bytes: vec![0; identity.stores.len()],
+            replayed: 0,
             pruned: vec![Position::end_of(epoch, before).to_string(); identity.stores.len()],
             stopped: filled.engine.stopped().to_vec(),
         };
@@ -335,6 +340,13 @@ impl Runner {
             })
             .collect();
         self.board.local(progress.confirmed(), engine.stopped(), engine.dead_letters());
+        self.desk.open(Books {
+            reader: store.reader(),
+            layout: engine.shared_layout(),
+            views: self.bind(&identity.catalog)?.views,
+            targets: engine.targets().to_vec(),
+            stores: identity.stores.clone(),
+        });
         let engine = EngineLoop::new(
             engine,
             store,

@@ -7,6 +7,7 @@ use super::pipeline::Runner;
 use crate::cli::{Exit, RebuildArgs, RunArgs, ServeArgs};
 use crate::config::{Environment, Pipeline, Problems, load_all};
 use crate::http;
+use crate::letters::Desk;
 use crate::output::Output;
 use crate::status::Instance;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -91,7 +92,8 @@ fn runner(
     let board =
         Arc::new(Board::new(pipeline.name.as_str(), &pipeline.slot_name(), &views, &stores));
     board.define(pipeline.definition_hash(&connections));
-    Ok(Runner { pipeline, connections, source, board, outbox_bytes_max, stop: stop.clone() })
+    let (desk, stop) = (Arc::new(Desk::default()), stop.clone());
+    Ok(Runner { pipeline, connections, source, board, desk, outbox_bytes_max, stop })
 }
 
 async fn serve_all(
@@ -109,16 +111,26 @@ async fn serve_all(
         .install_recorder()
         .map_err(|error| format!("cannot set up metrics: {error}"))?;
     let boards: Vec<Arc<Board>> = runners.iter().map(|runner| Arc::clone(&runner.board)).collect();
+    let desks = runners
+        .iter()
+        .map(|runner| (runner.pipeline.name.to_string(), Arc::clone(&runner.desk)))
+        .collect();
+    let token = format!("{:032x}", rand::random::<u128>());
     output.progress(format!("status on http://{bound}/"));
     let mut service = JoinSet::new();
-    service.spawn(http::serve(listener, boards.clone(), prometheus, stopping.clone()));
+    service.spawn(http::serve(
+        listener,
+        http::Served { boards: boards.clone(), desks, token: token.clone() },
+        prometheus,
+        stopping.clone(),
+    ));
     service.spawn(progress(boards, output, stopping));
 
     let mut pipelines = JoinSet::new();
     for runner in runners {
         let name = runner.pipeline.name.to_string();
         let folder = state.join(&name);
-        let instance = Instance { pid: std::process::id(), http: bound };
+        let instance = Instance { pid: std::process::id(), http: bound, token: token.clone() };
         let board = Arc::clone(&runner.board);
         pipelines.spawn(async move {
             let ran = run_one(runner, &folder, &instance, rebuild).await;
@@ -173,7 +185,7 @@ async fn run_one(
     };
     tokio::fs::create_dir_all(folder).await.map_err(write)?;
     let text = serde_json::to_string(instance).map_err(|e| write(std::io::Error::other(e)))?;
-    tokio::fs::write(&file, text).await.map_err(write)?;
+    write_private(&file, &text).await.map_err(write)?;
     // The future is large; it lives on the heap once, not in every caller.
     let ran = Box::pin(runner.run(&folder.join("store"), rebuild)).await;
     // Gone or not, the next start writes it anew.
@@ -182,6 +194,20 @@ async fn run_one(
         Err(PipelineError::Stopping) => Ok(()),
         ran => ran,
     }
+}
+
+/// Writes a file that nobody but its owner can read.
+async fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
+    use tokio::io::AsyncWriteExt as _;
+    // An older one keeps the mode that it has.
+    match tokio::fs::remove_file(file).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = tokio::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(file).await?;
+    file.write_all(text.as_bytes()).await?;
+    file.flush().await
 }
 
 /// Whether the pipeline ended well; says why where it did not.

@@ -5,10 +5,12 @@ use super::engine_loop::{EngineLoop, Input};
 use super::patience::{backoff, describe};
 use super::pipeline::Runner;
 use crate::fail_point;
+use crate::letters::Desk;
 use crate::source::server::{self, Lineage};
 use crate::source::stream::{Resume, Stream};
 use crate::source::{SourceConfig, connect};
 use crate::state::Identity;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -112,6 +114,7 @@ impl Runner {
         });
         let mut clock = JoinSet::new();
         clock.spawn(clock_of(self.source.clone(), inputs.clone()));
+        clock.spawn(orders_of(Arc::clone(&self.desk), inputs.clone()));
         let pumping = pump(stream, inputs, confirmed, self.stop.clone());
         tokio::pin!(pumping, working);
         let pumped = loop {
@@ -186,6 +189,15 @@ fn confirm(stream: &mut Stream, confirmed: &mut watch::Receiver<Lsn>) {
     fail_point::hit(fail_point::CONFIRM_BEFORE);
     stream.confirm(*confirmed.borrow_and_update());
     fail_point::hit(fail_point::CONFIRM_AFTER);
+}
+
+/// Hands orders to the engine. One that is lost with the session is answered as such.
+async fn orders_of(desk: Arc<Desk>, inputs: mpsc::Sender<Input>) {
+    while let Some(order) = desk.next().await {
+        if inputs.send(Input::Order(order)).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Tells the engine, once a second, what the source had flushed at what time.

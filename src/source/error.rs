@@ -136,6 +136,16 @@ impl SourceError {
         self.action == Action::Retry
     }
 
+    /// PostgreSQL refused a value (SQLSTATE class 22): the rows are at fault, not the statement.
+    #[must_use]
+    pub fn is_data_exception(&self) -> bool {
+        let source = self.source.as_ref();
+        let error = source.and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
+        error
+            .and_then(tokio_postgres::Error::code)
+            .is_some_and(|code| code.code().starts_with("22"))
+    }
+
     /// A connection attempt of tokio-postgres failed.
     pub(super) fn connecting(config: &SourceConfig, error: tokio_postgres::Error) -> Self {
         if let Some(db) = error.as_db_error() {

@@ -13,6 +13,9 @@
 //! - reads see the overlay first.
 
 mod overlay;
+mod reader;
+
+pub use reader::{Moment, Reader};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use overlay::Overlay;
@@ -95,6 +98,9 @@ pub struct Progress {
     /// By store: bytes of operations that the outbox keeps for it, about.
     #[serde(default)]
     pub outbox_bytes: Vec<u64>,
+    /// The last LSN between two commits at which dead letters were replayed.
+    #[serde(default)]
+    pub replayed: u64,
     /// By view: why it stopped.
     pub stopped: Vec<Option<String>>,
 }

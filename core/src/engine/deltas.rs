@@ -4,13 +4,12 @@
 //! emitted once for all that a transaction (or a cut of it) did to it.
 
 use super::groups::Group;
-use super::output::{dead_letter_prefix, park, unpark};
+use super::letters;
 use super::resolve::Contribution;
 use super::state::{Space, State, StateError};
 use super::{Engine, EngineError, Layout, Touched};
 use crate::expr::{EvalError, Expr};
 use crate::plan::{Aggregate, ViewKind};
-use crate::position::Position;
 use crate::target::Change;
 use crate::value::{self, Row, Value};
 use std::slice;
@@ -61,12 +60,12 @@ impl Engine {
         if !failed(old) && !failed(new) {
             return Ok(());
         }
-        let letter = [dead_letter_prefix(view, None).as_slice(), fact_key].concat();
-        let at = Position { epoch: self.output.epoch, lsn: self.output.lsn, ordinal: 0 };
+        let key = letters::of_fact(view, fact_key);
         if let Contribution::Failed(error) = new {
-            park(state, &mut self.output.dead, view, &letter, &error.to_string(), at)
+            let letter = self.output.letter(key, (view, None), error.to_string(), 0);
+            self.output.letters.park(state, letter)
         } else {
-            unpark(state, &mut self.output.dead, view, &letter)
+            self.output.letters.unpark(state, &key)
         }
     }
 

@@ -186,7 +186,8 @@ impl Builder<'_> {
                         "table \"{}.{}\" has no key that its changes carry",
                         table.schema, table.name
                     ),
-                    "give it a primary key, or REPLICA IDENTITY USING INDEX with a unique index",
+                    "give it a primary key that is not DEFERRABLE, or REPLICA IDENTITY USING INDEX \
+                     with a unique index",
                 )
             })?;
             columns.extend(identity.iter().copied());

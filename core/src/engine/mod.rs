@@ -22,6 +22,7 @@
 mod deltas;
 mod groups;
 mod layout;
+pub mod letters;
 mod output;
 mod resolve;
 mod rows;
@@ -138,17 +139,7 @@ impl Engine {
         self.stopped = stopped;
         self.stopped.resize(self.layout.views.len(), None);
         for view in 0..self.layout.views.len() {
-            let prefix = u16::try_from(view).unwrap_or(u16::MAX).to_be_bytes();
-            let (mut count, mut after) = (0, None::<Vec<u8>>);
-            loop {
-                let page = state.scan(Space::DeadLetters, &prefix, after.as_deref(), 1024)?;
-                count += page.len() as u64;
-                let Some((last, _)) = page.last() else { break };
-                after = Some(last.clone());
-            }
-            if let Some(dead) = self.output.dead.get_mut(view) {
-                *dead = count;
-            }
+            self.output.letters.recount(state, view)?;
         }
         Ok(())
     }
@@ -189,10 +180,10 @@ impl Engine {
         &self.stopped
     }
 
-    /// Rows left out of each view.
+    /// Rows left out of each view; those that were dropped do not count.
     #[must_use]
     pub fn dead_letters(&self) -> &[u64] {
-        &self.output.dead
+        &self.output.letters.open
     }
 
     /// Stops a view: it keeps what its stores have and follows no further change.
@@ -411,6 +402,11 @@ impl Engine {
             old_key: old.as_ref().map(|(key, _)| key.as_slice()),
             new_key: new.as_ref().map(|(key, _)| key.as_slice()),
         };
+        if let (Some(old_key), Some(new_key)) = (changed.old_key, changed.new_key)
+            && old_key != new_key
+        {
+            self.move_letters(state, &uses, old_key, new_key)?;
+        }
         let mut at = 0;
         while let Some(&(view, _)) = uses.get(at) {
             let inputs: Vec<usize> =

@@ -4,10 +4,10 @@
 //! timing, so a replay gives the same parts with the same positions.
 
 use super::EngineError;
-use super::state::{Space, State, StateError};
+use super::letters::{self, Counts};
+use super::state::State;
 use crate::position::{Lsn, Position};
 use crate::target::{Change, Commit, RenderError, clickhouse, redis};
-use crate::value::{self, Value};
 
 /// A part is cut when its operations pass this many bytes: what a store's writer takes in one go.
 const PART_BYTES: usize = 1 << 20;
@@ -63,8 +63,7 @@ pub(super) struct Output {
     pub commit: Commit,
     /// A snapshot shows what is there; it is not a series of events.
     pub snapshot: bool,
-    /// Dead letters by view.
-    pub dead: Vec<u64>,
+    pub letters: Counts,
 }
 
 #[derive(Default)]
@@ -86,7 +85,7 @@ impl Output {
             lsn: Lsn(0),
             commit: Commit { committed_at: 0 },
             snapshot: false,
-            dead: vec![0; views],
+            letters: Counts::new(views),
         }
     }
 
@@ -127,23 +126,60 @@ impl Output {
             match rendered {
                 // The operations that take the old row away are rendered all the same.
                 Err(error) if !matches!(error, RenderError::Position(_)) => {
-                    let letter = dead_letter_key(view, Some(index), key, change);
-                    park(state, &mut self.dead, view, &letter, &error.to_string(), at)?;
+                    let letter = letters::of_result(view, index, key, change);
+                    let about = (view, Some(index));
+                    let letter = self.letter(letter, about, error.to_string(), at.ordinal);
+                    self.letters.park(state, letter)?;
                 }
                 Err(error) => return Err(EngineError::Inconsistent(error.to_string())),
-                Ok(()) if self.dead.get(view).is_some_and(|dead| *dead > 0) => {
-                    let letter = dead_letter_key(view, Some(index), key, change);
-                    unpark(state, &mut self.dead, view, &letter)?;
+                Ok(()) if self.letters.any(view) => {
+                    let letter = letters::of_result(view, index, key, change);
+                    self.letters.unpark(state, &letter)?;
                 }
                 Ok(()) => {}
             }
-            store.encode();
-            if store.ops.len() >= PART_BYTES {
-                let part = store.cut(target.store, at, self.commit, false);
-                self.parts.push(part);
-            }
+            self.encode(index, at);
         }
         Ok(())
+    }
+
+    /// Renders a row for one target alone. Returns why it cannot hold the row, where it cannot.
+    pub(super) fn deliver(
+        &mut self,
+        index: usize,
+        change: &Change<'_>,
+    ) -> Result<Option<String>, EngineError> {
+        let Some(target) = self.targets.get(index) else {
+            return Ok(Some("the target is gone".to_owned()));
+        };
+        let Some(store) = self.stores.get_mut(target.store) else {
+            return Ok(Some("the store is gone".to_owned()));
+        };
+        let ordinal = store.ordinal + 1;
+        let at = Position { epoch: self.epoch, lsn: self.lsn, ordinal };
+        match store.render(target, change, at, self.commit) {
+            Err(error @ RenderError::Position(_)) => {
+                Err(EngineError::Inconsistent(error.to_string()))
+            }
+            Err(error) => Ok(Some(error.to_string())),
+            Ok(()) => {
+                store.ordinal = ordinal;
+                self.encode(index, at);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes what was rendered for a target into its store's part, and cuts one that is full.
+    fn encode(&mut self, index: usize, at: Position) {
+        if let Some(target) = self.targets.get(index)
+            && let Some(store) = self.stores.get_mut(target.store)
+        {
+            store.encode();
+            if store.ops.len() >= PART_BYTES {
+                self.parts.push(store.cut(target.store, at, self.commit, false));
+            }
+        }
     }
 
     /// Ends the transaction: what is left becomes each store's last part.
@@ -215,60 +251,4 @@ impl StoreOutput {
         let ops = std::mem::take(&mut self.ops);
         Part { store, to, committed_at: commit.committed_at, ends, ops }
     }
-}
-
-/// `view u16 | target u16 (0xFFFF: the row could not be evaluated) | key`.
-fn dead_letter_key(
-    view: usize,
-    target: Option<usize>,
-    key: &[usize],
-    change: &Change<'_>,
-) -> Vec<u8> {
-    let mut letter = dead_letter_prefix(view, target);
-    let row = change.new.or(change.old).unwrap_or(&[]);
-    for column in key {
-        value::key::encode_key_value(row.get(*column).unwrap_or(&Value::Null), &mut letter);
-    }
-    letter
-}
-
-pub(super) fn dead_letter_prefix(view: usize, target: Option<usize>) -> Vec<u8> {
-    let number = |index: usize| u16::try_from(index).unwrap_or(u16::MAX).to_be_bytes();
-    [number(view), target.map_or([0xFF; 2], number)].concat()
-}
-
-/// Records that a row is left out, and why. The message holds no values of the row.
-pub(super) fn park(
-    state: &mut impl State,
-    dead: &mut [u64],
-    view: usize,
-    letter: &[u8],
-    message: &str,
-    at: Position,
-) -> Result<(), StateError> {
-    if state.get(Space::DeadLetters, letter)?.is_none()
-        && let Some(dead) = dead.get_mut(view)
-    {
-        *dead += 1;
-    }
-    let mut bytes = Vec::new();
-    let row = vec![Value::Text(message.into()), Value::Text(at.to_string().into())];
-    value::row::encode_row(&row, &mut bytes);
-    state.put(Space::DeadLetters, letter, &bytes);
-    Ok(())
-}
-
-pub(super) fn unpark(
-    state: &mut impl State,
-    dead: &mut [u64],
-    view: usize,
-    letter: &[u8],
-) -> Result<(), StateError> {
-    if state.get(Space::DeadLetters, letter)?.is_some() {
-        state.delete(Space::DeadLetters, letter);
-        if let Some(dead) = dead.get_mut(view) {
-            *dead = dead.saturating_sub(1);
-        }
-    }
-    Ok(())
 }

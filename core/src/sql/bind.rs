@@ -344,7 +344,8 @@ impl<'a> Binder<'a> {
             table.unique_keys.iter().map(|key| format!("({})", names(key))).collect();
         let remedy = match table.unique_keys.first() {
             None => format!(
-                "\"{}\" has no primary or unique key that can be followed: add one",
+                "\"{}\" has no primary or unique key that can be followed: add one that is not \
+                 DEFERRABLE",
                 table.name
             ),
             Some(key) => {
@@ -471,7 +472,8 @@ impl<'a> Binder<'a> {
                 format!("add {} to the SELECT list", missing.join(", "))
             }
             None => format!(
-                "table \"{}\" has no primary key, nor a unique key over NOT NULL columns: add one",
+                "table \"{}\" has no primary key, nor a unique key over NOT NULL columns, that can be \
+                 followed: add one that is not DEFERRABLE",
                 fact.table.name
             ),
         };

@@ -26,6 +26,7 @@ mod bind_ops;
 mod casts;
 mod functions;
 mod group;
+mod guard;
 mod lower;
 mod lower_atom;
 mod lower_call;
@@ -95,6 +96,25 @@ impl ParsedView {
                 ast::Item::Star { .. } => None,
             })
             .collect()
+    }
+
+    /// What the fact's columns are qualified by, quoted.
+    #[must_use]
+    pub fn fact_name(&self) -> String {
+        format!("\"{}\"", self.select.from.visible_name().text.replace('"', "\"\""))
+    }
+
+    /// `text`, which this was parsed from, without the facts for which the condition `guard` holds,
+    /// whatever the view's expressions do with them; but for conditions of ON.
+    #[must_use]
+    pub fn leaving_out(&self, text: &str, guard: &str) -> Option<String> {
+        guard::leaving_out(text, guard)
+    }
+
+    /// `text`, which this was parsed from, over the facts alone for which `guard` holds.
+    #[must_use]
+    pub fn only(&self, text: &str, guard: &str) -> Option<String> {
+        guard::only(text, guard)
     }
 
     /// GROUP BY, an aggregate or DISTINCT: one result row for each group.

@@ -113,6 +113,28 @@ fn transport(error: Error) -> StoreError {
 mod tests {
     use super::*;
 
+    /// A store that is slow, full or shut refuses no row: what it did not take is sent again as it
+    /// was, and nothing is left out of anything.
+    #[test]
+    fn what_may_pass_is_no_fault_of_a_table() {
+        for (code, name) in [
+            (159, "TIMEOUT_EXCEEDED"),
+            (209, "SOCKET_TIMEOUT"),
+            (210, "NETWORK_ERROR"),
+            (241, "MEMORY_LIMIT_EXCEEDED"),
+            (242, "TABLE_IS_READ_ONLY"),
+            (243, "NOT_ENOUGH_SPACE"),
+            (252, "TOO_MANY_PARTS"),
+            (999, "KEEPER_EXCEPTION"),
+        ] {
+            let text = format!("Code: {code}. DB::Exception: something of a row ({name})");
+            let error = Error::BadResponse(text);
+            let class = Exception::of(&error).map(|exception| exception.class());
+            assert!(matches!(class, Some(Class::Retry)), "{name}");
+            assert!(matches!(store_error(error), StoreError::Retry { .. }), "{name}");
+        }
+    }
+
     #[test]
     fn exceptions_are_read_without_their_text() {
         let error = Error::BadResponse(
