@@ -43,6 +43,7 @@ mod outages;
 mod own_tables;
 mod plan;
 mod reports;
+mod schema;
 mod servers;
 mod soak;
 mod whole;

@@ -1,14 +1,17 @@
-//! Replication sessions, one after the other, and the clock beside them.
+//! Replication sessions, one after the other, with the clock and the watch beside them.
 
 use super::PipelineError;
+use super::bound;
 use super::engine_loop::{EngineLoop, Input};
 use super::patience::{backoff, describe};
 use super::pipeline::Runner;
+use super::watch::Watch;
 use crate::fail_point;
 use crate::source::server::{self, Lineage};
 use crate::source::stream::{Resume, Stream};
 use crate::source::{SourceConfig, connect};
 use crate::state::Identity;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -96,7 +99,21 @@ impl Runner {
         Ok(Stream::start(&self.source, slot, slot, resume, lineage).await?)
     }
 
-    /// One session: pump, clock and engine until one of them ends.
+    fn watch(&self, engine: &EngineLoop, inputs: mpsc::Sender<Input>) -> Watch {
+        let layout = engine.engine.layout();
+        Watch {
+            source: self.source.clone(),
+            pipeline: self.pipeline.name.to_string(),
+            slot: self.pipeline.slot_name(),
+            asked: bound::asked(layout),
+            published: bound::published(layout),
+            board: Arc::clone(&self.board),
+            changed: Arc::clone(&engine.schema.changed),
+            inputs,
+        }
+    }
+
+    /// One session: pump, clock, watch and engine until one of them ends.
     async fn session(
         &self,
         mut engine: EngineLoop,
@@ -106,12 +123,14 @@ impl Runner {
         let (inputs, mut received) = mpsc::channel(GULPS_MAX);
         let (confirm, confirmed) = watch::channel(engine.progress.confirmed());
         let runtime = tokio::runtime::Handle::current();
+        let watch = self.watch(&engine, inputs.clone());
         let working = tokio::task::spawn_blocking(move || {
             let ran = engine.run(&runtime, &mut received, &confirm);
             (engine, ran)
         });
         let mut clock = JoinSet::new();
         clock.spawn(clock_of(self.source.clone(), inputs.clone()));
+        clock.spawn(watch.run());
         let pumping = pump(stream, inputs, confirmed, self.stop.clone());
         tokio::pin!(pumping, working);
         let pumped = loop {
