@@ -384,7 +384,7 @@ async fn run(client: &Db, sql: &str) {
     }
 }
 
-fn stopped(status: &Status) -> BTreeMap<String, String> {
+pub fn stopped(status: &Status) -> BTreeMap<String, String> {
     let views = status.views.iter();
     views.filter_map(|view| Some((view.name.clone(), view.reason.clone()?))).collect()
 }
@@ -418,7 +418,7 @@ async fn equal(world: &mut World) {
 }
 
 /// The publication has followed, so that the application may write again.
-async fn until_writable(client: &Db, sql: &str) {
+pub async fn until_writable(client: &Db, sql: &str) {
     let deadline = tokio::time::Instant::now() + LIMIT;
     while let Err(error) = client.batch_execute(sql).await {
         assert!(tokio::time::Instant::now() < deadline, "{sql}: {error:?}");
@@ -466,5 +466,66 @@ async fn changes_while_it_is_stopped() {
         until_writable(&client, &named(case, case.write)).await;
     }
     equal(&mut world).await;
+    world.stop().await;
+}
+
+/// What makes the application's writes fail is named at once, and mended where it is ours to mend.
+#[tokio::test]
+async fn identities_that_make_writes_fail() {
+    let mut world = World::betting(FEW_ROWS).await;
+    world.options.pipeline = "schema".to_owned();
+    let view = |table: &str| {
+        format!(
+            "  - name: {table}\n    sql: |\n      SELECT id, a FROM {table}\n    to:\n      \
+             - redis: {{ hash: \"{table}:{{id}}\" }}\n"
+        )
+    };
+    world.set_pipeline(&format!(
+        "pipeline: schema\nsource: {{ url: \"${{BETTING_DATABASE_URL}}\" }}\n\
+         stores:\n  redis: {{ url: \"${{REDIS_URL}}\" }}\nviews:\n{}{}",
+        view("one"),
+        view("two")
+    ));
+    let client = world.db().await;
+    for table in ["one", "two"] {
+        let sql = format!(
+            "CREATE TABLE {table} (id int PRIMARY KEY, a int, unused int);
+             INSERT INTO {table} SELECT i, i, i FROM generate_series(1, 300) i"
+        );
+        client.batch_execute(&sql).await.unwrap();
+    }
+    world.start().await;
+    client.batch_execute("ALTER TABLE one REPLICA IDENTITY NOTHING").await.unwrap();
+    let status = world
+        .service()
+        .until("naming it", LIMIT, |status| !status.source.problems.is_empty())
+        .await
+        .unwrap();
+    let [problem] = status.source.problems.as_slice() else { panic!("{status:?}") };
+    println!("{problem}");
+    assert!(problem.contains("table \"public.one\" has REPLICA IDENTITY NOTHING"), "{problem}");
+    assert!(problem.contains("ALTER TABLE public.one REPLICA IDENTITY DEFAULT"), "{problem}");
+    assert!(client.batch_execute("UPDATE one SET a = 0 WHERE id = 1").await.is_err());
+    // Beside it, ours to mend; and nothing of either is lost.
+    client.batch_execute("ALTER TABLE two REPLICA IDENTITY FULL").await.unwrap();
+    client.batch_execute("INSERT INTO one VALUES (400, 1, 1)").await.unwrap();
+    client.batch_execute("INSERT INTO two VALUES (400, 1, 1)").await.unwrap();
+    until_writable(&client, "UPDATE two SET a = a + 1; DELETE FROM two WHERE id = 7").await;
+    equal(&mut world).await;
+    client.batch_execute("ALTER TABLE one REPLICA IDENTITY DEFAULT").await.unwrap();
+    client.batch_execute("UPDATE one SET a = a + 1; DELETE FROM one WHERE id = 7").await.unwrap();
+    world.service().until("well", LIMIT, |status| status.source.problems.is_empty()).await.unwrap();
+    // Back to a list, so that the unused column stays at home.
+    client.batch_execute("ALTER TABLE two REPLICA IDENTITY DEFAULT").await.unwrap();
+    let listed = "SELECT array_to_string(attnames, ',') FROM pg_publication_tables
+                  WHERE pubname = 'walview_schema' AND tablename = 'two'";
+    while client.query_one(listed, &[]).await.unwrap().get::<_, String>(0) != "id,a" {
+        world.service().check_running().unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    until_writable(&client, "UPDATE two SET a = a + 1").await;
+    equal(&mut world).await;
+    let status = world.caught_up().await;
+    assert!(stopped(&status).is_empty(), "{status:?}");
     world.stop().await;
 }

@@ -18,7 +18,7 @@
 use super::PipelineError;
 use super::board::Board;
 use super::feed::{Feed, Frontier};
-use super::ingest::{Relations, stop_users};
+use super::ingest::{Relations, stop_users, stop_view};
 use super::pipeline::Faults;
 use super::schema::{Look, Schema};
 use crate::fail_point;
@@ -427,7 +427,7 @@ impl EngineLoop {
         let faults =
             std::mem::take(&mut *self.faults.lock().unwrap_or_else(PoisonError::into_inner));
         for (view, why) in faults {
-            self.stop_view(view, why);
+            stop_view(&mut self.engine, view, why);
         }
         self.progress.stopped = self.engine.stopped().to_vec();
         // Where the outbox begins is durable before anything of it goes.

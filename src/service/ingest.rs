@@ -193,8 +193,17 @@ fn unfit(captured: &TableLayout, relation: &Relation<'_>) -> Option<String> {
 /// Stops the views that read `column` of `table`; all that read the table where it is `None`.
 pub(super) fn stop_users(engine: &mut Engine, table: usize, column: Option<usize>, why: &str) {
     for view in users(engine.layout(), table, column) {
-        engine.stop_view(view, format!("{why}; {REMEDY}"));
+        stop_view(engine, view, format!("{why}; {REMEDY}"));
     }
+}
+
+/// Stops a view, and says so where it has not been said.
+pub(super) fn stop_view(engine: &mut Engine, view: usize, why: String) {
+    if engine.stopped().get(view).is_some_and(Option::is_none) {
+        let name = engine.layout().views.get(view).map_or("", |view| view.name.as_str());
+        tracing::error!(view = name, why, "view stopped");
+    }
+    engine.stop_view(view, why);
 }
 
 fn old_row(layout: &Layout, mapping: &Mapping, old: &Old<'_>) -> Result<Row, super::PipelineError> {

@@ -15,6 +15,7 @@
 use super::PipelineError;
 use super::drift::{self, Uses};
 use super::engine_loop::EngineLoop;
+use super::ingest::stop_view;
 use crate::source::fingerprint::{Fingerprint, MemberPrint, TablePrint};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -84,7 +85,7 @@ impl EngineLoop {
             let explained = refiled(&self.schema.accepted, &look.print);
             let mut commit = !stops.is_empty();
             for (view, why) in stops {
-                self.stop_view(view, why);
+                stop_view(&mut self.engine, view, why);
             }
             let kept = self.progress.truncated.len();
             self.progress.truncated.retain(|oid| !explained.contains(oid));
@@ -99,15 +100,6 @@ impl EngineLoop {
             }
         }
         Ok(())
-    }
-
-    /// Stops a view, and says so where it has not been said.
-    pub(super) fn stop_view(&mut self, view: usize, why: String) {
-        if self.engine.stopped().get(view).is_some_and(Option::is_none) {
-            let name = self.engine.layout().views.get(view).map_or("", |view| view.name.as_str());
-            tracing::error!(view = name, why, "view stopped");
-        }
-        self.engine.stop_view(view, why);
     }
 }
 

@@ -139,7 +139,8 @@ pub type Asked = (String, String, Option<u32>);
 const WHAT: &str = "read in the catalogs what views depend on";
 
 const FINGERPRINT: &str = "
-SELECT pg_current_wal_insert_lsn()::text, jsonb_build_object(
+SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+            ELSE pg_current_wal_insert_lsn() END::text, jsonb_build_object(
   'publication', (
     SELECT jsonb_build_object('version', p.xmin::text::int8, 'via_root', p.pubviaroot,
       'operations', p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate)
