@@ -59,6 +59,15 @@ soak: setup ## Kill everything at random for MINUTES=60, compare everything; SEE
 	MINUTES=$(MINUTES) cargo test --locked --package walview --test suite -- \
 	    --ignored --exact soak::soak --nocapture
 
+# How many ALTERs `make storm` throws in.
+ALTERS ?= 100
+
+.PHONY: storm
+storm: setup ## Alter the source at random among writes; ALTERS=100, SEED=… repeats
+	cargo build --locked --workspace --bins
+	ALTERS=$(ALTERS) cargo test --locked --package walview --test suite -- \
+	    --ignored --exact storm::storm --nocapture
+
 .PHONY: crash-points
 crash-points: setup ## Die at the first hits of every fail point, and at a later one
 	cargo build --locked --workspace --bins

@@ -143,6 +143,7 @@ pub fn faults_of(status: &Status) -> Vec<String> {
         let error = status.source.error.as_deref().unwrap_or("connecting");
         faults.push(format!("source is not connected: {error}"));
     }
+    faults.extend(status.source.problems.iter().map(|problem| format!("source: {problem}")));
     if status.local.outbox_full {
         faults.push(
             "the outbox is full, so nothing is read and WAL gathers at the source: mend the store \

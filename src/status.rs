@@ -270,6 +270,9 @@ pub fn render(status: &Status) -> String {
         status.source.slot, status.source.changes_per_second, status.source.lsn
     )
     .ok();
+    for problem in &status.source.problems {
+        writeln!(out, "          {problem}").ok();
+    }
     writeln!(
         out,
         "local     {:.1} MB on disk, {:.0} MB memory (peak {:.0})  {}",

@@ -170,8 +170,16 @@ impl Inspector<'_> {
             database: found.info.database.clone(),
             role: found.info.role.clone(),
         });
-        self.plan.problems.extend(found.problems.iter().map(Problem::of_source));
+        let (of_tables, others): (Vec<_>, Vec<_>) =
+            found.problems.iter().partition(|problem| problem.kind == Kind::Table);
+        self.plan.problems.extend(others.into_iter().map(Problem::of_source));
         let start = self.start(found).await;
+        if matches!(start, Some(StartKind::Resume | StartKind::Running)) {
+            // The stream goes on, with the views that can.
+            self.plan.notes.extend(of_tables.iter().map(ToString::to_string));
+        } else {
+            self.plan.problems.extend(of_tables.into_iter().map(Problem::of_source));
+        }
         self.slot(found, start);
         // What the state holds was laid out by the catalog of its time.
         let catalog = match &self.local {
@@ -315,6 +323,17 @@ impl Inspector<'_> {
                 );
             }
             self.plan.problems.push(problem);
+        }
+        let tables = bound.layout.tables.iter().zip(&ready.publication.columns);
+        let listed: Vec<String> =
+            tables.filter(|(_, list)| list.is_some()).map(|(table, _)| table.qualified()).collect();
+        if !listed.is_empty() {
+            self.plan.notes.push(format!(
+                "some columns of {} are not published; set replica identities before the start: \
+                 changed later, the application's UPDATE and DELETE fail for a moment \
+                 (docs/schema-changes.md)",
+                listed.join(", ")
+            ));
         }
         let (step, statements) = match ready.publication.step {
             Step::Create(statement) => ("create", vec![statement]),

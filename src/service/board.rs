@@ -64,6 +64,9 @@ pub struct SourceStatus {
     pub lsn: String,
     pub slot: String,
     pub changes_per_second: f64,
+    /// What somebody must mend there, each with what to type; the stream goes on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -164,6 +167,7 @@ struct Inner {
     reason: Option<String>,
     connected: bool,
     source_error: Option<String>,
+    source_problems: Vec<String>,
     confirmed: Lsn,
     /// The source's clock at what was last read of it.
     source_at: i64,
@@ -202,6 +206,7 @@ impl Board {
                 reason: None,
                 connected: false,
                 source_error: None,
+                source_problems: Vec::new(),
                 confirmed: Lsn(0),
                 source_at: 0,
                 stores: stores
@@ -260,6 +265,15 @@ impl Board {
         let mut inner = self.lock();
         inner.connected = error.is_none();
         inner.source_error = error.map(str::to_owned);
+    }
+
+    /// Replaces what is in the way at the source. Said once in the log, too.
+    pub fn source_problems(&self, problems: Vec<String>) {
+        let mut inner = self.lock();
+        for problem in problems.iter().filter(|problem| !inner.source_problems.contains(problem)) {
+            tracing::error!(problem, "the source needs help");
+        }
+        inner.source_problems = problems;
     }
 
     pub fn change(&self) {
@@ -386,6 +400,7 @@ impl Board {
                 lsn: inner.confirmed.to_string(),
                 slot: inner.slot.clone(),
                 changes_per_second: (rate * 10.0).round() / 10.0,
+                problems: inner.source_problems.clone(),
             },
             stores: inner
                 .stores

@@ -1,6 +1,7 @@
 //! A pipeline bound to its source's catalog: views, targets and the publication they need.
 
 use crate::config::{Connections, Pipeline, Problems, StoreKind, TargetKind as SpecKind};
+use crate::source::fingerprint::Asked;
 use crate::source::publication::PublishedTable;
 use crate::stores::any::AnyStore;
 use crate::stores::{Identity as StoreIdentity, clickhouse, redis};
@@ -95,6 +96,19 @@ pub fn bind(pipeline: &Pipeline, schema: &str, catalog: &Catalog) -> Result<Boun
             Err(pipeline.problems(problems))
         }
     }
+}
+
+/// The tables whose catalogs are watched.
+#[must_use]
+pub fn asked(layout: &Layout) -> Vec<Asked> {
+    let tables = layout.tables.iter();
+    tables.map(|table| (table.schema.clone(), table.name.clone(), Some(table.oid))).collect()
+}
+
+/// By view, the inputs of which `*` shows every column.
+#[must_use]
+pub fn stars(pipeline: &Pipeline) -> Vec<Vec<usize>> {
+    pipeline.views.iter().map(|view| view.parsed.stars()).collect()
 }
 
 /// What the publication must send.

@@ -18,9 +18,10 @@
 use super::PipelineError;
 use super::board::Board;
 use super::feed::{Feed, Frontier};
-use super::ingest::Relations;
+use super::ingest::{Relations, stop_users, stop_view};
 use super::orders::OrderQueue;
 use super::pipeline::Faults;
+use super::schema::{Look, Schema};
 use crate::fail_point;
 use crate::letters::Order;
 use crate::source::stream::{Event, Gulp};
@@ -29,7 +30,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use walview_core::catalog::Catalog;
-use walview_core::engine::{Engine, Part};
+use walview_core::engine::{Engine, EngineError, Layout, Part, RowChange};
 use walview_core::outbox::Record;
 use walview_core::pgoutput::{self, Message};
 use walview_core::position::Lsn;
@@ -54,6 +55,8 @@ pub enum Input {
         at: i64,
     },
     Order(Order),
+    /// What the source's catalogs say.
+    Look(Box<Look>),
 }
 
 /// Where one store's records go.
@@ -73,11 +76,12 @@ pub struct EngineLoop {
     pub outbox_bytes_max: u64,
     pub board: Arc<Board>,
     pub faults: Faults,
+    pub schema: Schema,
     relations: Relations,
     /// Emitted since the last local commit and not written ahead: (store, record).
     pending: Vec<(usize, Arc<Record>)>,
     pending_bytes: usize,
-    in_transaction: bool,
+    pub(super) in_transaction: bool,
     /// Changes of a resumed transaction that the state already holds.
     skip: u64,
     /// The state holds the whole transaction already.
@@ -96,7 +100,7 @@ impl EngineLoop {
         engine: Engine,
         store: LocalStore,
         progress: Progress,
-        catalog: Catalog,
+        (catalog, schema): (Catalog, Schema),
         (outlets, outbox_bytes_max): (Vec<Outlet>, u64),
         board: Arc<Board>,
         faults: Faults,
@@ -110,6 +114,7 @@ impl EngineLoop {
             outbox_bytes_max,
             board,
             faults,
+            schema,
             relations: Relations::default(),
             pending: Vec::new(),
             pending_bytes: 0,
@@ -140,6 +145,7 @@ impl EngineLoop {
         self.engine.restore(&self.store, self.progress.stopped.clone())?;
         self.pending.clear();
         self.pending_bytes = 0;
+        self.schema.looks.clear();
         self.in_transaction = false;
         self.uncommitted = false;
         self.idle_position = false;
@@ -186,6 +192,7 @@ impl EngineLoop {
                 Input::Gulp(gulp) => {
                     for event in gulp.events {
                         self.event(event)?;
+                        self.judge()?;
                         if (!self.in_transaction || std::mem::take(&mut self.just_cut))
                             && self.is_full()
                         {
@@ -203,6 +210,10 @@ impl EngineLoop {
                     }
                 }
                 Input::Order(order) => self.orders.push_back(order),
+                Input::Look(look) => {
+                    self.schema.push(*look);
+                    self.judge()?;
+                }
             }
             if !self.orders.is_empty() && self.is_between_transactions() {
                 self.carry_out()?;
@@ -313,6 +324,8 @@ impl EngineLoop {
         if let Message::Relation(relation) = message {
             self.relations.relation(&mut self.engine, &self.catalog, relation);
             self.board.views(self.engine.stopped(), self.engine.dead_letters());
+            // It comes after every ALTER, and tells only a part of it.
+            self.schema.changed.notify_one();
             return Ok(());
         }
         if self.skip_transaction {
@@ -327,7 +340,7 @@ impl EngineLoop {
                 self.skip -= 1;
                 return Ok(());
             }
-            self.engine.apply(&mut self.store, table, change)?;
+            self.apply(&layout, table, change)?;
             self.board.change();
             if self.engine.changes().is_multiple_of(CUT_CHANGES) {
                 self.cut()?;
@@ -338,6 +351,33 @@ impl EngineLoop {
         });
         self.relations = relations;
         result
+    }
+
+    /// A change that does not fit what is known of its table ends the views that read the table:
+    /// rows came or went without a word in the log.
+    fn apply(
+        &mut self,
+        layout: &Layout,
+        table: usize,
+        change: RowChange,
+    ) -> Result<(), PipelineError> {
+        if matches!(change, RowChange::Truncate)
+            && let Some(table) = layout.tables.get(table)
+            && !self.progress.truncated.contains(&table.oid)
+        {
+            self.progress.truncated.push(table.oid);
+        }
+        match self.engine.apply(&mut self.store, table, change) {
+            Err(EngineError::Inconsistent(what)) => {
+                let why = format!(
+                    "{what}, so rows of it came or went in a way that the log does not tell"
+                );
+                stop_users(&mut self.engine, table, None, &why);
+                self.board.views(self.engine.stopped(), self.engine.dead_letters());
+                Ok(())
+            }
+            applied => Ok(applied?),
+        }
     }
 
     /// Makes a long transaction durable up to here.
@@ -413,7 +453,7 @@ impl EngineLoop {
         let faults =
             std::mem::take(&mut *self.faults.lock().unwrap_or_else(PoisonError::into_inner));
         for (view, why) in faults {
-            self.engine.stop_view(view, why);
+            stop_view(&mut self.engine, view, why);
         }
         self.progress.stopped = self.engine.stopped().to_vec();
         // Where the outbox begins is durable before anything of it goes.

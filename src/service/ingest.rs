@@ -4,9 +4,10 @@
 //! that the views were bound to: a column that a view uses and that is gone, renamed or of another
 //! type stops that view, never shifts a value.
 
+use super::drift::{REMEDY, users};
 use std::collections::HashMap;
 use walview_core::catalog::Catalog;
-use walview_core::engine::{Engine, Layout, RowChange};
+use walview_core::engine::{Engine, Layout, RowChange, TableLayout};
 use walview_core::pgoutput::{Cell, Message, Old, Relation, Tuple};
 use walview_core::value::{Row, Type, Value};
 
@@ -91,7 +92,11 @@ impl Relations {
             }
         }
         let identity = captured.identity.clone();
-        let mut broken = false;
+        let table_problem = unfit(captured, relation);
+        let mut broken = table_problem.is_some();
+        if let Some(problem) = table_problem {
+            stop_users(engine, table, None, &problem);
+        }
         for (column, problem) in problems {
             let all = identity.contains(&column);
             broken |= all;
@@ -164,24 +169,41 @@ impl Relations {
     }
 }
 
+/// What keeps a table's changes from being followed at all, columns left aside.
+fn unfit(captured: &TableLayout, relation: &Relation<'_>) -> Option<String> {
+    let label = format!("table \"{}\"", captured.qualified());
+    if (captured.schema.as_str(), captured.name.as_str()) != (relation.schema, relation.name) {
+        return Some(format!("{label} is called \"{}.{}\" now", relation.schema, relation.name));
+    }
+    // Under NOTHING the application's updates and deletes fail: there is none to follow.
+    if matches!(relation.replica_identity, b'f' | b'n') {
+        return None;
+    }
+    let lost =
+        captured.identity.iter().filter_map(|column| captured.columns.get(*column)).find(
+            |column| relation.columns.iter().any(|now| now.name == column.name && !now.key),
+        )?;
+    Some(format!(
+        "{label} has another REPLICA IDENTITY, so its changes no longer say \"{}\", which rows are \
+         known by",
+        lost.name
+    ))
+}
+
 /// Stops the views that read `column` of `table`; all that read the table where it is `None`.
-fn stop_users(engine: &mut Engine, table: usize, column: Option<usize>, why: &str) {
-    let layout = engine.layout();
-    let mut views: Vec<usize> = Vec::new();
-    for (index, view) in layout.views.iter().enumerate() {
-        let uses = view.inputs.iter().zip(&view.relevant).any(|(input, relevant)| {
-            input.table == table && column.is_none_or(|column| relevant.contains(&column))
-        });
-        if uses {
-            views.push(index);
-        }
+pub(super) fn stop_users(engine: &mut Engine, table: usize, column: Option<usize>, why: &str) {
+    for view in users(engine.layout(), table, column) {
+        stop_view(engine, view, format!("{why}; {REMEDY}"));
     }
-    for view in views {
-        engine.stop_view(
-            view,
-            format!("{why}; correct the table or the view, then: walview rebuild"),
-        );
+}
+
+/// Stops a view, and says so where it has not been said.
+pub(super) fn stop_view(engine: &mut Engine, view: usize, why: String) {
+    if engine.stopped().get(view).is_some_and(Option::is_none) {
+        let name = engine.layout().views.get(view).map_or("", |view| view.name.as_str());
+        tracing::error!(view = name, why, "view stopped");
     }
+    engine.stop_view(view, why);
 }
 
 fn old_row(layout: &Layout, mapping: &Mapping, old: &Old<'_>) -> Result<Row, super::PipelineError> {

@@ -15,6 +15,7 @@
 pub mod adopt;
 pub mod board;
 pub mod bound;
+pub mod drift;
 pub mod engine_loop;
 pub mod feed;
 pub mod ingest;
@@ -25,8 +26,10 @@ pub mod patience;
 pub mod pipeline;
 pub mod preflight;
 mod run;
+mod schema;
 mod sessions;
 pub mod snapshot;
+mod watch;
 mod weight;
 pub mod writer;
 

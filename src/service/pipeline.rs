@@ -9,13 +9,15 @@ use super::feed::{Feed, Frontier};
 use super::lineage::{self, Start};
 use super::patience::{Patience, backoff, describe};
 use super::preflight::{self, Found};
+use super::schema::Schema;
 use super::snapshot::{Filled, Snapshot};
 use super::writer::{OnFault, Pace, Writer};
 use crate::config::{Connections, Pipeline, StoreKind};
 use crate::fail_point;
 use crate::letters::{Books, Desk};
 use crate::source::config::SourceConfig;
-use crate::source::{connect, publication, server, slot};
+use crate::source::fingerprint::{self, Fingerprint};
+use crate::source::{Kind, connect, publication, server, slot};
 use crate::state::{AdoptedTable, Identity, LocalStore, Progress};
 use crate::stores::any::AnyStore;
 use crate::stores::{Identity as StoreIdentity, Store};
@@ -70,7 +72,7 @@ impl Runner {
     /// What ended the pipeline. The state is whole all the same.
     pub async fn run(self, folder: &Path, rebuild: bool) -> Result<(), PipelineError> {
         let local = LocalStore::open(folder)?;
-        let found = self.first_contact().await?;
+        let mut found = self.first_contact().await?;
         let stored = local.identity()?;
         let progress = local.progress()?;
         let start = if rebuild {
@@ -83,7 +85,10 @@ impl Runner {
             Some(identity) if start == Start::Resume => {
                 self.resume(local, identity, progress).await?
             }
-            stored => self.begin(local, stored, &found).await?,
+            stored => {
+                preflight::none_of(std::mem::take(&mut found.problems))?;
+                self.begin(local, stored, &found).await?
+            }
         };
         let ended = Box::pin(self.stream(ready)).await;
         self.desk.close();
@@ -115,7 +120,10 @@ impl Runner {
 
     async fn look(&self) -> Result<Found, PipelineError> {
         let mut found = preflight::look(&self.pipeline, &self.source).await?;
-        preflight::none_of(std::mem::take(&mut found.problems))?;
+        // What is wrong with tables matters to a snapshot: a stream goes on with what it can.
+        if found.problems.iter().any(|problem| problem.kind != Kind::Table) {
+            preflight::none_of(std::mem::take(&mut found.problems))?;
+        }
         Ok(found)
     }
 
@@ -156,10 +164,10 @@ impl Runner {
         identity: Identity,
         progress: Progress,
     ) -> Result<Ready, PipelineError> {
-        // What the state holds was laid out by the catalog of its time.
+        // What the state holds was laid out by the catalog of its time. What has become of that
+        // since is found out while it streams, and stops the views that cannot go on.
         let mut bound = self.bind(&identity.catalog)?;
         adopt::recall(&self.pipeline, &mut bound, &identity.adopted)?;
-        self.ensure_publication(&bound).await?;
         let stores = self.stores(&bound, &identity)?;
         let mut engine = self.engine(bound, identity.epoch);
         engine.restore(&local, progress.stopped.clone())?;
@@ -211,6 +219,7 @@ impl Runner {
         let engine = self.engine(bound, epoch);
         let (exported, taken_at) = self.export(&slot_name).await?;
         fail_point::hit(fail_point::SNAPSHOT_SLOT_MADE);
+        let print = self.print_at(&exported, found).await?;
         let consistent_point = exported.consistent_point;
         tracing::info!(lsn = %consistent_point, "snapshot starts");
         let snapshot = Snapshot {
@@ -234,7 +243,9 @@ impl Runner {
             replayed: 0,
             pruned: vec![Position::end_of(epoch, before).to_string(); identity.stores.len()],
             stopped: filled.engine.stopped().to_vec(),
+            truncated: Vec::new(),
         };
+        filled.store.write_fingerprint(&print)?;
         filled.store.commit(std::iter::empty(), &progress)?;
         fail_point::hit(fail_point::SNAPSHOT_COMMITTED);
         identity.live = true;
@@ -242,6 +253,24 @@ impl Runner {
         fail_point::hit(fail_point::SNAPSHOT_LIVE);
         tracing::info!(views, "snapshot is complete");
         Ok(Ready { identity, filled, progress })
+    }
+
+    /// What the catalogs say where the snapshot stands: the views were bound a moment before.
+    async fn print_at(
+        &self,
+        exported: &slot::ExportedSnapshot,
+        found: &Found,
+    ) -> Result<Fingerprint, PipelineError> {
+        let asked = preflight::asked(&bound::table_names(&self.pipeline, &self.source.schema));
+        let (name, slot) = (&exported.snapshot_name, self.pipeline.slot_name());
+        let print = fingerprint::at_snapshot(&self.source, name, &asked, &slot).await?;
+        if print.same_tables(&found.print) {
+            return Ok(print);
+        }
+        Err(PipelineError::refused(
+            "a table that the views use was altered while the snapshot began",
+            "start again",
+        ))
     }
 
     /// Tables of the user's own, once their stores answer.
@@ -306,6 +335,7 @@ impl Runner {
         let Ready { identity, filled, progress } = ready;
         let Filled { engine, store, stores } = filled;
         let ours = store_identity(&identity)?;
+        let accepted = store.fingerprint()?;
         let faults: Faults = Arc::new(Mutex::new(Vec::new()));
         let frontier = Frontier { lsn: progress.confirmed(), at: progress.committed_at };
         let mut feeds = Vec::new();
@@ -351,7 +381,7 @@ impl Runner {
             engine,
             store,
             progress,
-            identity.catalog.clone(),
+            (identity.catalog.clone(), Schema::new(accepted, bound::stars(&self.pipeline))),
             (outlets, self.outbox_bytes_max),
             Arc::clone(&self.board),
             faults,

@@ -13,8 +13,9 @@ use crate::config::Pipeline;
 use crate::source::capacity::{self, Capacity};
 use crate::source::catalog::{self, TableName};
 use crate::source::config::SourceConfig;
+use crate::source::fingerprint::{Asked, Fingerprint, Question};
 use crate::source::publication::{self, Looked};
-use crate::source::{Session, SourceError, connect, privileges, server, slot};
+use crate::source::{Kind, Session, SourceError, connect, privileges, server, slot};
 use walview_core::catalog::Catalog;
 
 /// What was found at the source.
@@ -26,8 +27,11 @@ pub struct Found {
     pub catalog: Catalog,
     /// The others: views that use them cannot be bound.
     pub unusable: Vec<TableName>,
-    /// Everything that is in the way.
+    /// Everything that is in the way. Those of [`Kind::Table`] are in the way of a snapshot only: a
+    /// stream goes on with the views that can.
     pub problems: Vec<SourceError>,
+    /// What the catalogs said before `catalog` was read.
+    pub print: Fingerprint,
 }
 
 /// Looks at the source.
@@ -39,6 +43,10 @@ pub async fn look(pipeline: &Pipeline, source: &SourceConfig) -> Result<Found, S
     let info = server::info(&session).await?;
     let mut problems = info.problems(source);
     let tables = bound::table_names(pipeline, &source.schema);
+    let slot_name = pipeline.slot_name();
+    let asked: Vec<Asked> = asked(&tables);
+    let question = Question::prepare(&session).await?;
+    let print = question.ask(&session, &asked, &slot_name).await?.print;
     let survey = catalog::survey(&session, &tables).await?;
     let keyless = publication::keyless(&session, &tables).await?;
     let mut unusable = Vec::new();
@@ -46,10 +54,10 @@ pub async fn look(pipeline: &Pipeline, source: &SourceConfig) -> Result<Found, S
         // A table that is refused already need not be refused again.
         if !unusable.contains(&table) {
             unusable.push(table);
-            problems.push(problem);
+            problems.push(problem.kind(Kind::Table));
         }
     }
-    let slot = slot::info(&session, &pipeline.slot_name()).await?;
+    let slot = slot::info(&session, &slot_name).await?;
     let capacity = capacity::load(&session).await?;
     if slot.is_none() {
         problems.extend(capacity.no_slot(source));
@@ -63,7 +71,13 @@ pub async fn look(pipeline: &Pipeline, source: &SourceConfig) -> Result<Found, S
     }
     session.close().await;
     let catalog = survey.catalog;
-    Ok(Found { info, slot, capacity, catalog, unusable, problems })
+    Ok(Found { info, slot, capacity, catalog, unusable, problems, print })
+}
+
+/// Tables to take a fingerprint of, whatever their names lead to.
+#[must_use]
+pub fn asked(tables: &[TableName]) -> Vec<Asked> {
+    tables.iter().map(|(schema, name)| (schema.clone(), name.clone(), None)).collect()
 }
 
 /// What the bound views need at the source.

@@ -1,9 +1,11 @@
-//! Replication sessions, one after the other, and the clock beside them.
+//! Replication sessions, one after the other, with the clock and the watch beside them.
 
 use super::PipelineError;
+use super::bound;
 use super::engine_loop::{EngineLoop, Input};
 use super::patience::{backoff, describe};
 use super::pipeline::Runner;
+use super::watch::Watch;
 use crate::fail_point;
 use crate::letters::Desk;
 use crate::source::server::{self, Lineage};
@@ -98,7 +100,21 @@ impl Runner {
         Ok(Stream::start(&self.source, slot, slot, resume, lineage).await?)
     }
 
-    /// One session: pump, clock and engine until one of them ends.
+    fn watch(&self, engine: &EngineLoop, inputs: mpsc::Sender<Input>) -> Watch {
+        let layout = engine.engine.layout();
+        Watch {
+            source: self.source.clone(),
+            pipeline: self.pipeline.name.to_string(),
+            slot: self.pipeline.slot_name(),
+            asked: bound::asked(layout),
+            published: bound::published(layout),
+            board: Arc::clone(&self.board),
+            changed: Arc::clone(&engine.schema.changed),
+            inputs,
+        }
+    }
+
+    /// One session: pump, clock, watch and engine until one of them ends.
     async fn session(
         &self,
         mut engine: EngineLoop,
@@ -108,6 +124,7 @@ impl Runner {
         let (inputs, mut received) = mpsc::channel(GULPS_MAX);
         let (confirm, confirmed) = watch::channel(engine.progress.confirmed());
         let runtime = tokio::runtime::Handle::current();
+        let watch = self.watch(&engine, inputs.clone());
         let working = tokio::task::spawn_blocking(move || {
             let ran = engine.run(&runtime, &mut received, &confirm);
             (engine, ran)
@@ -115,6 +132,7 @@ impl Runner {
         let mut clock = JoinSet::new();
         clock.spawn(clock_of(self.source.clone(), inputs.clone()));
         clock.spawn(orders_of(Arc::clone(&self.desk), inputs.clone()));
+        clock.spawn(watch.run());
         let pumping = pump(stream, inputs, confirmed, self.stop.clone());
         tokio::pin!(pumping, working);
         let pumped = loop {

@@ -36,6 +36,8 @@ pub enum Kind {
     /// Another cluster or timeline answered than the one that the position belongs to.
     LineageChanged,
     PublicationMissing,
+    /// A table cannot be followed as it is.
+    Table,
     /// The caller asked for it.
     Cancelled,
     Other,
@@ -123,7 +125,8 @@ impl SourceError {
         Self { remedy: fix.to_string(), fix: Some(Box::new(fix)), ..Self::stop(message, "") }
     }
 
-    pub(super) fn kind(self, kind: Kind) -> Self {
+    #[must_use]
+    pub fn kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
     }
 

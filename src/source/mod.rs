@@ -21,6 +21,7 @@ mod connect;
 mod copy_text;
 mod error;
 pub mod estimate;
+pub mod fingerprint;
 pub mod privileges;
 pub mod publication;
 pub mod server;

@@ -6,9 +6,13 @@
 //! - only a publication that Walview made is changed or dropped: it carries the comment
 //!   `walview:<pipeline>`. Any other is checked, and what it lacks is printed as SQL for its owner.
 
+mod existing;
+
 use super::config::owner_mark;
 use super::error::{Fix, Kind, SourceError, quote_name, quote_text};
+use super::fingerprint::{Asked, MemberPrint, Question};
 use super::server::version;
+use existing::Existing;
 use std::collections::BTreeSet;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
@@ -55,6 +59,8 @@ pub struct Looked {
     pub problems: Vec<SourceError>,
     /// By table, in their order: the columns sent; `None` is all.
     pub columns: Vec<Option<Vec<String>>>,
+    /// It is ours, and this role owns it and every table.
+    pub may_alter: bool,
 }
 
 /// What publication `name` must become to send everything of `tables`. Changes nothing.
@@ -67,6 +73,30 @@ pub async fn look(
     pipeline: &str,
     tables: &[PublishedTable],
 ) -> Result<Looked, SourceError> {
+    look_for(client, name, pipeline, tables, false).await
+}
+
+/// As [`look`]; of our own publication, what it sends beyond `tables` is to go, too. Only for the
+/// definition that streams: a stored one may still need what a new one does not.
+///
+/// # Errors
+/// The server cannot be asked, or a table is gone.
+pub async fn look_at_own(
+    client: &Client,
+    name: &str,
+    pipeline: &str,
+    tables: &[PublishedTable],
+) -> Result<Looked, SourceError> {
+    look_for(client, name, pipeline, tables, true).await
+}
+
+async fn look_for(
+    client: &Client,
+    name: &str,
+    pipeline: &str,
+    tables: &[PublishedTable],
+    narrow: bool,
+) -> Result<Looked, SourceError> {
     let version = version(client).await?;
     let (mut wanted, mut problems) = (Vec::with_capacity(tables.len()), Vec::new());
     for table in tables {
@@ -78,15 +108,17 @@ pub async fn look(
     let Some(existing) = Existing::load(client, name, version).await? else {
         let statement = create_statement(name, &wanted);
         problems.extend(may_not_create(client, name, &statement, &wanted).await?);
-        return Ok(Looked { step: Step::Create(statement), problems, columns });
+        let step = Step::Create(statement);
+        return Ok(Looked { step, problems, columns, may_alter: false });
     };
     problems.extend(existing.filters(&wanted));
-    let lacks = existing.lacks(&wanted);
-    if lacks.is_empty() {
-        return Ok(Looked { step: Step::Keep, problems, columns });
-    }
     let ours = existing.comment.as_deref() == Some(owner_mark(pipeline).as_str());
-    if !ours || !existing.owned || wanted.iter().any(|table| !table.owned) {
+    let may_alter = ours && existing.owned && wanted.iter().all(|table| table.owned);
+    let lacks = existing.lacks(&wanted, narrow && may_alter);
+    if lacks.is_empty() {
+        return Ok(Looked { step: Step::Keep, problems, columns, may_alter });
+    }
+    if !may_alter {
         let why = if !ours {
             "walview did not make it".to_owned()
         } else {
@@ -97,7 +129,35 @@ pub async fn look(
             Fix::new("its owner", lacks.clone()),
         ));
     }
-    Ok(Looked { step: Step::Alter(lacks), problems, columns })
+    Ok(Looked { step: Step::Alter(lacks), problems, columns, may_alter })
+}
+
+/// Alters our own publication, at once or not at all: it does not wait for somebody's lock.
+/// Returns what the tables' memberships became: (before, after).
+///
+/// # Errors
+/// The server refused, or a table is locked.
+pub async fn alter(
+    client: &Client,
+    name: &str,
+    statements: &[String],
+    (question, asked): (&Question, &[Asked]),
+) -> Result<Vec<(MemberPrint, MemberPrint)>, SourceError> {
+    let failed = |error| SourceError::query(&format!("alter publication \"{name}\""), error);
+    let altering = async {
+        client.batch_execute("BEGIN; SET LOCAL lock_timeout = '2s'").await.map_err(failed)?;
+        let before = question.ask(client, asked, name).await?.print;
+        client.batch_execute(&statements.join("; ")).await.map_err(failed)?;
+        let after = question.ask(client, asked, name).await?.print;
+        client.batch_execute("COMMIT").await.map_err(failed)?;
+        let tables = before.tables.into_iter().zip(after.tables);
+        Ok(tables.filter_map(|(before, after)| before.member.zip(after.member)).collect())
+    };
+    let altered = altering.await;
+    if altered.is_err() {
+        drop_failed_transaction(client).await;
+    }
+    altered
 }
 
 /// Those of `tables` whose UPDATE and DELETE would fail once they are published. Tables that do not
@@ -196,7 +256,8 @@ struct Wanted {
     quoted: String,
     /// As messages name it.
     label: String,
-    /// `None`: every column (no lists before 15, or the replica identity is FULL).
+    /// `None`: every column (no lists before 15, the replica identity is FULL, or all are used: a
+    /// list would hide nothing, and PostgreSQL refuses writes and DDL because of it).
     columns: Option<BTreeSet<String>>,
     /// Every column's name, in the table's order.
     all: Vec<String>,
@@ -312,16 +373,18 @@ fn read_wanted(
     let full = identity == "f" || row.try_get(8)?;
     let generated: Vec<String> = row.try_get(5)?;
     let key: Vec<String> = row.try_get(6)?;
-    let columns = (version >= VERSION_LISTS && !full).then(|| {
-        let sendable = |name: &&String| version >= VERSION_GENERATED || !generated.contains(name);
-        table.columns.iter().chain(&key).filter(sendable).cloned().collect()
-    });
+    let all: Vec<String> = row.try_get(4)?;
+    let sendable = |name: &&String| version >= VERSION_GENERATED || !generated.contains(name);
+    let listed: BTreeSet<String> =
+        table.columns.iter().chain(&key).filter(sendable).cloned().collect();
+    let hides = all.iter().any(|column| !listed.contains(column));
+    let columns = (version >= VERSION_LISTS && !full && hides).then_some(listed);
     Ok(Wanted {
         oid: row.try_get(0)?,
         quoted,
         label: format!("{}.{}", table.schema, table.name),
         columns,
-        all: row.try_get(4)?,
+        all,
         partitioned: row.try_get(1)?,
         owned: row.try_get(2)?,
     })
@@ -419,141 +482,6 @@ async fn may_not_create(
 async fn drop_failed_transaction(client: &Client) {
     if let Err(error) = client.batch_execute("ROLLBACK").await {
         tracing::debug!(%error, "rollback failed");
-    }
-}
-
-/// A publication as it is.
-struct Existing {
-    name: String,
-    comment: Option<String>,
-    owned: bool,
-    role: String,
-    all_tables: bool,
-    all_operations: bool,
-    via_root: bool,
-    tables: Vec<ExistingTable>,
-}
-
-struct ExistingTable {
-    oid: u32,
-    columns: Option<BTreeSet<String>>,
-    filtered: bool,
-}
-
-impl Existing {
-    async fn load(client: &Client, name: &str, version: i32) -> Result<Option<Self>, SourceError> {
-        const PUBLICATION: &str = "
-            SELECT obj_description(oid, 'pg_publication'), pg_has_role(pubowner, 'USAGE'),
-                   current_user::text, puballtables,
-                   pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot
-            FROM pg_publication WHERE pubname = $1";
-        // Schemas (from 15) and ALL TABLES publish whole tables; only listed ones have more to say.
-        const TABLES: &str = "
-            SELECT r.prrelid, to_jsonb(r)->>'prqual' IS NOT NULL,
-                   CASE WHEN r.prattrs IS NOT NULL THEN ARRAY(
-                     SELECT a.attname::text FROM pg_attribute a
-                     WHERE a.attrelid = r.prrelid AND a.attnum = ANY(r.prattrs)) END
-            FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
-            WHERE p.pubname = $1
-            UNION ALL
-            SELECT c.oid, false, NULL FROM pg_publication p
-            JOIN pg_publication_namespace n ON n.pnpubid = p.oid
-            JOIN pg_class c ON c.relnamespace = n.pnnspid AND c.relkind IN ('r', 'p')
-            WHERE p.pubname = $1";
-        const TABLES_14: &str = "
-            SELECT r.prrelid, false, NULL::text[]
-            FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
-            WHERE p.pubname = $1";
-        let failed = |error| SourceError::query(&format!("read publication \"{name}\""), error);
-        let Some(row) = client.query_opt(PUBLICATION, &[&name]).await.map_err(failed)? else {
-            return Ok(None);
-        };
-        let listed = if version >= VERSION_LISTS { TABLES } else { TABLES_14 };
-        let rows = client.query(listed, &[&name]).await.map_err(failed)?;
-        let read = || -> Result<Self, tokio_postgres::Error> {
-            let tables = rows.iter().map(|row| {
-                let columns: Option<Vec<String>> = row.try_get(2)?;
-                Ok(ExistingTable {
-                    oid: row.try_get(0)?,
-                    filtered: row.try_get(1)?,
-                    columns: columns.map(BTreeSet::from_iter),
-                })
-            });
-            Ok(Self {
-                name: name.to_owned(),
-                comment: row.try_get(0)?,
-                owned: row.try_get(1)?,
-                role: row.try_get(2)?,
-                all_tables: row.try_get(3)?,
-                all_operations: row.try_get(4)?,
-                via_root: row.try_get(5)?,
-                tables: tables.collect::<Result<_, tokio_postgres::Error>>()?,
-            })
-        };
-        read().map(Some).map_err(failed)
-    }
-
-    /// Tables of which it sends only some rows.
-    fn filters(&self, wanted: &[Wanted]) -> Vec<SourceError> {
-        let alter = format!("ALTER PUBLICATION {}", quote_name(&self.name));
-        let filtered =
-            |table: &&Wanted| self.tables.iter().any(|have| have.oid == table.oid && have.filtered);
-        let error = |table: &Wanted| {
-            let statements = vec![
-                format!("{alter} DROP TABLE {}", table.quoted),
-                format!("{alter} ADD TABLE {}", table.clause()),
-            ];
-            SourceError::to_fix(
-                format!(
-                    "publication \"{}\" filters the rows of table \"{}\": filtered rows would be \
-                     missing in silence",
-                    self.name, table.label
-                ),
-                Fix::new("its owner", statements),
-            )
-        };
-        wanted.iter().filter(filtered).map(error).collect()
-    }
-
-    /// The statements that would make it send what is wanted, filters left alone.
-    fn lacks(&self, wanted: &[Wanted]) -> Vec<String> {
-        let alter = format!("ALTER PUBLICATION {}", quote_name(&self.name));
-        let mut statements = Vec::new();
-        if !self.all_operations {
-            statements.push(format!("{alter} SET (publish = '{OPERATIONS}')"));
-        }
-        if !self.via_root && wanted.iter().any(|table| table.partitioned) {
-            statements.push(format!("{alter} SET (publish_via_partition_root = true)"));
-        }
-        if self.all_tables {
-            return statements;
-        }
-        let mut add = Vec::new();
-        for table in wanted {
-            match self.tables.iter().find(|have| have.oid == table.oid) {
-                None => add.push(table.clause()),
-                Some(have) if have.filtered || table.is_covered_by(have) => {}
-                Some(have) => {
-                    // A list is not widened in place: the table leaves and comes back.
-                    statements.push(format!("{alter} DROP TABLE {}", table.quoted));
-                    add.push(table.clause_with(have.columns.as_ref().unwrap_or(&BTreeSet::new())));
-                }
-            }
-        }
-        if !add.is_empty() {
-            statements.push(format!("{alter} ADD TABLE {}", add.join(", ")));
-        }
-        statements
-    }
-}
-
-impl Wanted {
-    fn is_covered_by(&self, have: &ExistingTable) -> bool {
-        match (&self.columns, &have.columns) {
-            (_, None) => true,
-            (Some(wanted), Some(have)) => wanted.is_subset(have),
-            (None, Some(have)) => self.all.iter().all(|column| have.contains(column)),
-        }
     }
 }
 

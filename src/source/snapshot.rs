@@ -113,7 +113,10 @@ pub async fn copy_table(
     Ok(copied)
 }
 
-async fn begin(config: &SourceConfig, snapshot_name: &str) -> Result<Session, SourceError> {
+pub(super) async fn begin(
+    config: &SourceConfig,
+    snapshot_name: &str,
+) -> Result<Session, SourceError> {
     let session = connect(config).await?;
     let batch = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",

@@ -17,6 +17,7 @@ mod reader;
 
 pub use reader::{Moment, Reader};
 
+use crate::source::fingerprint::Fingerprint;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use overlay::Overlay;
 use serde::{Deserialize, Serialize};
@@ -38,7 +39,7 @@ pub const COMMIT_BYTES: usize = 4 << 20;
 const OUTBOX_PAGE_BYTES: usize = 4 << 20;
 
 /// The format of everything below; another one is refused, never guessed at.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Who this state belongs to and what it was built from. Changes rarely, and only together with a
 /// snapshot.
@@ -103,6 +104,9 @@ pub struct Progress {
     pub replayed: u64,
     /// By view: why it stopped.
     pub stopped: Vec<Option<String>>,
+    /// Tables that a TRUNCATE of the log emptied since the fingerprint was taken.
+    #[serde(default)]
+    pub truncated: Vec<u32>,
 }
 
 impl Progress {
@@ -292,6 +296,21 @@ impl LocalStore {
     pub fn write_identity(&mut self, identity: &Identity) -> Result<(), StateError> {
         let bytes = to_json(identity)?;
         self.meta.insert("identity", bytes).map_err(self.fail("cannot write"))?;
+        self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))
+    }
+
+    /// What the catalogs said when they were last accepted; nothing before the first snapshot.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn fingerprint(&self) -> Result<Fingerprint, StateError> {
+        Ok(self.read_meta("fingerprint")?.unwrap_or_default())
+    }
+
+    /// # Errors
+    /// The store cannot be written.
+    pub fn write_fingerprint(&mut self, print: &Fingerprint) -> Result<(), StateError> {
+        self.meta.insert("fingerprint", to_json(print)?).map_err(self.fail("cannot write"))?;
         self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))
     }
 

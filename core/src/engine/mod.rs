@@ -221,6 +221,11 @@ impl Engine {
         let Some(layout) = self.layout.tables.get(table) else {
             return Err(EngineError::Inconsistent(format!("there is no table {table}")));
         };
+        // What every reader of it has stopped for need not fit what is known of it.
+        let stopped = |view: usize| self.stopped.get(view).is_some_and(Option::is_some);
+        if layout.uses.iter().all(|(view, _)| stopped(*view)) {
+            return Ok(());
+        }
         let unfit =
             |what: &str| EngineError::Inconsistent(format!("{what} in \"{}\"", layout.qualified()));
         let identity = |row: &Row| {

@@ -85,6 +85,28 @@ impl ParsedView {
             .collect()
     }
 
+    /// The tables, as indexes into `tables()`, of which a `*` shows every column.
+    #[must_use]
+    pub fn stars(&self) -> Vec<usize> {
+        let joined = self.select.joins.iter().map(|join| &join.table);
+        let tables: Vec<_> = std::iter::once(&self.select.from).chain(joined).collect();
+        let mut shown = Vec::new();
+        for item in &self.select.items {
+            let ast::Item::Star { table: of, .. } = item else {
+                continue;
+            };
+            let of = of.as_ref().map(|parts| parts.last());
+            shown.extend((0..).zip(&tables).filter_map(|(index, table)| {
+                match of {
+                    None => Some(index),
+                    Some(name) => (name.map(|name| &name.text) == Some(&table.visible_name().text))
+                        .then_some(index),
+                }
+            }));
+        }
+        shown
+    }
+
     /// The output columns in order; `None` where `*` leaves them to the catalog.
     #[must_use]
     pub fn output_names(&self) -> Option<Vec<String>> {
