@@ -47,6 +47,7 @@ fn catalog(carried: usize) -> Catalog {
             unique_keys: vec![key("bets_pkey", &[0], true), key("bets_code", &[1], false)],
             replica_identity: ReplicaIdentity::Index(vec![carried]),
         }],
+        other_encoding: false,
     }
 }
 

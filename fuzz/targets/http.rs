@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
 use std::time::Duration;
-use walview::http::{Report, bind, faults_of, serve};
+use walview::http::{Report, Served, bind, faults_of, serve};
 
 /// Only a server that hangs takes as long.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
@@ -74,7 +74,8 @@ fn server() -> SocketAddr {
                 let metrics = metrics.build_recorder().handle();
                 // Kept to the end: the server stops when the sender says so or goes away.
                 let (_stop, stopped) = tokio::sync::watch::channel(false);
-                serve(listener, Vec::new(), metrics, stopped).await.expect("serves");
+                let served = Served { boards: vec![], desks: vec![], token: "known".to_owned() };
+                serve(listener, served, metrics, stopped).await.expect("serves");
             });
         });
         tell.recv().expect("the server starts")

@@ -6,7 +6,7 @@ use walview_core::engine::Layout;
 use walview_core::expr::{ColumnRef, Env, Expr};
 use walview_core::plan::{View, ViewKind};
 use walview_core::sql;
-use walview_core::value::{Type, Value};
+use walview_core::value::{Carried, Type, Value};
 
 /// Longer texts only take longer.
 const BYTES_MAX: usize = 4_096;
@@ -104,7 +104,7 @@ fn every_type() -> Vec<(&'static str, Type)> {
         ("j", Type::Json),
         ("jb", Type::Jsonb),
         ("m", Type::Enum { oid: 70_000, name: "mood".to_owned(), labels }),
-        ("arr", Type::Other { oid: 1_007, name: "_int4".to_owned() }),
+        ("arr", Type::Other { oid: 1_007, name: "_int4".to_owned(), carried: Carried::default() }),
     ]
 }
 

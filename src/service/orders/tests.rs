@@ -7,6 +7,8 @@ use super::*;
 use crate::service::board::Board;
 use crate::service::engine_loop::{Input, Outlet};
 use crate::service::feed::{Feed, Frontier, Taken};
+use crate::service::schema::Schema;
+use crate::source::fingerprint::Fingerprint;
 use crate::source::stream::{Event, Gulp};
 use crate::state::{LocalStore, Progress};
 use std::path::Path;
@@ -46,6 +48,7 @@ fn catalog() -> Catalog {
             }],
             replica_identity: ReplicaIdentity::Default,
         }],
+        other_encoding: false,
     }
 }
 
@@ -94,7 +97,9 @@ fn resumed(folder: &Path, share: &str) -> EngineLoop {
     let stores = [("redis".to_owned(), "redis".to_owned())];
     let board = Arc::new(Board::new("test", "slot", &["shares".to_owned()], &stores));
     let faults = Arc::new(Mutex::new(Vec::new()));
-    EngineLoop::new(engine, store, progress, catalog(), (outlets, u64::MAX), board, faults)
+    let schema = Schema::new(Fingerprint::default(), Vec::new());
+    let source = (catalog(), schema);
+    EngineLoop::new(engine, store, progress, source, (outlets, u64::MAX), board, faults)
 }
 
 /// An order for the letter at this place, and where its answer comes.

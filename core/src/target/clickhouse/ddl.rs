@@ -175,7 +175,8 @@ fn looked_up(column: &Column) -> bool {
         | ChType::Date
         | ChType::Date32
         | ChType::DateTime(_)
-        | ChType::DateTime64(..) => false,
+        | ChType::DateTime64(..)
+        | ChType::Array(_) => false,
     }
 }
 
