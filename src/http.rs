@@ -2,7 +2,7 @@
 //!
 //! Loopback unless `--http` says otherwise. Read only; no row value and no secret passes here.
 
-use crate::service::board::{Board, Phase, Status, StoreState};
+use crate::service::board::{Board, Phase, RefillStatus, Status, StoreState};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -115,6 +115,14 @@ pub fn faults_of(status: &Status) -> Vec<String> {
     for store in &status.stores {
         match store.state {
             StoreState::Live | StoreState::Loading => {}
+            StoreState::Refilling => faults.push(format!(
+                "store {} {}",
+                store.name,
+                store
+                    .refill
+                    .as_ref()
+                    .map_or_else(|| "is filled again".to_owned(), RefillStatus::text)
+            )),
             StoreState::Connecting if status.state != Phase::Live => {}
             StoreState::Connecting => faults.push(format!("store {}: connecting", store.name)),
             StoreState::Retrying | StoreState::Stopped => faults.push(format!(

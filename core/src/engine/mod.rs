@@ -23,6 +23,7 @@ mod deltas;
 mod groups;
 mod layout;
 mod output;
+mod refill;
 mod resolve;
 mod rows;
 mod state;
@@ -32,7 +33,8 @@ pub use layout::{
     identity_columns,
 };
 pub use output::{Part, Target, TargetKind};
-pub use state::{MemoryState, Page, Space, State, StateError};
+pub use refill::{Refill, RefillCursor, RefillPage};
+pub use state::{MemoryState, Page, ReadState, Space, State, StateError};
 
 use crate::position::Lsn;
 use crate::value::{Row, Value};

@@ -30,6 +30,7 @@ use error::{Class, Exception, store_error};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
+use walview_core::engine::RefillPage;
 use walview_core::position::{Lsn, Position};
 use walview_core::target::clickhouse::{OpRef, Target};
 use walview_core::target::codec::CodecError;
@@ -336,6 +337,34 @@ impl Store for ClickHouse {
     fn stop_targets(&mut self, stopped: BTreeSet<u16>) {
         self.stopped = stopped;
     }
+
+    /// Tables are not emptied unasked, and what is left of their rows could not be told apart.
+    fn refills(&self) -> bool {
+        false
+    }
+
+    async fn remains(&mut self) -> Result<Option<Position>, StoreError> {
+        Err(no_refill())
+    }
+
+    async fn begin_refill(
+        &mut self,
+        _to: Position,
+        _left_out: &BTreeSet<u16>,
+    ) -> Result<(), StoreError> {
+        Err(no_refill())
+    }
+
+    async fn refill(&mut self, _page: &RefillPage) -> Result<(), StoreError> {
+        Err(no_refill())
+    }
+}
+
+fn no_refill() -> StoreError {
+    StoreError::stop(
+        "ClickHouse is not filled again from the local state",
+        "fill it again with: walview rebuild",
+    )
 }
 
 /// Up to when everything is there after a batch: of a transaction of which it brings a part, the
