@@ -42,6 +42,7 @@ mod oracles;
 mod outages;
 mod own_tables;
 mod plan;
+mod refill;
 mod reports;
 mod servers;
 mod soak;
