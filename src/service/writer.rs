@@ -88,7 +88,9 @@ impl<S: Store> Writer<S> {
         loop {
             let ended = match self.open(&stop).await {
                 Ok((at, next)) => {
-                    self.stands = Some(at);
+                    if self.stands.replace(at).is_none() {
+                        self.expect_rows(next).await?;
+                    }
                     patience.works(StoreState::Live);
                     self.write(at, next, &mut in_flight, &mut stop).await?
                 }

@@ -83,6 +83,13 @@ impl Store for AnyStore {
         }
     }
 
+    fn expect_rows(&mut self, targets: BTreeSet<u16>) {
+        match self {
+            Self::Redis(store) => store.expect_rows(targets),
+            Self::ClickHouse(store) => store.expect_rows(targets),
+        }
+    }
+
     fn refills(&self) -> bool {
         match self {
             Self::Redis(store) => store.refills(),

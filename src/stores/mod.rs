@@ -88,6 +88,10 @@ pub trait Store: Send {
     /// Operations for these targets are left out from now on, in place of an earlier list.
     fn stop_targets(&mut self, stopped: BTreeSet<u16>);
 
+    /// Targets that have rows by the local state, at the store's mark. A store that finds nothing of
+    /// one says so from `fresh` and `apply`.
+    fn expect_rows(&mut self, targets: BTreeSet<u16>);
+
     /// Whether it can be filled again from the local state; the calls below are for such stores.
     fn refills(&self) -> bool;
 

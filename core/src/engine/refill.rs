@@ -50,6 +50,8 @@ pub struct RefillPage {
     /// Streams to which rows of the page belong, where the key of a stream has columns: target and
     /// key, each once.
     pub streams: BTreeSet<(u16, String)>,
+    /// Targets that are filled by their store's own means, and have rows on the page.
+    pub holding: BTreeSet<u16>,
     /// Result rows rendered.
     pub rows: u64,
     /// `None` after the last page.
@@ -72,6 +74,30 @@ impl Refill {
     pub fn left_out(&self, stopped: &[Option<String>]) -> BTreeSet<u16> {
         let targets = self.targets.iter().filter(|target| is_stopped(stopped, target.view));
         targets.map(|target| target.number).collect()
+    }
+
+    /// Targets that are filled by their store's own means, and have a row in the state.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn holding(
+        &self,
+        state: &impl ReadState,
+        stopped: &[Option<String>],
+    ) -> Result<BTreeSet<u16>, StateError> {
+        let mut holding = BTreeSet::new();
+        for view in 0..self.layout.views.len() {
+            let mut wanted: BTreeSet<u16> =
+                self.targets.iter().filter_map(|t| t.of(view)).collect();
+            let mut cursor = Some(RefillCursor { view, after: None });
+            while let Some(at) = cursor.filter(|at| at.view == view && !wanted.is_empty()) {
+                let page = self.page(state, stopped, at)?;
+                wanted.retain(|number| !page.holding.contains(number));
+                holding.extend(page.holding);
+                cursor = page.next;
+            }
+        }
+        Ok(holding)
     }
 
     /// The page at `cursor`.
@@ -167,8 +193,14 @@ impl Refill {
     fn render(&self, view: usize, row: &Row, page: &mut RefillPage) {
         page.rows += 1;
         for target in self.targets.iter().filter(|target| target.view == view) {
-            let TargetKind::Redis(redis) = &target.kind else {
-                continue;
+            let redis = match &target.kind {
+                TargetKind::Redis(redis) => redis,
+                TargetKind::ClickHouse(clickhouse) => {
+                    if clickhouse.expected(row).is_ok() {
+                        page.holding.insert(target.number);
+                    }
+                    continue;
+                }
             };
             if redis.is_stream() {
                 if redis.template().single_key().is_none()
@@ -180,6 +212,14 @@ impl Refill {
                 Op { target: target.number, action }.encode(&mut page.ops);
             }
         }
+    }
+}
+
+impl Target {
+    /// Its number, where it shows this view in a ClickHouse.
+    fn of(&self, view: usize) -> Option<u16> {
+        let own = matches!(self.kind, TargetKind::ClickHouse(_));
+        (own && self.view == view).then_some(self.number)
     }
 }
 

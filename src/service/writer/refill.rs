@@ -25,9 +25,11 @@
 use super::Writer;
 use super::unreadable;
 use crate::fail_point;
+use crate::service::PipelineError;
 use crate::service::patience::describe;
 use crate::state::{Freezer, Frozen};
 use crate::stores::{Store, StoreError};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -80,6 +82,27 @@ impl<S: Store> Writer<S> {
         let seconds = started.elapsed().as_secs_f64();
         tracing::info!(store = self.name, rows, seconds, "the store is filled again");
         Ok((to, next))
+    }
+
+    /// Tells the store which of its tables have rows, where nothing waits for it: the state is then
+    /// of its mark. (Where something waits the store learns it while it is written.)
+    pub(super) async fn expect_rows(&mut self, next: u64) -> Result<(), PipelineError> {
+        if self.store.refills() {
+            return Ok(());
+        }
+        let (refiller, index) = (self.refiller.clone(), self.index);
+        let mut looking: JoinSet<Result<BTreeSet<u16>, StateError>> = JoinSet::new();
+        looking.spawn_blocking(move || {
+            let frozen = refiller.freezer.freeze()?;
+            if frozen.progress.outbox_end.get(index) != Some(&next) {
+                return Ok(BTreeSet::new());
+            }
+            refiller.refill.holding(&frozen, &frozen.progress.stopped)
+        });
+        while let Some(looked) = looking.join_next().await {
+            self.store.expect_rows(looked.map_err(PipelineError::task)??);
+        }
+        Ok(())
     }
 
     /// A frozen copy of the state at or behind where the mark will be, that position, and the first

@@ -185,6 +185,8 @@ impl Store for Scripted {
         Ok(())
     }
 
+    fn expect_rows(&mut self, _targets: BTreeSet<u16>) {}
+
     fn refills(&self) -> bool {
         true
     }

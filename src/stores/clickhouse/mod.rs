@@ -61,6 +61,8 @@ pub struct ClickHouse {
     stopped: BTreeSet<u16>,
     /// By target: the DDL of its table that was found to fit, since this connection began.
     passed: HashMap<u16, String>,
+    /// Targets whose table had rows when it was looked at.
+    filled: BTreeSet<u16>,
     /// The store's mark, as far as this writer knows it for certain.
     known: Option<Option<MarkText>>,
     connected: bool,
@@ -81,6 +83,7 @@ impl ClickHouse {
             targets,
             stopped: BTreeSet::new(),
             passed: HashMap::new(),
+            filled: BTreeSet::new(),
             known: None,
             connected: false,
             views_renewed: false,
@@ -271,6 +274,7 @@ impl Store for ClickHouse {
     async fn reset(&mut self) -> Result<(), StoreError> {
         self.known().await?;
         self.remember(MarkText::Loading(0), 0, Lsn(0)).await?;
+        self.filled.clear();
         for target in &self.targets {
             self.reset_target(target).await?;
         }
@@ -336,6 +340,10 @@ impl Store for ClickHouse {
 
     fn stop_targets(&mut self, stopped: BTreeSet<u16>) {
         self.stopped = stopped;
+    }
+
+    fn expect_rows(&mut self, targets: BTreeSet<u16>) {
+        self.filled.extend(targets);
     }
 
     /// Tables are not emptied unasked, and what is left of their rows could not be told apart.
