@@ -25,6 +25,11 @@ pub const APPLIED: &str = "applied";
 /// Rows are in one table of several, or in all; the mark is not there yet.
 pub const CLICKHOUSE_TABLE: &str = "clickhouse.table";
 pub const CLICKHOUSE_ROWS: &str = "clickhouse.rows";
+/// While a store is filled again, in this order; the second at each page.
+pub const REFILL_BEGUN: &str = "refill.begun";
+pub const REFILL_PAGE: &str = "refill.page";
+pub const REFILL_FILLED: &str = "refill.filled";
+pub const REFILL_MARK_SET: &str = "refill.mark_set";
 /// In the first snapshot, in this order.
 pub const SNAPSHOT_BEGUN: &str = "snapshot.begun";
 pub const SNAPSHOT_STORES_RESET: &str = "snapshot.stores_reset";
@@ -55,6 +60,9 @@ pub const STREAMING: [&str; 15] = [
     CLICKHOUSE_TABLE,
     CLICKHOUSE_ROWS,
 ];
+
+/// Places of a refill.
+pub const REFILL: [&str; 4] = [REFILL_BEGUN, REFILL_PAGE, REFILL_FILLED, REFILL_MARK_SET];
 
 /// Places of the first snapshot.
 pub const SNAPSHOT: [&str; 10] = [

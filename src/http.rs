@@ -4,7 +4,7 @@
 //! for `/dead-letters`, which asks for the token that only readers of the state folder know.
 
 use crate::letters::{self, Desk, Fault};
-use crate::service::board::{Board, Phase, Status, StoreState};
+use crate::service::board::{Board, Phase, RefillStatus, Status, StoreState};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -154,6 +154,14 @@ pub fn faults_of(status: &Status) -> Vec<String> {
     for store in &status.stores {
         match store.state {
             StoreState::Live | StoreState::Loading => {}
+            StoreState::Refilling => faults.push(format!(
+                "store {} {}",
+                store.name,
+                store
+                    .refill
+                    .as_ref()
+                    .map_or_else(|| "is filled again".to_owned(), RefillStatus::text)
+            )),
             StoreState::Connecting if status.state != Phase::Live => {}
             StoreState::Connecting => faults.push(format!("store {}: connecting", store.name)),
             StoreState::Retrying | StoreState::Stopped => faults.push(format!(

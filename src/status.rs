@@ -292,6 +292,7 @@ pub fn render(status: &Status) -> String {
         let state = match store.state {
             StoreState::Connecting => "connecting",
             StoreState::Loading => "loading",
+            StoreState::Refilling => "refilling",
             StoreState::Live => "live",
             StoreState::Retrying => "retrying",
             StoreState::Stopped => "STOPPED",
@@ -306,6 +307,11 @@ pub fn render(status: &Status) -> String {
             store.last_error.as_deref().unwrap_or("-")
         )
         .ok();
+    }
+    for store in &status.stores {
+        if let Some(refill) = &store.refill {
+            writeln!(out, "store {} {}", store.name, refill.text()).ok();
+        }
     }
     for view in &status.views {
         if let Some(reason) = &view.reason {

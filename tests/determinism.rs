@@ -12,7 +12,7 @@ use walview::demo::servers::postgres::Db;
 use walview::demo::servers::service::parse_lsn;
 use walview::service::board::Status;
 use walview::state::LocalStore;
-use walview_core::engine::{Space, State as _};
+use walview_core::engine::{ReadState as _, Space};
 use walview_core::outbox::Record;
 
 use crate::end_to_end::SMALL;

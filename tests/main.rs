@@ -45,6 +45,7 @@ mod oracles;
 mod outages;
 mod own_tables;
 mod plan;
+mod refill;
 mod reports;
 mod schema;
 mod servers;

@@ -37,7 +37,7 @@ pub async fn assert_every_insert_once(world: &World) {
     assert_eq!(held.len(), expected.len(), "entries in recent_bets: {held:?} against {expected:?}");
 }
 
-fn fields_of(flat: &[String]) -> Entry {
+pub fn fields_of(flat: &[String]) -> Entry {
     let mut entry = Entry::new();
     for pair in flat.chunks(2) {
         let [name, value] = pair else { panic!("a field without a value: {flat:?}") };
@@ -51,7 +51,8 @@ fn fields_of(flat: &[String]) -> Entry {
     entry
 }
 
-async fn inserted(client: &Db) -> Vec<Entry> {
+/// The inserts since the last call.
+pub async fn inserted(client: &Db) -> Vec<Entry> {
     client.batch_execute("SET TIME ZONE 'UTC'; SET datestyle = 'ISO, YMD'").await.unwrap();
     let sql = format!(
         "SELECT data FROM pg_logical_slot_get_changes('{SLOT}', NULL, NULL, 'skip-empty-xacts', '1')"

@@ -79,6 +79,16 @@ impl Position {
     }
 }
 
+impl Position {
+    /// The reverse of [`Position::stream_id`]; `None` where no position has this id.
+    #[must_use]
+    pub fn of_stream_id((high, low): (u64, u64)) -> Option<Self> {
+        let epoch = u16::try_from(high >> 56).ok()?;
+        let lsn = Lsn(high & (u64::MAX >> 8));
+        (low <= ORDINAL_MAX).then_some(Self { epoch, lsn, ordinal: low })
+    }
+}
+
 /// `epoch:lsn:ordinal`, the form that marks have in stores.
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,6 +142,10 @@ mod tests {
             assert!(low.stream_id() < high.stream_id());
         }
         assert_eq!(at(256, 0, 0).stream_id(), None);
+        for position in ascending {
+            assert_eq!(position.stream_id().and_then(Position::of_stream_id), Some(position));
+        }
+        assert_eq!(Position::of_stream_id((1, u64::MAX)), None);
     }
 
     #[test]

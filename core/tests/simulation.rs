@@ -550,6 +550,24 @@ impl Simulation {
             assert_eq!(self.engine.dead_letters()[at], open, "{}: SEED={seed}", view.name);
         }
         assert_eq!(self.held.0, expected.0, "SEED={seed}, transaction {transaction}");
+        assert_eq!(self.refilled().0, expected.0, "SEED={seed}, transaction {transaction}");
+    }
+
+    /// What a Redis that was wiped is filled with.
+    fn refilled(&self) -> Hashes {
+        let refill = self.engine.refill(0);
+        let (mut hashes, mut cursor, mut pages) = (Hashes::default(), Some(Default::default()), 0);
+        while let Some(at) = cursor {
+            let page = refill.page(&self.state, self.engine.stopped(), at).unwrap();
+            for op in OpRef::decode_all(&page.ops).map(|op| op.unwrap().whole().unwrap()) {
+                let Action::HashReplace { key, fields } = op.action else { panic!("no hash") };
+                assert!(hashes.0.insert(key, fields).is_none(), "a row twice");
+            }
+            cursor = page.next;
+            pages += 1;
+        }
+        assert!(pages >= self.views.len());
+        hashes
     }
 
     /// Nobody changed the rows, so no replay delivers anything.

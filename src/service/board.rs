@@ -28,6 +28,8 @@ pub enum Phase {
 pub enum StoreState {
     Connecting,
     Loading,
+    /// It lost what it had, and gets it again from the local state.
+    Refilling,
     Live,
     Retrying,
     Stopped,
@@ -82,8 +84,23 @@ pub struct StoreStatus {
     pub behind_ms: u64,
     /// Records that wait for the store.
     pub waiting: u64,
+    /// While it is filled again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refill: Option<RefillStatus>,
+    /// Times that it was filled again since the process started.
+    #[serde(default)]
+    pub refills: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefillStatus {
+    /// Why.
+    pub reason: String,
+    /// Result rows written.
+    pub rows: u64,
+    pub rows_per_second: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,6 +123,15 @@ pub struct SnapshotStatus {
     pub rows_per_second: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<f64>,
+}
+
+impl RefillStatus {
+    /// For people: why, how far, how fast.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self { reason, rows, rows_per_second } = self;
+        format!("is filled again ({reason}): {rows} rows so far, {rows_per_second:.0} rows/s")
+    }
 }
 
 impl SnapshotStatus {
@@ -190,6 +216,9 @@ struct StoreEntry {
     lsn: Lsn,
     as_of: i64,
     waiting: u64,
+    /// Why, rows, since when.
+    refill: Option<(String, u64, Instant)>,
+    refills: u64,
     last_error: Option<String>,
 }
 
@@ -218,6 +247,8 @@ impl Board {
                         lsn: Lsn(0),
                         as_of: 0,
                         waiting: 0,
+                        refill: None,
+                        refills: 0,
                         last_error: None,
                     })
                     .collect(),
@@ -347,9 +378,28 @@ impl Board {
     pub fn store(&self, store: usize, state: StoreState, error: Option<&str>) {
         if let Some(entry) = self.lock().stores.get_mut(store) {
             entry.state = state;
+            if state != StoreState::Refilling {
+                entry.refill = None;
+            }
             if let Some(error) = error {
                 entry.last_error = Some(error.to_owned());
             }
+        }
+    }
+
+    /// A store is filled again; `rows` of its results are there.
+    pub fn refill(&self, store: usize, reason: &str, rows: u64) {
+        if let Some(entry) = self.lock().stores.get_mut(store) {
+            entry.state = StoreState::Refilling;
+            let since = entry.refill.as_ref().map_or_else(Instant::now, |(.., since)| *since);
+            entry.refill = Some((reason.to_owned(), rows, since));
+        }
+    }
+
+    /// A refill has ended well.
+    pub fn refilled(&self, store: usize) {
+        if let Some(entry) = self.lock().stores.get_mut(store) {
+            entry.refills += 1;
         }
     }
 
@@ -417,6 +467,8 @@ impl Board {
                         u64::try_from((inner.source_at - entry.as_of) / 1000).unwrap_or(0)
                     },
                     waiting: entry.waiting,
+                    refill: entry.refill_status(now),
+                    refills: entry.refills,
                     last_error: entry.last_error.clone(),
                 })
                 .collect(),
@@ -426,6 +478,15 @@ impl Board {
             process: process(self.started),
             changes_total: total,
         }
+    }
+}
+
+impl StoreEntry {
+    fn refill_status(&self, now: Instant) -> Option<RefillStatus> {
+        let (reason, rows, since) = self.refill.as_ref()?;
+        let seconds = now.duration_since(*since).as_secs_f64();
+        let rate = if seconds > 0.0 { as_f64(*rows) / seconds } else { 0.0 };
+        Some(RefillStatus { reason: reason.clone(), rows: *rows, rows_per_second: rate.round() })
     }
 }
 

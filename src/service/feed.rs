@@ -156,6 +156,15 @@ impl Feed {
         inner.applied.push_back((seq, mark, Instant::now()));
     }
 
+    /// The store stands before `seq` (again): what it once had from there on stays in the outbox.
+    /// `false` where that is not there any more.
+    #[must_use]
+    pub fn stands_at(&self, seq: u64) -> bool {
+        let mut inner = self.lock();
+        inner.applied.retain(|(applied, ..)| *applied <= seq);
+        inner.pruned <= seq
+    }
+
     /// Records that the outbox need not keep: applied for longer than `window`, the time for
     /// which the store itself might lose them again. Returns the range to prune.
     #[must_use]

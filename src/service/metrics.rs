@@ -11,6 +11,10 @@ pub const WAITING: &str = "walview_store_waiting_records";
 pub const BEHIND: &str = "walview_store_behind_seconds";
 /// 1 where the store takes writes.
 pub const STORE_UP: &str = "walview_store_up";
+/// Result rows that a refill of the store has written so far; 0 where none runs.
+pub const REFILL_ROWS: &str = "walview_store_refill_rows";
+/// Times that the store was filled again because it had lost what it had.
+pub const REFILLS: &str = "walview_store_refills_total";
 /// 1 where the replication connection is up.
 pub const SOURCE_UP: &str = "walview_source_up";
 /// 1 where the view follows the source.
@@ -42,6 +46,9 @@ pub fn publish(status: &Status) {
     for store in &status.stores {
         let labels = [("pipeline", pipeline.clone()), ("store", store.name.clone())];
         gauge!(STORE_UP, &labels).set(up(store.state == StoreState::Live));
+        let refilled = store.refill.as_ref().map_or(0, |refill| refill.rows);
+        gauge!(REFILL_ROWS, &labels).set(refilled as f64);
+        counter!(REFILLS, &labels).absolute(store.refills);
         gauge!(WAITING, &labels).set(store.waiting as f64);
         gauge!(BEHIND, &labels).set(store.behind_ms as f64 / 1000.0);
     }

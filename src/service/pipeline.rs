@@ -11,14 +11,14 @@ use super::patience::{Patience, backoff, describe};
 use super::preflight::{self, Found};
 use super::schema::Schema;
 use super::snapshot::{Filled, Snapshot};
-use super::writer::{OnFault, Pace, Writer};
+use super::writer::{OnFault, Pace, Refiller, Writer};
 use crate::config::{Connections, Pipeline, StoreKind};
 use crate::fail_point;
 use crate::letters::{Books, Desk};
 use crate::source::config::SourceConfig;
 use crate::source::fingerprint::{self, Fingerprint};
 use crate::source::{Kind, connect, publication, server, slot};
-use crate::state::{AdoptedTable, Identity, LocalStore, Progress};
+use crate::state::{AdoptedTable, Freezer, Identity, LocalStore, Progress};
 use crate::stores::any::AnyStore;
 use crate::stores::{Identity as StoreIdentity, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -348,9 +348,11 @@ impl Runner {
             feeds.push(Arc::new(Feed::new(index, store.outbox(), begin, end, frontier)));
         }
         let (drain, draining) = watch::channel(false);
+        let freezer = store.freezer();
         let mut writers: JoinSet<(usize, Result<(), PipelineError>)> = JoinSet::new();
         for (index, any) in stores.into_iter().enumerate() {
-            let writer = self.writer(index, any, &feeds, &engine, (&ours, &faults));
+            let state = (&freezer, identity.epoch);
+            let writer = self.writer(index, any, &feeds, &engine, (&ours, &faults), state);
             let draining = draining.clone();
             if let Some(writer) = writer {
                 writers.spawn(async move { (index, writer.run(draining).await) });
@@ -405,6 +407,7 @@ impl Runner {
         feeds: &[Arc<Feed>],
         engine: &Engine,
         (ours, faults): (&StoreIdentity, &Faults),
+        (freezer, epoch): (&Freezer, u16),
     ) -> Option<Writer<AnyStore>> {
         let spec = self.pipeline.stores.get(index)?;
         let pace = match spec.kind {
@@ -450,6 +453,8 @@ impl Runner {
             pace,
             board: Arc::clone(&self.board),
             on_fault,
+            refiller: Refiller { refill: engine.refill(index), freezer: freezer.clone(), epoch },
+            stands: None,
         })
     }
 }

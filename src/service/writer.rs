@@ -4,8 +4,9 @@
 //!           ┌─────────────── error: back off, connect again ──────────────┐
 //!           ▼                                                              │
 //!  connect ─► read the mark ─► take a batch ─► apply ─► acknowledge ───────┤
-//!                                  ▲                        │             │
-//!                                  └────────────────────────┘ nothing: fresh
+//!              │      ▲            ▲                        │             │
+//!              ▼      │            └────────────────────────┘ nothing: fresh
+//!    lost, too old: refill
 //! ```
 //!
 //! Invariants:
@@ -13,6 +14,10 @@
 //!   whose answer was lost is sent again as it was;
 //! - a batch is whole transactions, but for one larger than `Pace::atomic_bytes_max`;
 //! - a store that fails waits for itself: the feed never waits for it.
+
+mod refill;
+
+pub use refill::Refiller;
 
 use super::PipelineError;
 use super::board::{Board, StoreState};
@@ -24,6 +29,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use walview_core::engine::StateError;
 use walview_core::outbox::Record;
 use walview_core::position::Position;
 
@@ -58,6 +64,10 @@ pub struct Writer<S> {
     pub pace: Pace,
     pub board: Arc<Board>,
     pub on_fault: OnFault,
+    /// What the store is filled again with where it lost what it had.
+    pub refiller: Refiller,
+    /// Where this process has brought the store.
+    pub stands: Option<Position>,
 }
 
 /// What a connected writer came to.
@@ -76,11 +86,16 @@ impl<S: Store> Writer<S> {
             Patience::new(Arc::clone(&self.board), self.index, &self.name, stop.clone());
         let mut in_flight = None;
         loop {
-            let ended = match self.open().await {
+            let ended = match self.open(&stop).await {
                 Ok((at, next)) => {
+                    if self.stands.replace(at).is_none() {
+                        self.expect_rows(next).await?;
+                    }
                     patience.works(StoreState::Live);
                     self.write(at, next, &mut in_flight, &mut stop).await?
                 }
+                // What a stop broke off the next start does again.
+                Err(StoreError::Retry { .. }) if *stop.borrow() => Ended::Stopping,
                 Err(error) => Ended::Failed(error),
             };
             match ended {
@@ -94,14 +109,10 @@ impl<S: Store> Writer<S> {
     }
 
     /// Connects and finds where the store stands: its position, and the next record for it.
-    async fn open(&mut self) -> Result<(Position, u64), StoreError> {
+    async fn open(&mut self, stop: &watch::Receiver<bool>) -> Result<(Position, u64), StoreError> {
         self.store.connect().await?;
         let Some(mark) = self.store.mark().await? else {
-            return Err(StoreError::Stop {
-                message: format!("store \"{}\" has lost what walview wrote", self.name),
-                remedy: "fill it again with: walview rebuild".to_owned(),
-                cause: None,
-            });
+            return self.refill("its mark is gone", stop).await;
         };
         if self.identity.mark(mark.position) != mark {
             return Err(StoreError::Stop {
@@ -114,34 +125,32 @@ impl<S: Store> Writer<S> {
                 cause: None,
             });
         }
-        let next = self.next_after(mark.position).map_err(|error| StoreError::Stop {
-            message: format!("store \"{}\": {error}", self.name),
-            remedy: "fill it again with: walview rebuild".to_owned(),
-            cause: None,
-        })?;
-        Ok((mark.position, next))
+        match self.next_after(mark.position)? {
+            Some(next) => Ok((mark.position, next)),
+            None => self.refill("its mark went back further than the outbox reaches", stop).await,
+        }
     }
 
-    /// The first record that lies behind `position`.
-    fn next_after(&self, position: Position) -> Result<u64, String> {
+    /// The first record that lies behind `position`; `None` where the outbox begins later.
+    fn next_after(&self, position: Position) -> Result<Option<u64>, StoreError> {
         let mut next = self.feed.first();
         if self.feed.pruned_to().is_some_and(|pruned| position < pruned) {
-            return Err("its mark went back further than the outbox reaches".to_owned());
+            return Ok(None);
         }
-        loop {
-            match self.feed.take(next, false, BATCH_BYTES).map_err(|error| error.to_string())? {
-                Taken::Nothing(_) => return Ok(next),
-                Taken::Records(records) if records.is_empty() => return Ok(next),
-                Taken::Records(records) => {
-                    for record in &records {
-                        if record.to > position {
-                            return Ok(record.seq);
-                        }
-                        next = record.seq + 1;
-                    }
+        'found: loop {
+            let taken = self.feed.take(next, false, BATCH_BYTES).map_err(unreadable)?;
+            let Taken::Records(records) = taken else { break };
+            if records.is_empty() {
+                break;
+            }
+            for record in &records {
+                if record.to > position {
+                    break 'found;
                 }
+                next = record.seq + 1;
             }
         }
+        Ok(self.feed.stands_at(next).then_some(next))
     }
 
     async fn write(
@@ -242,6 +251,7 @@ impl<S: Store> Writer<S> {
             Err(error) => return Err(error),
         }
         *in_flight = None;
+        self.stands = Some(to);
         self.feed.applied(next, to);
         fail_point::hit(fail_point::APPLIED);
         self.board.store_at(self.index, to.lsn, committed_at, self.feed.waiting(next));
@@ -278,6 +288,15 @@ fn ready(held: &[Arc<Record>], atomic_bytes_max: usize) -> usize {
         return whole;
     }
     if bytes(held) >= atomic_bytes_max { held.len() } else { 0 }
+}
+
+/// The outbox or the state cannot be read.
+fn unreadable(error: StateError) -> StoreError {
+    StoreError::Stop {
+        message: error.to_string(),
+        remedy: "look at the disk of the state folder, then start walview again".to_owned(),
+        cause: Some(Box::new(error)),
+    }
 }
 
 #[cfg(test)]

@@ -12,9 +12,11 @@
 //!   commit and is overwritten by replay: readers never look there after a restart;
 //! - reads see the overlay first.
 
+mod frozen;
 mod overlay;
 mod reader;
 
+pub use frozen::{Freezer, Frozen};
 pub use reader::{Moment, Reader};
 
 use crate::source::fingerprint::Fingerprint;
@@ -23,7 +25,7 @@ use overlay::Overlay;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use walview_core::catalog::Catalog;
-use walview_core::engine::{Page, Partial, Space, State, StateError};
+use walview_core::engine::{Page, Partial, ReadState, Space, State, StateError};
 use walview_core::outbox::Record;
 use walview_core::position::Lsn;
 
@@ -113,6 +115,12 @@ impl Progress {
     #[must_use]
     pub fn confirmed(&self) -> Lsn {
         Lsn(self.confirmed)
+    }
+
+    /// Of the last commit that the state holds whole.
+    #[must_use]
+    pub fn commit_lsn(&self) -> Lsn {
+        Lsn(self.commit_lsn)
     }
 
     #[must_use]
@@ -242,10 +250,7 @@ impl LocalStore {
         let Some(bytes) = self.meta.get(key).map_err(self.fail("cannot read"))? else {
             return Ok(None);
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|source| StateError {
-            message: format!("\"{key}\" in \"{}\" cannot be decoded", self.path.display()),
-            source: Some(Box::new(source)),
-        })
+        from_json(&bytes, key).map(Some)
     }
 
     /// Whose state this is; `None` in a new store.
@@ -398,6 +403,13 @@ impl LocalStore {
     }
 }
 
+fn from_json<T: for<'de> Deserialize<'de>>(bytes: &[u8], key: &str) -> Result<T, StateError> {
+    serde_json::from_slice(bytes).map_err(|source| StateError {
+        message: format!("\"{key}\" cannot be decoded"),
+        source: Some(Box::new(source)),
+    })
+}
+
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>, StateError> {
     serde_json::to_vec(value).map_err(|source| StateError {
         message: "cannot encode".to_owned(),
@@ -477,20 +489,22 @@ impl Outbox {
 }
 
 impl State for LocalStore {
-    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        if let Some(written) = self.overlay.get(space, key) {
-            return Ok(written.map(<[u8]>::to_vec));
-        }
-        let value = self.space(space)?.get(key).map_err(self.fail("cannot read"))?;
-        Ok(value.map(|value| value.to_vec()))
-    }
-
     fn put(&mut self, space: Space, key: &[u8], value: &[u8]) {
         self.overlay.put(space, key, Some(value));
     }
 
     fn delete(&mut self, space: Space, key: &[u8]) {
         self.overlay.put(space, key, None);
+    }
+}
+
+impl ReadState for LocalStore {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        if let Some(written) = self.overlay.get(space, key) {
+            return Ok(written.map(<[u8]>::to_vec));
+        }
+        let value = self.space(space)?.get(key).map_err(self.fail("cannot read"))?;
+        Ok(value.map(|value| value.to_vec()))
     }
 
     fn scan(

@@ -5,6 +5,7 @@ use super::inspect::Inspected;
 use super::redis::Redis;
 use super::{Batch, Mark, Store, StoreError};
 use std::collections::BTreeSet;
+use walview_core::engine::RefillPage;
 use walview_core::position::{Lsn, Position};
 
 pub enum AnyStore {
@@ -79,6 +80,45 @@ impl Store for AnyStore {
         match self {
             Self::Redis(store) => store.stop_targets(stopped),
             Self::ClickHouse(store) => store.stop_targets(stopped),
+        }
+    }
+
+    fn expect_rows(&mut self, targets: BTreeSet<u16>) {
+        match self {
+            Self::Redis(store) => store.expect_rows(targets),
+            Self::ClickHouse(store) => store.expect_rows(targets),
+        }
+    }
+
+    fn refills(&self) -> bool {
+        match self {
+            Self::Redis(store) => store.refills(),
+            Self::ClickHouse(store) => store.refills(),
+        }
+    }
+
+    async fn remains(&mut self) -> Result<Option<Position>, StoreError> {
+        match self {
+            Self::Redis(store) => store.remains().await,
+            Self::ClickHouse(store) => store.remains().await,
+        }
+    }
+
+    async fn begin_refill(
+        &mut self,
+        to: Position,
+        left_out: &BTreeSet<u16>,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.begin_refill(to, left_out).await,
+            Self::ClickHouse(store) => store.begin_refill(to, left_out).await,
+        }
+    }
+
+    async fn refill(&mut self, page: &RefillPage) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.refill(page).await,
+            Self::ClickHouse(store) => store.refill(page).await,
         }
     }
 }

@@ -28,6 +28,12 @@
 //! - Only keys and tables of the pipeline's own targets are touched, and walview's own mark.
 //! - Errors hold no password and no value of a row.
 //!
+//! Refilling, where the mark is lost or too old and the store [`Store::refills`]: `remains` says how
+//! far its events reach; then `begin_refill`, `refill` page by page and `set_mark`, as in loading.
+//! Unlike `reset`, `begin_refill` keeps events, leaves out targets that cannot be refilled, and tells
+//! readers of events which are lost. A page or a start may end in `StopView`: all other targets
+//! have theirs. A refill that breaks off starts again, to the same position or a later one.
+//!
 //! Loading: `reset`, then `load` in any number of idempotent chunks, then `set_mark`. Between them
 //! `mark` is `None`, so a crash leads back to `reset`.
 
@@ -43,6 +49,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use walview_core::engine::RefillPage;
 use walview_core::outbox::Record;
 use walview_core::position::{Lsn, Position};
 
@@ -80,6 +87,27 @@ pub trait Store: Send {
 
     /// Operations for these targets are left out from now on, in place of an earlier list.
     fn stop_targets(&mut self, stopped: BTreeSet<u16>);
+
+    /// Targets that have rows by the local state, at the store's mark. A store that finds nothing of
+    /// one says so from `fresh` and `apply`.
+    fn expect_rows(&mut self, targets: BTreeSet<u16>);
+
+    /// Whether it can be filled again from the local state; the calls below are for such stores.
+    fn refills(&self) -> bool;
+
+    /// The furthest position of which the store still has something, its mark or an event. What is
+    /// sent from there on repeats nothing.
+    fn remains(&mut self) -> impl Future<Output = Result<Option<Position>, StoreError>> + Send;
+
+    /// Removes what the targets own but events, those `left_out` excepted, and the mark. `to` is
+    /// the position that the mark will have; events after it will be sent.
+    fn begin_refill(
+        &mut self,
+        to: Position,
+        left_out: &BTreeSet<u16>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    fn refill(&mut self, page: &RefillPage) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// Records in order, as one write.
@@ -214,6 +242,11 @@ pub enum StoreError {
 impl StoreError {
     pub(crate) fn stop(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::Stop { message: message.into(), remedy: remedy.into(), cause: None }
+    }
+
+    /// The mark of a store that cannot be filled again from the local state is not there.
+    pub(crate) fn lost(store: &str, how: &str) -> Self {
+        Self::stop(format!("store \"{store}\": {how}"), "fill it again with: walview rebuild")
     }
 
     pub(crate) fn retry(message: impl Into<String>) -> Self {

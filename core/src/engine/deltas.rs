@@ -246,14 +246,14 @@ impl Engine {
 }
 
 /// What a view says of its groups.
-struct GroupPlan<'a> {
-    by: &'a [Expr],
-    by_key: usize,
-    aggregates: &'a [Aggregate],
-    output: &'a [Expr],
+pub(super) struct GroupPlan<'a> {
+    pub(super) by: &'a [Expr],
+    pub(super) by_key: usize,
+    pub(super) aggregates: &'a [Aggregate],
+    pub(super) output: &'a [Expr],
 }
 
-fn group_plan(layout: &Layout, view: usize) -> Option<GroupPlan<'_>> {
+pub(super) fn group_plan(layout: &Layout, view: usize) -> Option<GroupPlan<'_>> {
     match &layout.views.get(view)?.kind {
         ViewKind::Groups { by, by_key, aggregates, output } => {
             Some(GroupPlan { by, by_key: *by_key, aggregates, output })
@@ -262,6 +262,6 @@ fn group_plan(layout: &Layout, view: usize) -> Option<GroupPlan<'_>> {
     }
 }
 
-fn group_prefix(view: usize) -> Vec<u8> {
+pub(super) fn group_prefix(view: usize) -> Vec<u8> {
     u16::try_from(view).unwrap_or(u16::MAX).to_be_bytes().to_vec()
 }

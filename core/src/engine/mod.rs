@@ -24,6 +24,7 @@ mod groups;
 mod layout;
 pub mod letters;
 mod output;
+mod refill;
 mod resolve;
 mod rows;
 mod state;
@@ -33,7 +34,8 @@ pub use layout::{
     identity_columns,
 };
 pub use output::{Part, Target, TargetKind};
-pub use state::{MemoryState, Page, Space, State, StateError};
+pub use refill::{Refill, RefillCursor, RefillPage};
+pub use state::{MemoryState, Page, ReadState, Space, State, StateError};
 
 use crate::position::Lsn;
 use crate::value::{Row, Value};

@@ -6,7 +6,7 @@
 
 use super::layout::{Access, Layout, TableLayout, ViewLayout};
 use super::rows;
-use super::state::{State, StateError};
+use super::state::{ReadState, StateError};
 use crate::expr::{ColumnRef, Env, EvalError};
 use crate::plan::{JoinKind, ViewKind};
 use crate::value::{Row, Value};
@@ -72,7 +72,7 @@ pub(super) fn resolve<'a>(
     layout: &Layout,
     view: &ViewLayout,
     fact: &'a Row,
-    state: &impl State,
+    state: &impl ReadState,
     overlay: Option<Overlay<'_>>,
 ) -> Result<Resolved<'a>, StateError> {
     let mut joined = Joined { fact, dimensions: Vec::with_capacity(view.inputs.len()) };
@@ -113,7 +113,7 @@ pub(super) fn resolve<'a>(
 }
 
 fn fetch(
-    state: &impl State,
+    state: &impl ReadState,
     index: usize,
     table: &TableLayout,
     access: Access,

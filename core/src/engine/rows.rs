@@ -9,7 +9,7 @@
 //! keys are `value::key` encodings, which are self-delimiting, so a prefix is exact.
 
 use super::layout::{Access, Edge, Layout, TableLayout};
-use super::state::{Space, State, StateError};
+use super::state::{ReadState, Space, State, StateError};
 use crate::expr::{ColumnRef, Env, EvalError};
 use crate::value::{self, Row, Value};
 use std::slice;
@@ -75,7 +75,7 @@ fn decode(table: &TableLayout, bytes: &[u8]) -> Result<Row, StateError> {
 
 /// The row that has `identity`.
 pub(super) fn get(
-    state: &impl State,
+    state: &impl ReadState,
     table: &TableLayout,
     identity: &[u8],
 ) -> Result<Option<Row>, StateError> {
@@ -85,7 +85,7 @@ pub(super) fn get(
 
 /// The row that has `key` by `access`.
 pub(super) fn find(
-    state: &impl State,
+    state: &impl ReadState,
     table: &TableLayout,
     access: Access,
     key: &[u8],
@@ -161,7 +161,7 @@ fn pointers(layout: &Layout, table: &TableLayout, identity: &[u8], row: &Row) ->
 
 /// Identities of rows that join by `edge` to the row with `parent_key`, a page after `after`.
 pub(super) fn children(
-    state: &impl State,
+    state: &impl ReadState,
     edge: usize,
     parent_key: &[u8],
     after: Option<&[u8]>,
@@ -174,7 +174,7 @@ pub(super) fn children(
 
 /// Rows of `table` with their identities, a page after `after`.
 pub(super) fn page(
-    state: &impl State,
+    state: &impl ReadState,
     table: &TableLayout,
     after: Option<&[u8]>,
 ) -> Result<Vec<(Vec<u8>, Row)>, StateError> {

@@ -50,14 +50,11 @@ pub struct StateError {
 /// A page of a scan: keys with their values, in order.
 pub type Page = Vec<(Vec<u8>, Vec<u8>)>;
 
-pub trait State {
+/// The state as it is read: also of a frozen copy.
+pub trait ReadState {
     /// # Errors
     /// The store could not be read.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError>;
-
-    fn put(&mut self, space: Space, key: &[u8], value: &[u8]);
-
-    fn delete(&mut self, space: Space, key: &[u8]);
 
     /// At most `limit` entries whose keys start with `prefix` and sort after `after`.
     ///
@@ -72,6 +69,12 @@ pub trait State {
     ) -> Result<Page, StateError>;
 }
 
+pub trait State: ReadState {
+    fn put(&mut self, space: Space, key: &[u8], value: &[u8]);
+
+    fn delete(&mut self, space: Space, key: &[u8]);
+}
+
 /// The state in memory: for tests and for the simulation of the core.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryState {
@@ -79,16 +82,18 @@ pub struct MemoryState {
 }
 
 impl State for MemoryState {
-    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        Ok(self.entries.get(&(space, key.to_vec())).cloned())
-    }
-
     fn put(&mut self, space: Space, key: &[u8], value: &[u8]) {
         self.entries.insert((space, key.to_vec()), value.to_vec());
     }
 
     fn delete(&mut self, space: Space, key: &[u8]) {
         self.entries.remove(&(space, key.to_vec()));
+    }
+}
+
+impl ReadState for MemoryState {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self.entries.get(&(space, key.to_vec())).cloned())
     }
 
     fn scan(

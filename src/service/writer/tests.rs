@@ -22,6 +22,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::sync::Mutex;
 use tokio::task::JoinSet;
+use walview_core::engine::{Engine, Layout, RefillPage};
 use walview_core::position::Lsn;
 
 const TRANSACTIONS: u64 = 300;
@@ -45,6 +46,8 @@ enum Fate {
     GoBack,
     /// Somebody touched the mark, which is where it was.
     MarkMoved,
+    /// Somebody removed the mark and nothing else.
+    LoseMark,
     /// A target cannot take its part from now on, and the reply may be lost.
     Break,
     Slow,
@@ -54,8 +57,10 @@ enum Fate {
 #[derive(Default)]
 struct Server {
     mark: Option<Mark>,
-    /// Sequence numbers in the order in which they came to be there.
+    /// Sequence numbers in the order in which they came to be there, and up to where.
     held: Vec<u64>,
+    held_to: Option<Position>,
+    refills: usize,
     /// Of the broken target's records those that others went on without.
     refused: BTreeSet<u64>,
     broken: bool,
@@ -98,6 +103,7 @@ impl Server {
                 faults = vec![Fault { target, message, remedy }];
             } else if !self.held.contains(&record.seq) {
                 self.held.push(record.seq);
+                self.held_to = Some(record.to);
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(StoreError::StopView(faults)) }
@@ -120,11 +126,17 @@ impl Server {
         match fate {
             Fate::FailBefore => return Err(lost()),
             Fate::MarkMoved => return Err(StoreError::MarkMoved { found: self.mark.clone() }),
+            Fate::LoseMark => {
+                self.mark = None;
+                return Err(StoreError::MarkMoved { found: None });
+            }
             Fate::GoBack => {
                 let back = self.past.len().saturating_sub(4);
                 if let Some((mark, held)) = self.past.get(back).cloned() {
                     self.mark = mark;
                     self.held.truncate(held);
+                    // Not asked for: such a server has its mark.
+                    self.held_to = None;
                     self.past.truncate(back);
                 }
                 return Err(lost());
@@ -165,8 +177,37 @@ impl Store for Scripted {
         panic!("a writer does not load")
     }
 
-    async fn set_mark(&mut self, _position: Position) -> Result<(), StoreError> {
-        panic!("a writer does not set marks")
+    async fn set_mark(&mut self, position: Position) -> Result<(), StoreError> {
+        let mut server = self.server.lock().unwrap();
+        assert!(server.mark.is_none(), "a mark is set without a refill");
+        server.mark = Some(identity().mark(position));
+        server.past.clear();
+        Ok(())
+    }
+
+    fn expect_rows(&mut self, _targets: BTreeSet<u16>) {}
+
+    fn refills(&self) -> bool {
+        true
+    }
+
+    async fn remains(&mut self) -> Result<Option<Position>, StoreError> {
+        Ok(self.server.lock().unwrap().held_to)
+    }
+
+    async fn begin_refill(
+        &mut self,
+        to: Position,
+        _left_out: &BTreeSet<u16>,
+    ) -> Result<(), StoreError> {
+        let mut server = self.server.lock().unwrap();
+        assert!(server.held_to.is_none_or(|held| held <= to), "what is there would come again");
+        server.refills += 1;
+        Ok(())
+    }
+
+    async fn refill(&mut self, _page: &RefillPage) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
@@ -217,12 +258,13 @@ fn fates(random: &mut StdRng, breaks: bool) -> Vec<Fate> {
             4 => Fate::GoBack,
             5 => Fate::MarkMoved,
             6 => Fate::Slow,
+            7 => Fate::LoseMark,
             _ => Fate::Fine,
         })
         .collect();
     if breaks {
         // What went back in time could have been broken later than it is now.
-        fates.retain(|fate| *fate != Fate::GoBack);
+        fates.retain(|fate| !matches!(fate, Fate::GoBack | Fate::LoseMark));
         let at = random.random_range(0..10);
         fates.splice(at..at, [Fate::Break, Fate::FailAfter, Fate::Break, Fate::FailAfter]);
     }
@@ -252,6 +294,7 @@ impl Rig {
         self.server.lock().unwrap().owed = None;
         let (views, stores) = (["v".to_owned()], [("s".to_owned(), "redis".to_owned())]);
         let reported = Arc::clone(&self.reported);
+        let nothing = Layout { tables: Vec::new(), edges: Vec::new(), views: Vec::new() };
         Writer {
             index: 0,
             name: "s".to_owned(),
@@ -260,6 +303,12 @@ impl Rig {
             feed: Arc::clone(feed),
             pace: self.pace,
             board: Arc::new(Board::new("test", "walview_test", &views, &stores)),
+            refiller: Refiller {
+                refill: Engine::new(nothing, Vec::new(), 1, 1).refill(0),
+                freezer: self.local.freezer(),
+                epoch: 1,
+            },
+            stands: None,
             on_fault: Arc::new(move |faults| {
                 let mut reported = reported.lock().unwrap();
                 reported.extend(faults.iter().map(|fault| fault.target));
@@ -274,6 +323,9 @@ impl Rig {
     }
 
     fn commit(&mut self, feed: &Feed, pending: &mut Vec<Arc<Record>>, end: u64) {
+        if let Some(last) = pending.last() {
+            self.progress.commit_lsn = last.to.lsn.0;
+        }
         let prunable = feed.prunable(WINDOW);
         if let Some(position) = feed.pruned_to() {
             self.progress.pruned[0] = position.to_string();
@@ -372,7 +424,7 @@ async fn everything_once(durable_only: bool, breaks: bool) {
         lives += 1;
     }
     let server = rig.server.lock().unwrap();
-    println!("{lives} lives, {} batches", server.calls);
+    println!("{lives} lives, {} batches, {} refills", server.calls, server.refills);
     assert!(server.calls > 20, "too few batches to have met the faults");
     let expected = records.iter().map(|record| record.seq);
     let expected: Vec<u64> = expected.filter(|seq| !server.refused.contains(seq)).collect();
@@ -380,7 +432,7 @@ async fn everything_once(durable_only: bool, breaks: bool) {
     if breaks {
         assert_eq!(*rig.reported.lock().unwrap(), BTreeSet::from([BROKEN]));
     } else {
-        assert!(server.refused.is_empty());
+        assert!(server.refused.is_empty() && server.refills > 0);
     }
 }
 

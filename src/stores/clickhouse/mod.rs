@@ -30,6 +30,7 @@ use error::{Class, Exception, store_error};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
+use walview_core::engine::RefillPage;
 use walview_core::position::{Lsn, Position};
 use walview_core::target::clickhouse::{OpRef, Target};
 use walview_core::target::codec::CodecError;
@@ -60,6 +61,8 @@ pub struct ClickHouse {
     stopped: BTreeSet<u16>,
     /// By target: the DDL of its table that was found to fit, since this connection began.
     passed: HashMap<u16, String>,
+    /// Targets whose table had rows when it was looked at.
+    filled: BTreeSet<u16>,
     /// The store's mark, as far as this writer knows it for certain.
     known: Option<Option<MarkText>>,
     connected: bool,
@@ -80,6 +83,7 @@ impl ClickHouse {
             targets,
             stopped: BTreeSet::new(),
             passed: HashMap::new(),
+            filled: BTreeSet::new(),
             known: None,
             connected: false,
             views_renewed: false,
@@ -270,6 +274,7 @@ impl Store for ClickHouse {
     async fn reset(&mut self) -> Result<(), StoreError> {
         self.known().await?;
         self.remember(MarkText::Loading(0), 0, Lsn(0)).await?;
+        self.filled.clear();
         for target in &self.targets {
             self.reset_target(target).await?;
         }
@@ -336,6 +341,38 @@ impl Store for ClickHouse {
     fn stop_targets(&mut self, stopped: BTreeSet<u16>) {
         self.stopped = stopped;
     }
+
+    fn expect_rows(&mut self, targets: BTreeSet<u16>) {
+        self.filled.extend(targets);
+    }
+
+    /// Tables are not emptied unasked, and what is left of their rows could not be told apart.
+    fn refills(&self) -> bool {
+        false
+    }
+
+    async fn remains(&mut self) -> Result<Option<Position>, StoreError> {
+        Err(no_refill())
+    }
+
+    async fn begin_refill(
+        &mut self,
+        _to: Position,
+        _left_out: &BTreeSet<u16>,
+    ) -> Result<(), StoreError> {
+        Err(no_refill())
+    }
+
+    async fn refill(&mut self, _page: &RefillPage) -> Result<(), StoreError> {
+        Err(no_refill())
+    }
+}
+
+fn no_refill() -> StoreError {
+    StoreError::stop(
+        "ClickHouse is not filled again from the local state",
+        "fill it again with: walview rebuild",
+    )
 }
 
 /// Up to when everything is there after a batch: of a transaction of which it brings a part, the

@@ -3,7 +3,7 @@
 //! ```text
 //!  system.tables, DESCRIBE ─► look ─► Standing ─► begin, rebuild: adopt its types, or refuse
 //!                                              └► verify, plan: read only
-//!  system.tables at each write ─► check ─► a Fault, where somebody altered a table since
+//!  system.tables at each write ─► check ─► a Fault, where somebody altered or emptied a table
 //! ```
 //!
 //! What walview made, or took over, says so in its comment; everything else is the user's. Only an
@@ -210,56 +210,72 @@ impl ClickHouse {
         }
     }
 
-    /// Faults of targets whose table somebody altered. A table is looked at again only where its
-    /// DDL differs from the one that passed.
+    /// Faults of targets whose table somebody altered, dropped or emptied. A table's columns are
+    /// looked at again only where its DDL differs from the one that passed.
     pub(super) async fn check(&mut self) -> Result<Vec<Fault>, StoreError> {
-        let rows = rows_database(&self.config.database);
+        let rows_in = rows_database(&self.config.database);
         let names: Vec<String> =
             self.targets.iter().map(|target| literal(target.table())).collect();
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let found: Vec<[String; 3]> = self
+        let found: Vec<[String; 4]> = self
             .rows(&format!(
-                "SELECT name, create_table_query, comment FROM system.tables WHERE database = {} \
-                 AND name IN ({})",
-                literal(&rows),
+                "SELECT name, create_table_query, comment, toString(total_rows) \
+                 FROM system.tables WHERE database = {} AND name IN ({})",
+                literal(&rows_in),
                 names.join(", ")
             ))
             .await?
             .into_iter()
             .map(texts)
             .collect();
-        let (mut faults, mut passed) = (Vec::new(), Vec::new());
+        let (mut faults, mut passed, mut counted) = (Vec::new(), Vec::new(), Vec::new());
+        let database = &self.config.database;
         for (index, target) in (0_u16..).zip(&self.targets) {
             if self.stopped.contains(&index) {
                 continue;
             }
             let found = found.iter().find(|[name, ..]| name == target.table());
-            let query = found.map(|[_, query, _]| query.as_str()).unwrap_or_default();
-            if found.is_some() && self.passed.get(&index).is_some_and(|passed| passed == query) {
-                continue;
-            }
-            let misfits = match found {
-                None if self.is_gone(target).await? => vec![Misfit::new("it is gone", "")],
-                None => {
-                    return Err(StoreError::retry("ClickHouse does not list a table that it has"));
+            let [query, rows] = found.map_or([""; 2], |[_, query, _, rows]| [query, rows]);
+            let name = target.rows_name(database);
+            if found.is_none() || self.passed.get(&index).is_none_or(|passed| passed != query) {
+                let misfits = match found {
+                    None if self.is_gone(target).await? => {
+                        faults.push(lost(index, format!("the table {name} is gone")));
+                        continue;
+                    }
+                    None => {
+                        return Err(StoreError::retry(
+                            "ClickHouse does not list a table that it has",
+                        ));
+                    }
+                    Some([_, _, comment, _]) if owner(comment) != self.owner(target) => {
+                        vec![Misfit::new(
+                            "its comment is not Walview's: it was made anew, or released",
+                            "",
+                        )]
+                    }
+                    Some(_) => target.misfits(&self.table(&rows_in, target.table()).await?),
+                };
+                if !misfits.is_empty() {
+                    faults.push(altered(index, &name, &misfits));
+                    continue;
                 }
-                Some([.., comment]) if owner(comment) != self.owner(target) => {
-                    vec![Misfit::new(
-                        "its comment is not Walview's: it was made anew, or released",
-                        "",
-                    )]
-                }
-                Some(_) => target.misfits(&self.table(&rows, target.table()).await?),
-            };
-            if misfits.is_empty() {
                 passed.push((index, query.to_owned()));
-            } else {
-                faults.push(altered(index, target, &self.config.database, &misfits));
+            }
+            if rows != "0" {
+                counted.extend((!rows.is_empty()).then_some(index));
+            } else if self.filled.contains(&index)
+                && !empties_itself(query)
+                // Asked once more: a server that starts counts what it has loaded.
+                && self.holds_rows(&name).await?.is_none()
+            {
+                faults.push(lost(index, format!("the table {name} was emptied by somebody")));
             }
         }
         self.passed.extend(passed);
+        self.filled.extend(counted);
         Ok(faults)
     }
 }
@@ -268,17 +284,23 @@ fn refused_or(misfits: Vec<Misfit>, standing: Standing) -> Standing {
     if misfits.is_empty() { standing } else { Standing::Refused(misfits) }
 }
 
-fn altered(index: u16, target: &Target, database: &str, misfits: &[Misfit]) -> Fault {
+fn altered(index: u16, name: &str, misfits: &[Misfit]) -> Fault {
     let causes: Vec<&str> = misfits.iter().map(|misfit| misfit.cause.as_str()).collect();
     Fault {
         target: index,
-        message: format!(
-            "the table {} was altered: {}",
-            target.rows_name(database),
-            causes.join("; ")
-        ),
+        message: format!("the table {name} was altered: {}", causes.join("; ")),
         remedy: "make it fit, or undo that, then: walview rebuild".to_owned(),
     }
+}
+
+/// Whether merges may forget all rows of a table: then an empty one tells nothing. Those of any other
+/// keep the last version of each row, be it a deleted one. (A TTL that deletes does not fit.)
+fn empties_itself(create_query: &str) -> bool {
+    ["with_cleanup", "clean_deleted_rows"].iter().any(|setting| create_query.contains(setting))
+}
+
+fn lost(target: u16, message: String) -> Fault {
+    Fault { target, message, remedy: "fill it again with: walview rebuild".to_owned() }
 }
 
 fn others(name: &str, owner: &str) -> Misfit {

@@ -3,7 +3,7 @@
 use super::super::clickhouse::{ClickHouse, Config, read_all};
 use super::super::{Batch, Store as _, StoreError};
 use super::server::ClickHouseServer;
-use super::{A, Content, Rig, Row, at, batch, each_change, identity, ready, values, view};
+use super::{A, B, Content, Rig, Row, at, batch, each_change, identity, ready, values, view};
 use bytes::Bytes;
 use std::sync::Arc;
 use walview_core::outbox::Record;
@@ -421,4 +421,39 @@ async fn conditions_find_what_is_there() {
     }
     let explained = rig.sql("EXPLAIN indexes = 1 SELECT * FROM test.m WHERE id = 5").await;
     assert!(explained.contains("Name: key_id"), "{explained}");
+}
+
+/// Emptied by hand, while walview runs or was away: its view stops, and the others go on. A table
+/// whose merges may forget all rows is not blamed for it.
+#[tokio::test]
+async fn an_emptied_table_stops_its_view() {
+    let rig = ClickHouseRig::start().await;
+    let mut store = ready(&rig, &rig.address()).await;
+    // Empty because there is nothing.
+    store.fresh(0, Lsn(1)).await.unwrap();
+    store.apply(&batch(&rig, 1, 2, &[(None, Some(A))])).await.unwrap();
+    store.fresh(0, Lsn(2)).await.unwrap();
+    rig.sql("TRUNCATE TABLE test_rows.t").await;
+    let error = store.fresh(0, Lsn(2)).await.unwrap_err();
+    let StoreError::StopView(faults) = &error else { panic!("{error}") };
+    assert_eq!(faults.iter().map(|fault| fault.target).collect::<Vec<_>>(), [0]);
+    assert_eq!(
+        error.to_string(),
+        "the table `test_rows`.`t` was emptied by somebody; fill it again with: walview rebuild"
+    );
+    // Just so before the next batch, whose other targets get theirs.
+    let second = batch(&rig, 2, 3, &[(None, Some(B))]);
+    assert!(matches!(store.apply(&second).await, Err(StoreError::StopView(_))));
+    assert_eq!(rig.sql("SELECT count() FROM test.m").await, "2");
+    // Who was away is told by the state what should be there.
+    let mut later = rig.store(&rig.address());
+    later.connect().await.unwrap();
+    later.expect_rows([0, 1].into());
+    assert!(matches!(later.fresh(0, Lsn(3)).await, Err(StoreError::StopView(_))));
+    let cleanup = "allow_experimental_replacing_merge_with_cleanup = 1";
+    rig.sql(&format!("ALTER TABLE test_rows.t MODIFY SETTING {cleanup}")).await;
+    let mut later = rig.store(&rig.address());
+    later.connect().await.unwrap();
+    later.expect_rows([0, 1].into());
+    later.fresh(0, Lsn(3)).await.unwrap();
 }

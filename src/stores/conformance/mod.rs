@@ -12,6 +12,7 @@
 mod clickhouse;
 mod own_tables;
 mod redis;
+mod refill;
 mod server;
 
 use super::{Batch, Identity, Store, StoreError};

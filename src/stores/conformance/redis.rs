@@ -33,7 +33,7 @@ pub(super) fn targets() -> Vec<Target> {
 }
 
 impl RedisRig {
-    async fn cli(&self, words: &[&str]) -> String {
+    pub(super) async fn cli(&self, words: &[&str]) -> String {
         let port = self.server.address().rsplit(':').next().unwrap().to_owned();
         let output =
             tokio::process::Command::new("redis-cli").args(["-p", &port]).args(words).output();

@@ -3,7 +3,9 @@
 //! A batch is decoded and packed piece by piece while it is sent, because taken apart it is several
 //! times as large as its bytes.
 
+use super::refill::{Id, last_events};
 use ::redis::{Cmd, Pipeline};
+use std::collections::HashMap;
 use walview_core::target::codec::CodecError;
 use walview_core::target::redis::{Action, Op, OpRef};
 
@@ -39,6 +41,11 @@ impl<'a> Commands<'a> {
         let mut command = ::redis::cmd("SET");
         command.arg(key).arg(value).arg("EX").arg(seconds);
         Self { own: vec![command], ..Self::default() }
+    }
+
+    /// The last stream entry of each target.
+    pub(super) fn last_events(&self) -> HashMap<u16, Id> {
+        last_events(&self.ops)
     }
 
     /// Appends the next piece to `pipeline`; `false` where nothing was left.

@@ -272,10 +272,9 @@ impl Redis {
                     ("zrem", &["ZREM", key, ""]),
                     ("zscan", &["ZSCAN", key, "0"]),
                 ],
-                Kind::Stream => &[
-                    ("xadd", &["XADD", key, "*", "a", ""]),
-                    ("xrevrange", &["XREVRANGE", key, "+", "-"]),
-                ],
+                Kind::Stream => {
+                    &[("xadd", &["XADD", key, "*", "a", ""]), ("xinfo", &["XINFO", "STREAM", key])]
+                }
             };
             let all: [(&'static str, &[&str]); 2] =
                 [("del", &["DEL", key]), ("unlink", &["UNLINK", key])];

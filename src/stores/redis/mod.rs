@@ -17,6 +17,7 @@ mod commands;
 mod error;
 mod inspect;
 mod read;
+mod refill;
 
 pub use read::read_all;
 
@@ -27,6 +28,7 @@ use commands::Commands;
 use error::{client_error, server_error};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
+use walview_core::engine::RefillPage;
 use walview_core::position::{Lsn, Position};
 use walview_core::target::codec::CodecError;
 use walview_core::target::format::write_text;
@@ -58,6 +60,7 @@ pub struct Redis {
     targets: Vec<Target>,
     stopped: BTreeSet<u16>,
     session: Option<Session>,
+    events: refill::Events,
     mark_key: String,
     fresh_key: String,
 }
@@ -88,6 +91,7 @@ impl Redis {
             targets,
             stopped: BTreeSet::new(),
             session: None,
+            events: refill::Events::default(),
         }
     }
 
@@ -147,16 +151,17 @@ impl Redis {
 
     /// The targets whose commands failed inside EXEC. Redis refuses stream ids that do not grow,
     /// which is a repeat where the stream ends at or before `mark`: nothing but this batch and what
-    /// was before it can stand there.
+    /// was before it can stand there. A refill writes gap entries only, which may be there already.
     async fn faults(
         &mut self,
         commands: &Commands<'_>,
         replies: Vec<Reply>,
         mark: Option<&MarkText>,
     ) -> Result<Vec<Fault>, StoreError> {
-        let end = match mark {
-            Some(MarkText::At(mark)) => mark.position.stream_id(),
-            Some(MarkText::Loading(_)) | None => None,
+        let (end, refilling) = match mark {
+            Some(MarkText::At(mark)) => (mark.position.stream_id(), false),
+            Some(MarkText::Loading(_)) => (None, true),
+            None => (None, false),
         };
         let mut faults: Vec<Fault> = Vec::new();
         let mut repeats: HashMap<String, bool> = HashMap::new();
@@ -174,10 +179,13 @@ impl Redis {
             let stream = commands.stream(index).filter(|_| refused_id);
             let repeat = match stream {
                 None => false,
+                Some(_) if refilling => true,
                 Some(key) => match repeats.get(key) {
                     Some(repeat) => *repeat,
                     None => {
-                        let repeat = self.last_id(key).await?.is_some_and(|last| Some(last) <= end);
+                        let last = self.last_ids(&[key.to_owned()]).await?;
+                        let last = last.first().copied().flatten();
+                        let repeat = last.is_some_and(|last| Some(last) <= end);
                         repeats.insert(key.to_owned(), repeat);
                         repeat
                     }
@@ -188,18 +196,6 @@ impl Redis {
             }
         }
         Ok(faults)
-    }
-
-    /// The last id that a stream gave out. Its last entry would not tell: a consumer may have taken
-    /// that away.
-    async fn last_id(&mut self, key: &str) -> Result<Option<(u64, u64)>, StoreError> {
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("XINFO").arg("STREAM").arg(key);
-        let sent = self.session().await?.send(&pipeline).await;
-        if sent.is_err() {
-            self.session = None;
-        }
-        Ok(sent?.first().and_then(last_id))
     }
 
     fn fault(&self, target: u16, code: &str) -> Fault {
@@ -268,17 +264,7 @@ impl Redis {
         }
         let mut cursor = "0".to_owned();
         loop {
-            let page = read::scan(
-                &mut self.session().await?.connection,
-                template.prefix(),
-                &cursor,
-                SCAN_COUNT,
-            )
-            .await;
-            if page.is_err() {
-                self.session = None;
-            }
-            let (next, keys) = page?;
+            let (next, keys) = self.scan(template.prefix(), &cursor).await?;
             let ours: Vec<&str> =
                 keys.iter().map(String::as_str).filter(|key| template.matches(key)).collect();
             if !ours.is_empty() {
@@ -345,7 +331,13 @@ impl Store for Redis {
         if seen.as_ref() != Some(&to) && seen != Some(from) {
             return Err(self.moved().await);
         }
-        match self.write(commands, Some(&to)).await? {
+        self.know_events(batch.from).await?;
+        let events = commands.last_events();
+        let written = self.write(commands, Some(&to)).await;
+        if matches!(written, Ok(Written::Done) | Err(StoreError::StopView(_))) {
+            self.events.written(events);
+        }
+        match written? {
             Written::Done => Ok(()),
             Written::Moved if self.seen().await? == Some(to) => {
                 Err(StoreError::retry("another connection has just written this batch to Redis"))
@@ -359,7 +351,9 @@ impl Store for Redis {
         write_text(&Value::TimestampTz(as_of), &Type::TimestampTz, &mut time);
         let text = format!("{{\"as_of\":\"{time}\",\"lsn\":\"{lsn}\"}}");
         match self.seen().await? {
-            Some(MarkText::At(mark)) if mark == self.config.identity.mark(mark.position) => {}
+            Some(MarkText::At(mark)) if mark == self.config.identity.mark(mark.position) => {
+                self.know_events(mark.position).await?;
+            }
             _ => return Err(self.moved().await),
         }
         let commands = Commands::expiring(&self.fresh_key, &text, FRESH_SECONDS);
@@ -371,6 +365,29 @@ impl Store for Redis {
 
     fn stop_targets(&mut self, stopped: BTreeSet<u16>) {
         self.stopped = stopped;
+    }
+
+    /// Keys that are gone with the mark are found by the mark.
+    fn expect_rows(&mut self, _targets: BTreeSet<u16>) {}
+
+    fn refills(&self) -> bool {
+        true
+    }
+
+    async fn remains(&mut self) -> Result<Option<Position>, StoreError> {
+        self.look_for_remains().await
+    }
+
+    async fn begin_refill(
+        &mut self,
+        to: Position,
+        left_out: &BTreeSet<u16>,
+    ) -> Result<(), StoreError> {
+        self.start_refill(to, left_out).await
+    }
+
+    async fn refill(&mut self, page: &RefillPage) -> Result<(), StoreError> {
+        self.write_page(page).await
     }
 }
 

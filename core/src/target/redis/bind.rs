@@ -7,7 +7,7 @@ use crate::plan::View;
 use crate::value::Type;
 
 /// Columns of a stream entry that are not the view's.
-const STREAM_META: [&str; 4] = ["_op", "_view", "_committed_at", "_old"];
+const STREAM_META: [&str; 6] = ["_op", "_view", "_committed_at", "_old", "_from", "_to"];
 
 /// The pipeline's own keys stand under `walview:`.
 pub(super) fn check_reserved(template: &Template, errors: &mut Vec<String>) {

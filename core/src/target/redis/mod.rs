@@ -243,6 +243,26 @@ impl Target {
         Ok(self.content(row)?.map(|content| put(slot, content)))
     }
 
+    /// The entry that says to readers of the stream `key` that events after the one with the id
+    /// `from` may be missing, up to the entry itself. Its id sorts after every event up to `to`, and
+    /// before every later one. `None` for what is no stream, and where `to` fits no id.
+    #[must_use]
+    pub fn gap(&self, key: &str, from: (u64, u64), to: Position) -> Option<Action> {
+        let Shape::Stream { maxlen, .. } = &self.shape else {
+            return None;
+        };
+        let id = to.stream_id()?;
+        let text = |(high, low): (u64, u64)| format!("{high}-{low}");
+        let field = |name: &str, value: String| (name.to_owned(), value);
+        let fields = vec![
+            field("_op", "gap".to_owned()),
+            field("_view", self.view.clone()),
+            field("_from", text(from)),
+            field("_to", text(id)),
+        ];
+        Some(Action::StreamAdd { key: key.to_owned(), id, fields, maxlen: *maxlen })
+    }
+
     /// Whether the store may hold this although no row asks for it: a vanished counter's 0.
     #[must_use]
     pub fn may_remain(&self, held: &Action) -> bool {
@@ -252,7 +272,11 @@ impl Target {
         )
     }
 
-    fn key(&self, row: &[Value]) -> Result<String, RenderError> {
+    /// The key that a row of the result leads to.
+    ///
+    /// # Errors
+    /// Where the row has no place in the target.
+    pub fn key(&self, row: &[Value]) -> Result<String, RenderError> {
         let mut fields = self.key.iter();
         let mut key = String::with_capacity(48);
         self.template.render(

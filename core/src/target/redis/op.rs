@@ -256,6 +256,18 @@ impl<'a> OpRef<'a> {
         self.bytes.len()
     }
 
+    /// The id of the stream entry that it adds.
+    #[must_use]
+    pub fn stream_id(&self) -> Option<(u64, u64)> {
+        if !self.event {
+            return None;
+        }
+        let mut reader = Reader::new(self.bytes);
+        head(&mut reader).ok()?;
+        reader.text().ok()?;
+        Some((reader.varint().ok()?, reader.varint().ok()?))
+    }
+
     /// # Errors
     /// None: it was decoded before.
     pub fn whole(self) -> Result<Op, CodecError> {
@@ -342,6 +354,8 @@ mod tests {
             let read = read.unwrap();
             for (op, read) in ops.iter().zip(&read) {
                 prop_assert_eq!((op.action.key(), op.action.member()), (read.key, read.member));
+                let id = if let Action::StreamAdd { id, .. } = &op.action { Some(*id) } else { None };
+                prop_assert_eq!(read.stream_id(), id);
             }
             let read: Result<Vec<Op>, CodecError> = read.into_iter().map(OpRef::whole).collect();
             prop_assert_eq!(read, Ok(ops));
