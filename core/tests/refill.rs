@@ -40,6 +40,7 @@ fn catalog() -> Catalog {
             unique_keys: vec![key],
             replica_identity: ReplicaIdentity::Default,
         }],
+        other_encoding: false,
     }
 }
 

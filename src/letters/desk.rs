@@ -22,7 +22,7 @@ const NAMED_MAX: usize = 10_000;
 
 /// What letters are read with, once there is a state.
 pub struct Books {
-    pub reader: state::Reader,
+    pub freezer: state::Freezer,
     pub layout: Arc<Layout>,
     /// Those that the layout was made of.
     pub views: Vec<View>,
@@ -152,7 +152,7 @@ struct Found {
 
 impl Books {
     fn read(&self, request: &Request) -> Result<Found, Refusal> {
-        let moment = self.reader.moment();
+        let frozen = self.freezer.freeze()?;
         let view = match &request.view {
             None => None,
             Some(name) => {
@@ -172,7 +172,7 @@ impl Books {
         let mut unknown = request.ids.clone().unwrap_or_default();
         let mut found = Found { reply: Reply::default(), letters: Vec::new() };
         'pages: loop {
-            let page = letters::page(&moment, view, after.as_deref())?;
+            let page = letters::page(&frozen, view, after.as_deref())?;
             let Some(last) = page.last() else { break };
             after = Some(last.key.clone());
             for letter in page {
@@ -187,7 +187,7 @@ impl Books {
                 }
                 unknown.retain(|id| *id != letter.id());
                 if found.letters.len() < limit {
-                    found.reply.letters.push(self.info(&letter, request, &moment)?);
+                    found.reply.letters.push(self.info(&letter, request, &frozen)?);
                     found.letters.push(letter);
                 } else if orders {
                     let last = found.letters.last();
@@ -225,12 +225,12 @@ impl Books {
         &self,
         letter: &Letter,
         request: &Request,
-        moment: &state::Moment,
+        frozen: &state::Frozen,
     ) -> Result<Info, StateError> {
         let (view, store, target) = self.place(letter.view, letter.target);
         let key = letter.key_columns(&self.layout, &self.views);
         let rows = match request.action {
-            Action::Show => Some(self.rows(letter, moment)?),
+            Action::Show => Some(self.rows(letter, frozen)?),
             Action::List | Action::Replay | Action::Drop => None,
         };
         Ok(Info {
@@ -248,8 +248,8 @@ impl Books {
         })
     }
 
-    fn rows(&self, letter: &Letter, moment: &state::Moment) -> Result<Vec<ShownRow>, StateError> {
-        let Some(shown) = letters::look(&self.layout, moment, letter)? else {
+    fn rows(&self, letter: &Letter, frozen: &state::Frozen) -> Result<Vec<ShownRow>, StateError> {
+        let Some(shown) = letters::look(&self.layout, frozen, letter)? else {
             return Ok(Vec::new());
         };
         let mut rows = Vec::new();

@@ -373,7 +373,7 @@ impl Runner {
             .collect();
         self.board.local(progress.confirmed(), engine.stopped(), engine.dead_letters());
         self.desk.open(Books {
-            reader: store.reader(),
+            freezer: store.freezer(),
             layout: engine.shared_layout(),
             views: self.bind(&identity.catalog)?.views,
             targets: engine.targets().to_vec(),

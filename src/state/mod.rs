@@ -14,10 +14,8 @@
 
 mod frozen;
 mod overlay;
-mod reader;
 
 pub use frozen::{Freezer, Frozen};
-pub use reader::{Moment, Reader};
 
 use crate::source::fingerprint::Fingerprint;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};

@@ -6,7 +6,7 @@
 use super::groups::Group;
 use super::letters;
 use super::resolve::Contribution;
-use super::state::{Space, State, StateError};
+use super::state::{ReadState, Space, State, StateError};
 use super::{Engine, EngineError, Layout, Touched};
 use crate::expr::{EvalError, Expr};
 use crate::plan::{Aggregate, ViewKind};
@@ -106,7 +106,7 @@ impl Engine {
 
     fn apply_member(
         &mut self,
-        state: &impl State,
+        state: &impl ReadState,
         view: usize,
         by: Vec<Value>,
         arguments: &[Option<Value>],
@@ -129,7 +129,7 @@ impl Engine {
     /// Brings a group into memory; `None` where its view has stopped.
     fn touch(
         &mut self,
-        state: &impl State,
+        state: &impl ReadState,
         view: usize,
         by: Vec<Value>,
     ) -> Result<Option<usize>, EngineError> {
@@ -182,7 +182,7 @@ impl Engine {
     /// Without GROUP BY there is one group even over no rows.
     pub(super) fn touch_single_group(
         &mut self,
-        state: &impl State,
+        state: &impl ReadState,
         view: usize,
     ) -> Result<(), EngineError> {
         let layout = Arc::clone(&self.layout);

@@ -23,7 +23,7 @@ use super::layout::{Layout, TableLayout, ViewLayout};
 use super::output::Output;
 use super::resolve::{self, Contribution, Resolved};
 use super::rows;
-use super::state::{Space, State, StateError};
+use super::state::{ReadState, Space, State, StateError};
 use super::{Engine, EngineError};
 use crate::expr::{Expr, ExprKind};
 use crate::plan::{View, ViewKind};
@@ -181,7 +181,7 @@ fn number(index: usize) -> [u8; 2] {
 ///
 /// # Errors
 /// The state cannot be read.
-pub fn load(state: &impl State, key: &[u8]) -> Result<Option<Letter>, StateError> {
+pub fn load(state: &impl ReadState, key: &[u8]) -> Result<Option<Letter>, StateError> {
     let value = state.get(Space::DeadLetters, key)?;
     value.map(|value| Letter::decode(key.to_vec(), &value)).transpose()
 }
@@ -192,7 +192,7 @@ pub fn load(state: &impl State, key: &[u8]) -> Result<Option<Letter>, StateError
 /// # Errors
 /// The state cannot be read.
 pub fn page(
-    state: &impl State,
+    state: &impl ReadState,
     view: Option<usize>,
     after: Option<&[u8]>,
 ) -> Result<Vec<Letter>, StateError> {
@@ -208,7 +208,7 @@ pub fn page(
 /// The state cannot be read.
 pub fn look(
     layout: &Layout,
-    state: &impl State,
+    state: &impl ReadState,
     letter: &Letter,
 ) -> Result<Option<Shown>, StateError> {
     let Some(view) = layout.views.get(letter.view) else {
@@ -244,7 +244,11 @@ impl Counts {
     }
 
     /// Counts what the state has of a view.
-    pub(super) fn recount(&mut self, state: &impl State, view: usize) -> Result<(), StateError> {
+    pub(super) fn recount(
+        &mut self,
+        state: &impl ReadState,
+        view: usize,
+    ) -> Result<(), StateError> {
         let (mut open, mut dropped, mut after) = (0, 0, None::<Vec<u8>>);
         loop {
             let page = page(state, Some(view), after.as_deref())?;
@@ -429,7 +433,7 @@ fn fact_table(layout: &Layout, view: usize) -> Option<&TableLayout> {
 /// The fact that a letter is about.
 fn fact_of(
     layout: &Layout,
-    state: &impl State,
+    state: &impl ReadState,
     letter: &Letter,
     view: &ViewLayout,
 ) -> Result<Option<Row>, StateError> {
@@ -481,7 +485,7 @@ fn fact_of(
 
 /// The result row of the group that a letter is about.
 fn group_row(
-    state: &impl State,
+    state: &impl ReadState,
     letter: &Letter,
     view: &ViewLayout,
 ) -> Result<Option<Row>, StateError> {

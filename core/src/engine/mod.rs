@@ -135,7 +135,7 @@ impl Engine {
     /// The state could not be read.
     pub fn restore(
         &mut self,
-        state: &impl State,
+        state: &impl ReadState,
         stopped: Vec<Option<String>>,
     ) -> Result<(), EngineError> {
         self.stopped = stopped;
@@ -584,7 +584,7 @@ impl Engine {
     /// of `walk`.
     fn joined_key(
         &self,
-        state: &impl State,
+        state: &impl ReadState,
         view: usize,
         input: usize,
         fact: &Row,
@@ -622,7 +622,7 @@ impl Engine {
 
     fn contribution(
         &self,
-        state: &impl State,
+        state: &impl ReadState,
         view: usize,
         fact: &Row,
         overlay: Option<Overlay<'_>>,
