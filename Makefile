@@ -41,7 +41,7 @@ ROUNDS ?= 200
 
 .PHONY: differential
 differential: setup ## Random expressions and views against PostgreSQL: PAIRS=3000000; SEED=… repeats
-	PAIRS=$(PAIRS) ROUNDS=$(ROUNDS) cargo test --locked --package walview-core --test oracle -- --nocapture
+	PAIRS=$(PAIRS) ROUNDS=$(ROUNDS) cargo test --locked --workspace --test oracle -- --nocapture
 
 # The versions of PostgreSQL that are followed.
 MATRIX ?= 14 15 16 17 18

@@ -21,6 +21,7 @@ use super::feed::{Feed, Frontier};
 use super::ingest::Relations;
 use super::pipeline::Faults;
 use crate::fail_point;
+use crate::source::SourceError;
 use crate::source::stream::{Event, Gulp};
 use crate::state::{COMMIT_BYTES, LocalStore, Progress};
 use std::sync::{Arc, PoisonError};
@@ -51,6 +52,8 @@ pub enum Input {
         lsn: Lsn,
         at: i64,
     },
+    /// The stream goes on, but what it sends is no longer all.
+    Incomplete(SourceError),
 }
 
 /// Where one store's records go.
@@ -195,6 +198,7 @@ impl EngineLoop {
                         self.hand_over();
                     }
                 }
+                Input::Incomplete(error) => return Err(error.into()),
             }
             if self.commit_due_in() == Some(Duration::ZERO) {
                 self.commit()?;
