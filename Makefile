@@ -35,12 +35,13 @@ test: setup lint ## Run the whole suite against real servers
 	cargo build --locked --workspace --bins
 	cargo test --locked --workspace
 
-# How many expression/row pairs, and for how long whole views; SEED=… takes a printed seed back.
+# How many expression/row pairs, and schemas with views; SEED=… takes a printed seed back.
 PAIRS ?= 3000000
+ROUNDS ?= 200
 
 .PHONY: differential
 differential: setup ## Random expressions and views against PostgreSQL: PAIRS=3000000; SEED=… repeats
-	PAIRS=$(PAIRS) cargo test --locked --package walview-core --test oracle -- --nocapture
+	PAIRS=$(PAIRS) ROUNDS=$(ROUNDS) cargo test --locked --workspace --test oracle -- --nocapture
 
 # The versions of PostgreSQL that are followed.
 MATRIX ?= 14 15 16 17 18

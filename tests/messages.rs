@@ -45,6 +45,25 @@ pub fn assert_says(printed: &str, phrases: &[&str]) {
     }
 }
 
+/// From PostgreSQL 18 on a stream without its publication sends nothing and says nothing.
+#[tokio::test]
+async fn a_publication_that_is_dropped_while_it_streams() {
+    let mut world = World::betting(SMALL).await;
+    world.start().await;
+    let db = world.db().await;
+    db.batch_execute("DROP PUBLICATION walview_betting; UPDATE users SET name = 'x'")
+        .await
+        .unwrap();
+    let mut service = world.service.take().unwrap();
+    let status = service.exited(LIMIT).await.unwrap();
+    let printed = std::fs::read_to_string(&world.options.log).unwrap();
+    assert!(!status.success(), "it ended well:\n{printed}");
+    assert_says(
+        &printed,
+        &["publication \"walview_betting\" does not exist", "run: walview rebuild"],
+    );
+}
+
 #[tokio::test]
 async fn mistakes_in_the_sql() {
     let mut world = World::betting(SMALL).await;

@@ -20,7 +20,7 @@ fn pgoutput() {
     drive(
         "pgoutput",
         &["n", "u", "t\0\0\0\u{1}x", "b", "K", "N", "public\0"],
-        900_000,
+        400_000,
         pgoutput::run,
     );
 }
@@ -90,7 +90,7 @@ fn sql() {
         "trim(both 'x' from s)",
         " LIKE 'a%'",
     ];
-    drive("sql", WORDS, 20_000, sql::run);
+    drive("sql", WORDS, 8_000, sql::run);
 }
 
 #[test]
@@ -122,5 +122,5 @@ fn codecs() {
         "0x",
         "\u{10ffff}",
     ];
-    drive("codecs", WORDS, 400_000, codecs::run);
+    drive("codecs", WORDS, 200_000, codecs::run);
 }

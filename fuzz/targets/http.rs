@@ -2,7 +2,7 @@
 //! another process, and raw bytes in the place of a request.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::OnceLock;
 use std::time::Duration;
 use walview::http::{Report, Served, bind, faults_of, serve};
@@ -32,22 +32,25 @@ fn document(data: &[u8]) {
 
 /// The server answers with a status that is no failure of its own, or closes; then answers others.
 fn request(data: &[u8]) {
-    // However it ends, a head ends with an empty line: what comes back is then owed.
-    let answer = ask(&[data, b"\r\n\r\n"].concat(), 12);
+    let answer = ask(&[data, b"\r\n\r\n"].concat(), 12, true);
     let status = answer.get(9..12).unwrap_or_default();
     assert!(!status.starts_with(b"5"), "{}", answer.escape_ascii());
-    let alive = ask(b"GET /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 64);
+    let alive = ask(b"GET /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 64, false);
     assert!(alive.starts_with(b"HTTP/1.1 200"), "{}", alive.escape_ascii());
 }
 
-/// What comes back, up to `bytes_max`.
-fn ask(data: &[u8], bytes_max: u64) -> Vec<u8> {
+/// What comes back, up to `bytes_max`. `ends`: nothing more follows, so that a server that waits for
+/// the rest of a request closes.
+fn ask(data: &[u8], bytes_max: u64, ends: bool) -> Vec<u8> {
     let Ok(mut stream) = TcpStream::connect(server()) else {
         panic!("the server is gone");
     };
     let mut answer = Vec::new();
     // It may close as soon as it has seen enough: then the rest cannot be sent.
     drop(stream.set_read_timeout(Some(ANSWER_MAX)).and_then(|()| stream.write_all(data)));
+    if ends {
+        drop(stream.shutdown(Shutdown::Write));
+    }
     match stream.take(bytes_max).read_to_end(&mut answer) {
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
             panic!("no answer and no end in {ANSWER_MAX:?}")

@@ -284,7 +284,7 @@ impl Found<'_> {
         }
     }
 
-    /// What the publication sends at all. One that is gone ends the stream by itself.
+    /// What the publication sends at all. One that is gone ends the stream: `sessions::clock_of`.
     fn publication(&mut self, before: &Fingerprint, now: &Fingerprint) {
         let (Some(before), Some(publication)) = (&before.publication, &now.publication) else {
             return;

@@ -24,6 +24,7 @@ use super::pipeline::Faults;
 use super::schema::{Look, Schema};
 use crate::fail_point;
 use crate::letters::Order;
+use crate::source::SourceError;
 use crate::source::stream::{Event, Gulp};
 use crate::state::{COMMIT_BYTES, LocalStore, Progress};
 use std::sync::{Arc, PoisonError};
@@ -57,6 +58,8 @@ pub enum Input {
     Order(Order),
     /// What the source's catalogs say.
     Look(Box<Look>),
+    /// The stream goes on, but what it sends is no longer all.
+    Incomplete(SourceError),
 }
 
 /// Where one store's records go.
@@ -209,6 +212,7 @@ impl EngineLoop {
                         self.hand_over();
                     }
                 }
+                Input::Incomplete(error) => return Err(error.into()),
                 Input::Order(order) => self.orders.push_back(order),
                 Input::Look(look) => {
                     self.schema.push(*look);

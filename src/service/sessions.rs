@@ -10,7 +10,7 @@ use crate::fail_point;
 use crate::letters::Desk;
 use crate::source::server::{self, Lineage};
 use crate::source::stream::{Resume, Stream};
-use crate::source::{SourceConfig, connect};
+use crate::source::{Kind, SourceConfig, connect, publication};
 use crate::state::Identity;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -130,7 +130,9 @@ impl Runner {
             (engine, ran)
         });
         let mut clock = JoinSet::new();
-        clock.spawn(clock_of(self.source.clone(), inputs.clone()));
+        // The publication has the slot's name.
+        let publication = self.pipeline.slot_name();
+        clock.spawn(clock_of(self.source.clone(), publication, inputs.clone()));
         clock.spawn(orders_of(Arc::clone(&self.desk), inputs.clone()));
         clock.spawn(watch.run());
         let pumping = pump(stream, inputs, confirmed, self.stop.clone());
@@ -218,13 +220,21 @@ async fn orders_of(desk: Arc<Desk>, inputs: mpsc::Sender<Input>) {
     }
 }
 
-/// Tells the engine, once a second, what the source had flushed at what time.
-async fn clock_of(source: SourceConfig, inputs: mpsc::Sender<Input>) {
+/// Tells the engine, once a second, what the source had flushed at what time; and when the
+/// publication is gone, which a stream from PostgreSQL 18 does not tell.
+async fn clock_of(source: SourceConfig, publication: String, inputs: mpsc::Sender<Input>) {
     loop {
         // The stream reports a source that does not answer; the clock only waits for it.
         if let Ok(session) = connect(&source).await {
             while let Ok((lsn, at)) = server::clock(&session).await {
                 if inputs.send(Input::Clock { lsn, at }).await.is_err() {
+                    return;
+                }
+                if let Err(error) = publication::require(&session, &publication).await
+                    && error.kind == Kind::PublicationMissing
+                {
+                    // The engine's end ends the session.
+                    inputs.send(Input::Incomplete(error)).await.ok();
                     return;
                 }
                 tokio::time::sleep(CLOCK_EVERY).await;

@@ -485,9 +485,12 @@ async fn drop_failed_transaction(client: &Client) {
     }
 }
 
-/// Whether publication `name` exists, asked before a stream starts: without it the stream only fails
-/// at the first change.
-pub(super) async fn require(client: &Client, name: &str) -> Result<(), SourceError> {
+/// Whether publication `name` exists, asked before a stream starts and once a second: without it a
+/// stream fails at the first change, and from PostgreSQL 18 on sends none, with no error.
+///
+/// # Errors
+/// It does not, of the kind `PublicationMissing`; or the question failed.
+pub async fn require(client: &Client, name: &str) -> Result<(), SourceError> {
     let found = client
         .query_opt("SELECT 1 FROM pg_publication WHERE pubname = $1", &[&name])
         .await

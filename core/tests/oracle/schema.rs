@@ -290,7 +290,10 @@ impl Schema {
                 }
                 _ => {
                     let kind = table.columns[0].kind;
-                    format!(" WHERE id = {}", key_value(kind, random.below(KEY_VALUES)))
+                    let keys: Vec<String> = (0..=random.below(4))
+                        .map(|_| key_value(kind, random.below(KEY_VALUES)))
+                        .collect();
+                    format!(" WHERE id IN ({})", keys.join(", "))
                 }
             }
         };
@@ -321,7 +324,9 @@ impl Schema {
 
     fn insert(&self, random: &mut Random) -> String {
         let table = self.table(random);
-        let rows: Vec<String> = (0..=random.below(3))
+        // Two of one key in a statement fail without ON CONFLICT.
+        let plain = random.one_in(3);
+        let rows: Vec<String> = (0..=random.below(if plain { 1 } else { 4 }))
             .map(|_| {
                 let values = table.columns.iter().map(|column| column.value(random, self.major));
                 format!("({})", values.collect::<Vec<_>>().join(", "))
@@ -334,12 +339,12 @@ impl Schema {
             .filter(|_| random.one_in(3))
             .map(|column| format!("{0} = excluded.{0}", column.name))
             .collect();
-        let conflict = match random.below(3) {
-            0 if !updates.is_empty() => {
-                format!(" ON CONFLICT (id) DO UPDATE SET {}", updates.join(", "))
-            }
-            1 => String::new(),
-            _ => " ON CONFLICT DO NOTHING".to_owned(),
+        let conflict = if plain {
+            String::new()
+        } else if rows.len() == 1 && !updates.is_empty() {
+            format!(" ON CONFLICT (id) DO UPDATE SET {}", updates.join(", "))
+        } else {
+            " ON CONFLICT DO NOTHING".to_owned()
         };
         format!("INSERT INTO {} VALUES {}{conflict}", table.name, rows.join(", "))
     }

@@ -260,6 +260,11 @@ async fn a_server_that_ends_the_stream_says_why() {
     assert_eq!((error.action, error.kind), (Action::Retry, Kind::Unreachable));
     assert_says(&error, &["stream from slot \"s\"", "terminating connection due to administrator"]);
 
+    // From 18 a server goes on without the publication and sends no change: only a look at the
+    // catalog tells, as for a publication that lost its tables.
+    if server.major >= 18 {
+        return;
+    }
     // Dropped while it streams: the error comes with the next change.
     let from = confirmed(&app).await;
     until("the slot is free", || async {
