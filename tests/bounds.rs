@@ -124,7 +124,7 @@ async fn wide_changes_in_flat_memory() {
     let rows = rows_of("WIDE_ROWS", WIDE_ROWS);
     let sql = format!(
         "INSERT INTO users (id, email, name)
-         SELECT 1000 + i, 'x',
+         SELECT 1000 + i, 'wide' || i,
                 (SELECT string_agg(md5(j::text || i::text), '') FROM generate_series(1, 95) j)
          FROM generate_series(1, {rows}) i"
     );
