@@ -9,8 +9,8 @@
 //!
 //! Invariants:
 //! - an LSN is confirmed only after the local commit that holds it;
-//! - a transaction is made durable in pieces only at every `CUT_CHANGES`th change, never by the
-//!   clock, because where it is cut decides what is emitted;
+//! - a transaction is made durable in pieces only at every `CUT_CHANGES`th change or after
+//!   `CUT_BYTES` of them, never by the clock, because where it is cut decides what is emitted;
 //! - a keepalive's position counts only between transactions;
 //! - where the outbox is full nothing more is read, so the source keeps what comes (its WAL grows);
 //!   the loop waits only where everything whole is durable, because pruning is part of a commit.
@@ -42,6 +42,9 @@ const COMMIT_EVERY: Duration = Duration::from_millis(100);
 const IDLE_COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// A transaction longer than this is made durable in pieces of this many changes.
 const CUT_CHANGES: u64 = 20_000;
+/// Or as soon as the messages since the last cut hold as much: the same count in a replay, which
+/// begins at a cut or at the transaction's first change.
+const CUT_BYTES: usize = 8 << 20;
 
 /// How often a loop that waits for room in the outbox looks again.
 const FULL_WAIT: Duration = Duration::from_millis(100);
@@ -89,6 +92,8 @@ pub struct EngineLoop {
     skip: u64,
     /// The state holds the whole transaction already.
     skip_transaction: bool,
+    /// Of the messages applied since the transaction began or was cut.
+    bytes_since_cut: usize,
     uncommitted: bool,
     idle_position: bool,
     /// A long transaction has just been made durable up to here.
@@ -124,6 +129,7 @@ impl EngineLoop {
             in_transaction: false,
             skip: 0,
             skip_transaction: false,
+            bytes_since_cut: 0,
             uncommitted: false,
             idle_position: false,
             just_cut: false,
@@ -291,12 +297,13 @@ impl EngineLoop {
                 self.skip_transaction = commit_lsn < self.progress.confirmed();
                 let partial = self.progress.partial().filter(|p| p.lsn == commit_lsn);
                 self.skip = partial.as_ref().map_or(0, |partial| partial.changes);
+                self.bytes_since_cut = 0;
                 self.engine.begin(commit_lsn, committed_at, partial.as_ref());
                 Ok(())
             }
             Event::Data(bytes) => {
                 let message = pgoutput::decode(&bytes)?;
-                self.message(&message)
+                self.message(&message, bytes.len())
             }
             Event::Commit { commit_lsn, end_lsn, committed_at } => {
                 self.in_transaction = false;
@@ -324,7 +331,7 @@ impl EngineLoop {
         }
     }
 
-    fn message(&mut self, message: &Message<'_>) -> Result<(), PipelineError> {
+    fn message(&mut self, message: &Message<'_>, bytes: usize) -> Result<(), PipelineError> {
         if let Message::Relation(relation) = message {
             self.relations.relation(&mut self.engine, &self.catalog, relation);
             self.board.views(self.engine.stopped(), self.engine.dead_letters());
@@ -346,7 +353,10 @@ impl EngineLoop {
             }
             self.apply(&layout, table, change)?;
             self.board.change();
-            if self.engine.changes().is_multiple_of(CUT_CHANGES) {
+            self.bytes_since_cut += bytes;
+            if self.engine.changes().is_multiple_of(CUT_CHANGES)
+                || self.bytes_since_cut >= CUT_BYTES
+            {
                 self.cut()?;
             } else if self.engine.has_parts() {
                 self.spill_parts()?;
@@ -391,6 +401,7 @@ impl EngineLoop {
         self.progress.set_partial(Some(partial));
         self.hand_over();
         self.just_cut = true;
+        self.bytes_since_cut = 0;
         self.commit()?;
         fail_point::hit(fail_point::CUT_AFTER);
         Ok(())

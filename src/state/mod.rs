@@ -18,7 +18,7 @@ mod overlay;
 pub use frozen::{Freezer, Frozen};
 
 use crate::source::fingerprint::Fingerprint;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use overlay::Overlay;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -29,8 +29,12 @@ use walview_core::position::Lsn;
 
 /// Blocks read from disk, kept in memory.
 const BLOCK_CACHE_BYTES: u64 = 48 << 20;
-/// Writes of one key space before they go to a sorted file.
-const MEMTABLE_BYTES: u64 = 8 << 20;
+/// Writes of one key space before they go to a sorted file. fjall holds up to five of these for each
+/// key space before it lets writers wait.
+const MEMTABLE_BYTES: u64 = 4 << 20;
+/// One flushes memtables, the other compacts. With a single one a flush waits for a compaction
+/// ahead of it, and memory grows meanwhile.
+const WORKER_THREADS: usize = 2;
 /// fjall's write-ahead journals, all together.
 pub const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 /// Overlay and records held before the caller should commit, whatever the clock says.
@@ -212,7 +216,7 @@ impl LocalStore {
         let db = Database::builder(path)
             .cache_size(BLOCK_CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES_MAX)
-            .worker_threads(1)
+            .worker_threads(WORKER_THREADS)
             .open()
             .map_err(fail)?;
         let keyspace = |name: &str| {
@@ -335,7 +339,8 @@ impl LocalStore {
     /// The store cannot be written.
     pub fn spill(&mut self) -> Result<(), StateError> {
         let batch = self.overlay_batch()?;
-        batch.commit().map_err(self.fail("cannot write"))
+        batch.commit().map_err(self.fail("cannot write"))?;
+        self.seal_memtables()
     }
 
     /// Makes the overlay, `records` (with their store) and `progress` durable together.
@@ -354,7 +359,8 @@ impl LocalStore {
             batch.insert(&self.outbox, outbox_key(store, record.seq), bytes);
         }
         batch.insert(&self.meta, "progress", to_json(progress)?);
-        batch.commit().map_err(self.fail("cannot write"))
+        batch.commit().map_err(self.fail("cannot write"))?;
+        self.seal_memtables()
     }
 
     /// Writes records ahead of their commit, so that a large transaction does not wait in memory.
@@ -371,7 +377,21 @@ impl LocalStore {
             record.encode(&mut bytes);
             batch.insert(&self.outbox, outbox_key(store, record.seq), bytes);
         }
-        batch.commit().map_err(self.fail("cannot write"))
+        batch.commit().map_err(self.fail("cannot write"))?;
+        self.seal_memtables()
+    }
+
+    /// Seals every memtable that is full. fjall's batches only ask its workers to do it, and write
+    /// on into the same memtable until one of them comes to it; it makes writers wait for sealed
+    /// ones alone.
+    fn seal_memtables(&self) -> Result<(), StateError> {
+        let keyspaces = self.spaces.iter().map(|(_, keyspace)| keyspace);
+        for keyspace in keyspaces.chain([&self.meta, &self.outbox]) {
+            if keyspace.tree.active_memtable().size() > MEMTABLE_BYTES {
+                keyspace.rotate_memtable().map_err(self.fail("cannot write"))?;
+            }
+        }
+        Ok(())
     }
 
     fn overlay_batch(&mut self) -> Result<fjall::OwnedWriteBatch, StateError> {

@@ -90,3 +90,22 @@ fn a_folder_in_use_is_refused() {
     let error = LocalStore::open(folder.path()).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("in use by another walview"), "{error}");
 }
+
+/// A batch that fills a memtable seals it itself, whatever the workers are busy with.
+#[test]
+fn a_full_memtable_takes_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = LocalStore::open(folder.path()).unwrap();
+    for seq in 0..20 {
+        let record = Record {
+            seq,
+            to: Position { epoch: 1, lsn: Lsn(10 + seq), ordinal: 1 },
+            committed_at: 5,
+            ends: true,
+            ops: vec![1; 5 << 20].into(),
+        };
+        store.write_ahead([(0, &record)].into_iter()).unwrap();
+        let held = store.outbox.tree.active_memtable().size();
+        assert!(held <= MEMTABLE_BYTES, "{held} bytes at {seq}");
+    }
+}
