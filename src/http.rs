@@ -97,8 +97,7 @@ async fn dead_letters(
     };
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if given.and_then(|given| given.strip_prefix("Bearer ")) != Some(shared.served.token.as_str()) {
-        let why =
-            "the token is not this instance's; it stands in instance.json in the state folder";
+        let why = "the token is not this instance's; it stands in the state folder";
         return fault(401, why.to_owned());
     }
     let desk = shared.served.desks.iter().find(|(name, _)| *name == request.pipeline);

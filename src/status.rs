@@ -26,16 +26,19 @@ const OUTBOX_SHOWN_BYTES: u64 = 64 << 20;
 pub struct Instance {
     pub pid: u32,
     pub http: SocketAddr,
-    /// What lets somebody ask for keys and values, and change what the instance does: known to
-    /// whoever may read the file.
-    #[serde(default)]
-    pub token: String,
 }
 
 impl Instance {
     #[must_use]
     pub fn file(state: &Path, pipeline: &str) -> PathBuf {
         state.join(pipeline).join("instance.json")
+    }
+
+    /// What lets somebody ask for keys and values, and change what the instance does. Only its owner
+    /// can read it, while anybody on the machine may ask how the instance is.
+    #[must_use]
+    pub fn token_file(state: &Path, pipeline: &str) -> PathBuf {
+        state.join(pipeline).join("token")
     }
 }
 
@@ -148,7 +151,7 @@ pub fn known(state: &Path) -> Vec<String> {
 /// A sentence: none runs, or it does not answer.
 pub async fn ask(state: &Path, pipeline: &str) -> Result<Status, String> {
     let instance = instance(state, pipeline).await?;
-    let (_, body) = exchange(&instance, pipeline, "GET", "/status", "", ANSWER_MAX).await?;
+    let (_, body) = exchange(&instance, pipeline, "GET", "/status", ("", ""), ANSWER_MAX).await?;
     let report: Report = serde_json::from_str(&body)
         .map_err(|error| format!("the instance of \"{pipeline}\" answers oddly: {error}"))?;
     report
@@ -175,7 +178,7 @@ pub async fn instance(state: &Path, pipeline: &str) -> Result<Instance, String> 
         .map_err(|error| format!("\"{}\" cannot be read: {error}", file.display()))
 }
 
-/// One request to an instance: HTTP's status, and the body.
+/// One request to an instance: HTTP's status, and the body. `token` is empty where none is asked for.
 ///
 /// # Errors
 /// A sentence: it is gone or does not answer.
@@ -184,13 +187,13 @@ pub async fn exchange(
     pipeline: &str,
     method: &str,
     path: &str,
-    body: &str,
+    (body, token): (&str, &str),
     answer_max: Duration,
 ) -> Result<(u16, String), String> {
     let head = format!(
         "{method} {path} HTTP/1.0\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n",
-        instance.token,
+        token,
         body.len()
     );
     tokio::time::timeout(answer_max, fetch(instance.http, &head, body))

@@ -1,5 +1,6 @@
 //! Every kind of change that the log can carry, one by one: a difference names its cause.
 
+use futures_util::SinkExt as _;
 use walview::demo::Seed;
 
 use crate::end_to_end::SMALL;
@@ -122,12 +123,16 @@ async fn transactions_of_every_shape() {
              UPDATE bets SET amount = 3 WHERE id = 700002; DELETE FROM bets WHERE id = 700002; \
              INSERT INTO bets (id, user_id, event_id, amount, odds) VALUES (700002, 2, 2, 5, 2); \
              UPDATE bets SET id = 700003 WHERE id = 700002; COMMIT",
-            "COPY bets (id, user_id, event_id, amount, odds) \
-             FROM PROGRAM 'seq -f %1.0f,1,2,3.5,2 800001 800500' (FORMAT csv)",
         ],
     )
     .await;
     let (first, second) = (world.db().await, world.db().await);
+    let copy = "COPY bets (id, user_id, event_id, amount, odds) FROM STDIN (FORMAT csv)";
+    let mut copying = Box::pin(first.copy_in::<_, bytes::Bytes>(copy).await.unwrap());
+    let rows: String = (800_001..=800_500).map(|id| format!("{id},1,2,3.5,2\n")).collect();
+    copying.send(rows.into()).await.unwrap();
+    assert_eq!(copying.as_mut().finish().await.unwrap(), 500);
+    world.assert_equal().await;
     let rounds = [
         ("BEGIN; UPDATE bets SET amount = 1 WHERE id = 1", &first),
         (
@@ -187,6 +192,11 @@ views:
     to:
       - redis: { hash: "owner:{id}" }
       - clickhouse: { table: owners, order_by: [id] }
+  - name: names
+    sql: |
+      SELECT id, name FROM users
+    to:
+      - redis: { string: "name:{id}", value: name }
 "#;
 
 /// Dimension rows that come late, change, go, come again and get other keys, at each step of a

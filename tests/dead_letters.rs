@@ -247,10 +247,10 @@ async fn only_a_reader_of_the_state_folder_is_answered() {
         assert_eq!(answer.split(' ').nth(1), Some(status), "{answer}");
         assert!(!answer.contains("letters\":"), "{answer}");
     }
-    let instance = world.options.state.join("betting/instance.json");
-    assert_eq!(std::fs::metadata(&instance).unwrap().permissions().mode() & 0o777, 0o600);
-    let written: Json = serde_json::from_slice(&std::fs::read(&instance).unwrap()).unwrap();
-    let answer = send(&address, &head(written["token"].as_str().unwrap())).await;
+    let file = world.options.state.join("betting/token");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let token = std::fs::read_to_string(&file).unwrap();
+    let answer = send(&address, &head(&token)).await;
     assert_eq!(answer.split(' ').nth(1), Some("200"), "{answer}");
 
     let file = world.options.pipeline_file.display().to_string();

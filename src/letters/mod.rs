@@ -1,7 +1,7 @@
 //! `walview dead-letters`: rows that are left out of a view because they cannot be evaluated or held.
 //!
 //! ```text
-//!  command ── POST /dead-letters, with the token of instance.json ──► desk ── order ──► engine loop
+//!  command ── POST /dead-letters, with the state folder's token ─────► desk ── order ──► engine loop
 //!                                                                       └─ read ──► last local commit
 //! ```
 //!
@@ -271,7 +271,7 @@ async fn change(
     request.view.clone_from(&choice.view);
     request.ids = (!choice.ids.is_empty()).then(|| choice.ids.clone());
     request.limit = NAMED_MAX;
-    let mut done = Done { pipeline, ..Done::default() };
+    let mut done = Done { pipeline, unknown: choice.ids.clone(), ..Done::default() };
     loop {
         let reply = match ask(&state.state, &request).await {
             Ok(reply) => reply,
@@ -280,6 +280,8 @@ async fn change(
                 return Exit::CouldNotTell;
             }
         };
+        // An id that one batch does not name, another may.
+        done.unknown.retain(|id| reply.unknown.contains(id));
         for letter in reply.letters {
             match &letter.outcome {
                 Some(Outcome::Delivered) => done.delivered += 1,
@@ -294,10 +296,7 @@ async fn change(
         }
         match reply.next {
             Some(next) => request.after = Some(next),
-            None => {
-                done.unknown = reply.unknown;
-                break;
-            }
+            None => break,
         }
     }
     let text = match action {
@@ -316,8 +315,16 @@ pub async fn ask(state: &Path, request: &Request) -> Result<Reply, String> {
     let pipeline = request.pipeline.as_str();
     let instance = status::instance(state, pipeline).await?;
     let body = serde_json::to_string(request).map_err(|error| error.to_string())?;
+    let file = status::Instance::token_file(state, pipeline);
+    let token = tokio::fs::read_to_string(&file).await.map_err(|error| {
+        format!(
+            "cannot read \"{}\": {error}; ask as the user that runs walview, or as root",
+            file.display()
+        )
+    })?;
+    let given = (body.as_str(), token.as_str());
     let (code, body) =
-        status::exchange(&instance, pipeline, "POST", PATH, &body, ANSWER_MAX).await?;
+        status::exchange(&instance, pipeline, "POST", PATH, given, ANSWER_MAX).await?;
     if code == 200 {
         return serde_json::from_str(&body)
             .map_err(|error| format!("the instance of \"{pipeline}\" answers oddly: {error}"));

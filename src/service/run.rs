@@ -130,10 +130,11 @@ async fn serve_all(
     for runner in runners {
         let name = runner.pipeline.name.to_string();
         let folder = state.join(&name);
-        let instance = Instance { pid: std::process::id(), http: bound, token: token.clone() };
+        let instance = Instance { pid: std::process::id(), http: bound };
+        let token = token.clone();
         let board = Arc::clone(&runner.board);
         pipelines.spawn(async move {
-            let ran = run_one(runner, &folder, &instance, rebuild).await;
+            let ran = run_one(runner, &folder, (&instance, &token), rebuild).await;
             if let Err(error) = &ran {
                 board.stopped(&describe(error));
             }
@@ -173,10 +174,10 @@ async fn serve_all(
 async fn run_one(
     runner: Runner,
     folder: &Path,
-    instance: &Instance,
+    (instance, token): (&Instance, &str),
     rebuild: bool,
 ) -> Result<(), PipelineError> {
-    let file = folder.join("instance.json");
+    let (file, token_file) = (folder.join("instance.json"), folder.join("token"));
     let write = |error: std::io::Error| {
         PipelineError::refused(
             format!("cannot write \"{}\": {error}", file.display()),
@@ -185,11 +186,13 @@ async fn run_one(
     };
     tokio::fs::create_dir_all(folder).await.map_err(write)?;
     let text = serde_json::to_string(instance).map_err(|e| write(std::io::Error::other(e)))?;
-    write_private(&file, &text).await.map_err(write)?;
+    write_private(&token_file, token).await.map_err(write)?;
+    tokio::fs::write(&file, text).await.map_err(write)?;
     // The future is large; it lives on the heap once, not in every caller.
     let ran = Box::pin(runner.run(&folder.join("store"), rebuild)).await;
     // Gone or not, the next start writes it anew.
     tokio::fs::remove_file(&file).await.ok();
+    tokio::fs::remove_file(&token_file).await.ok();
     match ran {
         Err(PipelineError::Stopping) => Ok(()),
         ran => ran,

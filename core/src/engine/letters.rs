@@ -453,9 +453,9 @@ fn fact_of(
     let columns: Vec<usize> = view
         .key
         .iter()
-        .filter_map(|at| match output.get(*at)?.kind {
-            ExprKind::Column(column) if column.input == 0 => Some(column.column),
-            _ => None,
+        .filter_map(|at| {
+            let ExprKind::Column(column) = output.get(*at)?.kind else { return None };
+            (column.input == 0).then_some(column.column)
         })
         .collect();
     let key = |columns_of: &[usize], row: &Row| rows::key_of(table, row, columns_of);
