@@ -14,7 +14,7 @@ use redis::AsyncCommands as _;
 use serde_json::Value as Json;
 use walview::demo::servers::postgres::Db;
 use walview::source::{SourceConfig, catalog, connect};
-use walview_core::value::{Carried, Type};
+use walview_core::value::Type;
 
 use crate::end_to_end::SMALL;
 use crate::oracles::verify;
@@ -432,7 +432,7 @@ impl Types {
         let (mut canonical, mut castable) = (0, 0);
         for (at, kind) in KINDS.iter().enumerate() {
             let name = column(at);
-            let Type::Other { carried, .. } = &types[&name] else { continue };
+            let Some(carried) = types[&name].carried() else { continue };
             let mut wrong = Vec::new();
             if carried.canonical {
                 canonical += 1;
@@ -476,7 +476,7 @@ impl Types {
                 Json::Number(_) => "number",
                 Json::Array(_) => "array",
                 Json::Object(_) => "the value",
-                _ => "string",
+                Json::String(_) | Json::Null => "string",
             };
             lines.push(format!(
                 "| {} | {} | {} | {form} | {} | {} |",
@@ -506,16 +506,12 @@ impl Types {
 
 /// What a view may do with a column.
 fn use_of(ty: &Type) -> &'static str {
-    match ty {
-        Type::Other { carried: Carried { canonical, castable, .. }, .. } => {
-            match (canonical, castable) {
-                (true, true) => "`=`, group, `::text`",
-                (true, false) => "`=`, group",
-                (false, true) => "`::text`",
-                (false, false) => "show, count",
-            }
-        }
-        _ => "compute",
+    match ty.carried().map(|carried| (carried.canonical, carried.castable)) {
+        None => "compute",
+        Some((true, true)) => "`=`, group, `::text`",
+        Some((true, false)) => "`=`, group",
+        Some((false, true)) => "`::text`",
+        Some((false, false)) => "show, count",
     }
 }
 
