@@ -39,6 +39,14 @@ const HOSTILE: &[(&str, &str)] = &[
     ("statement_timeout", "'1ms'"),
 ];
 
+/// Of these, what no value of the table shows.
+const PINNED: &[(&str, &str)] = &[
+    ("lc_monetary", "C"),
+    ("quote_all_identifiers", "off"),
+    ("standard_conforming_strings", "on"),
+    ("transform_null_equals", "off"),
+];
+
 /// For the oracle's own session; not what Walview pins, but what its text means.
 const PLAIN: &str = "SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; \
     SET bytea_output = 'hex'; SET extra_float_digits = 1; SET lc_monetary = 'C'; \
@@ -419,6 +427,12 @@ impl Types {
         let url = self.world.options.env.iter().find(|(name, _)| name == "BETTING_DATABASE_URL");
         let config = SourceConfig::from_url(&url.unwrap().1, None).unwrap();
         let session = connect(&config).await.unwrap();
+        // No other locale need be installed here that prints money otherwise.
+        for (name, wanted) in PINNED {
+            let found: String =
+                session.query_one(&format!("SHOW {name}"), &[]).await.unwrap().get(0);
+            assert_eq!(found, *wanted, "{name}");
+        }
         let tables = [("public".to_owned(), "every".to_owned())];
         let catalog = catalog::load(&session, &tables).await.unwrap();
         session.close().await;
