@@ -36,7 +36,6 @@ const HOSTILE: &[(&str, &str)] = &[
     ("array_nulls", "off"),
     ("search_path", "'pg_temp'"),
     ("client_encoding", "'LATIN1'"),
-    ("statement_timeout", "'1ms'"),
 ];
 
 /// Of these, what no value of the table shows.
@@ -52,7 +51,7 @@ const PLAIN: &str = "SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET inter
     SET bytea_output = 'hex'; SET extra_float_digits = 1; SET lc_monetary = 'C'; \
     SET xmloption = 'content'; SET quote_all_identifiers = off; SET standard_conforming_strings = on; \
     SET transform_null_equals = off; SET array_nulls = on; SET search_path = public; \
-    SET client_encoding = 'UTF8'; SET statement_timeout = 0";
+    SET client_encoding = 'UTF8'";
 
 /// What the stream brings has the snapshot's id and this.
 const STREAMED: i32 = 1_000;
