@@ -272,6 +272,7 @@ impl Inspector<'_> {
         self.plan.slot = Some(SlotPlan {
             name: self.pipeline.slot_name(),
             step,
+            format: "text",
             wal_status: known.map(|slot| wal_status(slot.wal_status)),
             retained_bytes: known.and_then(|slot| bytes(slot.retained)),
             held_by: known.and_then(|slot| slot.holder.as_ref()).map(|holder| {

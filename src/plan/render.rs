@@ -92,8 +92,13 @@ fn slot_lines(slot: &SlotPlan, out: &mut String) {
         out,
         "slot",
         &format!(
-            "{}: {step} ({} of {} slots and {} of {} WAL senders in use)",
-            slot.name, slot.slots_used, slot.slots_max, slot.senders_used, slot.senders_max
+            "{}: {step}, values as {} ({} of {} slots and {} of {} WAL senders in use)",
+            slot.name,
+            slot.format,
+            slot.slots_used,
+            slot.slots_max,
+            slot.senders_used,
+            slot.senders_max
         ),
     );
     let limit = match slot.wal_kept_bytes_max {

@@ -107,6 +107,8 @@ pub struct SlotPlan {
     pub name: String,
     /// `create`, `replace` or `keep`.
     pub step: &'static str,
+    /// How pgoutput sends values: `text`.
+    pub format: &'static str,
     /// `reserved`, `extended`, `unreserved` or `lost`, of a slot that exists.
     pub wal_status: Option<&'static str>,
     /// WAL that the slot holds back.

@@ -51,10 +51,7 @@ impl Bound {
 
     /// What may be done with it, where its type is carried as text.
     pub(super) fn carried(&self) -> Option<&Carried> {
-        match &self.expr.ty {
-            Type::Other { carried, .. } if !self.unknown => Some(carried),
-            _ => None,
-        }
+        if self.unknown { None } else { self.expr.ty.carried() }
     }
 
     pub(super) fn is_null_literal(&self) -> bool {

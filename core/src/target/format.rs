@@ -59,7 +59,7 @@ pub fn write_json(value: &Value, ty: &Type, numbers_text: bool, out: &mut String
         (Value::Int(_), _) if !numbers_text => write_text(value, ty, out),
         (Value::Text(text), Type::Other { carried, .. }) => {
             let start = out.len();
-            let written = carried.element.as_ref().is_some_and(|element| {
+            let written = carried.element.as_deref().is_some_and(|element| {
                 let items = array::items(text);
                 items.is_some_and(|items| write_items(&items, element, numbers_text, out))
             });
@@ -92,13 +92,9 @@ fn write_items(items: &[Item<'_>], element: &Type, numbers_text: bool, out: &mut
                     return false;
                 }
             }
-            // A label that was added since the types were read is its own text, too.
-            Item::Text(text) if matches!(element, Type::Enum { .. }) => {
-                write_json_string(text, out);
-            }
-            Item::Text(text) => match Value::from_server(element, text) {
-                Ok(value) => write_json(&value, element, numbers_text, out),
-                Err(_) => return false,
+            Item::Text(text) => match array::element(element, text) {
+                Some(value) => write_json(&value, element, numbers_text, out),
+                None => return false,
             },
         }
     }

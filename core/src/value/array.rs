@@ -6,6 +6,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use super::{Type, Value};
 use std::borrow::Cow;
 
 /// One element, or one row of a further dimension.
@@ -27,6 +28,15 @@ pub fn items(text: &str) -> Option<Vec<Item<'_>>> {
     let mut reader = Reader { rest: text };
     let items = reader.array(1)?;
     reader.rest.is_empty().then_some(items)
+}
+
+/// An element's value. A label that was added since the types were read is its own text, too.
+#[must_use]
+pub fn element(ty: &Type, text: &str) -> Option<Value> {
+    if let Type::Enum { .. } = ty {
+        return Some(Value::Text(text.into()));
+    }
+    Value::from_server(ty, text).ok()
 }
 
 struct Reader<'a> {

@@ -70,6 +70,20 @@ pub struct Carried {
     pub element: Option<Box<Type>>,
 }
 
+impl Type {
+    /// What may be done with a type that is carried as text.
+    #[must_use]
+    pub fn carried(&self) -> Option<&Carried> {
+        if let Self::Other { carried, .. } = self { Some(carried) } else { None }
+    }
+
+    /// The type of an array's elements.
+    #[must_use]
+    pub fn element(&self) -> Option<&Self> {
+        self.carried()?.element.as_deref()
+    }
+}
+
 /// A value. Which variant stands for which type: `Int` for int2, int4 and int8; `Text` for text,
 /// varchar, char (with its padding), enum labels, json, jsonb (PostgreSQL's text of it) and
 /// `Type::Other`.

@@ -8,7 +8,7 @@ use walview_core::plan::{OutputColumn, View};
 use walview_core::position::{Lsn, Position};
 use walview_core::target::clickhouse::{Spec, Target};
 use walview_core::target::{Change, Commit};
-use walview_core::value::{Type, Value};
+use walview_core::value::{Carried, Type, Value};
 
 /// Walview's own columns and the engine.
 const OWN: &str = "_version UInt128, _deleted UInt8, _committed_at DateTime64(6)) \
@@ -91,7 +91,30 @@ fn compatible() -> Vec<(Type, &'static str, [&'static str; 2])> {
             ["00112233-4455-6677-8899-aabbccddeeff", "ffffffff-ffff-ffff-ffff-ffffffffffff"],
         ),
         (Type::Jsonb, "String", ["{\"a\": 1}", "null"]),
+        (array(Type::Int4), "Array(Nullable(Int32))", ["{}", "{-2147483648,NULL,7}"]),
+        (array(Type::Text), "Array(LowCardinality(String))", ["{\"\",\"a,\\\"b\"}", "{NULL2}"]),
+        (array(Type::Uuid), "Array(UUID)", ["{ffffffff-ffff-ffff-ffff-ffffffffffff}", "{}"]),
+        (array(numeric()), "Array(Array(Decimal(38, 2)))", ["{{1.50},{-2}}", "{}"]),
+        (array(Type::Float8), "Array(Float64)", ["{NaN,-0,5e-324}", "{1}"]),
+        (array(Type::Bool), "Array(Nullable(Bool))", ["{t,NULL,f}", "{}"]),
+        (
+            array(Type::TimestampTz),
+            "Array(Nullable(DateTime64(6, 'UTC')))",
+            ["{NULL,\"1900-01-01 00:00:00+00\"}", "{}"],
+        ),
+        (array(Type::Date), "Array(Date32)", ["{1900-01-01,2299-12-31}", "{}"]),
+        (array(label()), "Array(Enum8('it\\'s' = 1, 'ä,(' = -2))", ["{it's,\"ä,(\"}", "{}"]),
+        (array(numeric()), "Array(UInt256)", ["{1}", "{0,2}"]),
     ]
+}
+
+fn array(element: Type) -> Type {
+    let carried = Carried { element: Some(Box::new(element)), ..Carried::default() };
+    Type::Other { oid: 1, name: "array".to_owned(), carried }
+}
+
+fn is_array(ty: &Type) -> bool {
+    ty.element().is_some()
 }
 
 /// The view of these columns, and two rows of it; with `nullable` a third whose values are NULL.
@@ -103,7 +126,9 @@ fn result(nullable: bool) -> (View, Vec<Vec<Value>>) {
         for (row, text) in rows.iter_mut().zip(texts) {
             row.push(Value::parse(&ty, text).unwrap());
         }
-        rows[2].push(Value::Null);
+        // No array of ClickHouse's is NULL.
+        let nullable = nullable && !is_array(&ty);
+        rows[2].push(if nullable { Value::Null } else { Value::Text("{}".into()) });
         columns.push(OutputColumn { name: format!("c{index}"), ty, nullable });
     }
     if !nullable {
@@ -118,7 +143,7 @@ fn ddl(table: &str, nullable: bool, order_by: &str) -> String {
         "LowCardinality(String)" if nullable => {
             format!("c{index} LowCardinality(Nullable(String)) DEFAULT 'never', ")
         }
-        ty if nullable => format!("c{index} Nullable({ty}), "),
+        ty if nullable && !ty.starts_with("Array") => format!("c{index} Nullable({ty}), "),
         ty => format!("c{index} {ty}, "),
     });
     let columns: String = columns.rev().collect();
@@ -161,9 +186,9 @@ fn encoded(targets: &[Target], rows: &[Vec<Vec<Value>>], lsn: u64, gone: bool) -
 async fn every_compatible_type_reads_back() {
     let rig = ClickHouseRig::start().await;
     rig.sql("CREATE DATABASE test_rows").await;
-    let floats: Vec<String> = (0..)
+    let unsorted: Vec<String> = (0..)
         .zip(compatible())
-        .filter(|(_, (ty, ..))| matches!(ty, Type::Float4 | Type::Float8))
+        .filter(|(_, (ty, ..))| is_array(ty) || matches!(ty, Type::Float4 | Type::Float8))
         .map(|(index, _)| format!("c{index}"))
         .collect();
     let (loose, loose_rows) = result(true);
@@ -172,7 +197,7 @@ async fn every_compatible_type_reads_back() {
         .columns
         .iter()
         .map(|column| column.name.as_str())
-        .filter(|name| !floats.iter().any(|float| float == name))
+        .filter(|name| !unsorted.iter().any(|one| one == name))
         .collect();
     rig.sql(&ddl("loose", true, "id")).await;
     rig.sql(&ddl("strict", false, "id")).await;

@@ -5,7 +5,7 @@
 
 use super::super::codec::{CodecError, Reader, put_bytes, put_signed, put_varint};
 use super::super::format::{DAY_MICROS, EPOCH_DAYS, write_text};
-use super::types::{ChType, ColumnType, element};
+use super::types::{ChType, ColumnType};
 use crate::value::array::{self, Item};
 use crate::value::{Numeric, Type, Value};
 use num_bigint::{BigInt, BigUint};
@@ -119,7 +119,7 @@ impl ChType {
             (Self::Uuid, Value::Uuid(bits)) => out.extend_from_slice(&bits.to_be_bytes()),
             (Self::Array(items), Value::Text(text)) => {
                 let found = array::items(text).ok_or(BOUNDS)?;
-                put_items(items, &found, element(ty).ok_or(FOREIGN)?, out)?;
+                put_items(items, &found, ty.element().ok_or(FOREIGN)?, out)?;
             }
             _ => return Err(FOREIGN),
         }
@@ -279,11 +279,7 @@ fn put_items(
             }
             (Item::Array(_), _) | (Item::Text(_), ChType::Array(_)) => return Err(DIMENSIONS),
             (Item::Text(text), ty) => {
-                // A label that was added since the types were read is its own text.
-                let value = match element {
-                    Type::Enum { .. } => Value::Text(text.as_ref().into()),
-                    element => Value::from_server(element, text).ok().ok_or(ITEM)?,
-                };
+                let value = array::element(element, text).ok_or(ITEM)?;
                 ty.put(&value, element, &mut bytes)?;
             }
         }

@@ -310,7 +310,7 @@ impl ChType {
             },
             Self::Uuid => *ty == Type::Uuid,
             // How many dimensions a value has, PostgreSQL's type does not say.
-            Self::Array(items) => match (element(ty), &items.ty) {
+            Self::Array(items) => match (ty.element(), &items.ty) {
                 (Some(_), Self::Array(_)) => items.ty.accepts(ty),
                 (Some(element), items) => items.accepts(element),
                 (None, _) => false,
@@ -320,12 +320,10 @@ impl ChType {
 
     /// What walview makes does not depend on the server's zone.
     fn zoned(&mut self) {
-        match self {
-            Self::DateTime(zone) | Self::DateTime64(_, zone) => {
-                zone.get_or_insert_with(|| Arc::from("UTC"));
-            }
-            Self::Array(items) => items.ty.zoned(),
-            _ => {}
+        if let Self::DateTime(zone) | Self::DateTime64(_, zone) = self {
+            zone.get_or_insert_with(|| Arc::from("UTC"));
+        } else if let Self::Array(items) = self {
+            items.ty.zoned();
         }
     }
 
@@ -371,14 +369,6 @@ pub(super) fn accepted(ty: &Type) -> String {
         }
     };
     format!("{own}, String, LowCardinality(String)")
-}
-
-/// The type of an array's elements.
-pub(super) fn element(ty: &Type) -> Option<&Type> {
-    match ty {
-        Type::Other { carried, .. } => carried.element.as_deref(),
-        _ => None,
-    }
 }
 
 /// `numeric(3, -2)` holds 12300; `numeric(2, 5)` holds 0.00012.

@@ -31,12 +31,8 @@ pub(super) fn column() -> Column {
 impl ChType {
     /// Whether every value of the type stands in this one; where in doubt, no.
     pub(super) fn holds_all(&self, ty: &Type) -> bool {
-        let bits = match ty {
-            Type::Int2 => 16,
-            Type::Int4 => 32,
-            Type::Int8 => 64,
-            _ => u16::MAX,
-        };
+        let held = [(Type::Int2, 16), (Type::Int4, 32), (Type::Int8, 64)];
+        let bits = held.iter().find(|(int, _)| int == ty).map_or(u16::MAX, |(_, bits)| *bits);
         match self {
             Self::String | Self::LowCardinality | Self::Bool | Self::Uuid => true,
             Self::Float32 | Self::Float64 => true,
@@ -95,14 +91,14 @@ impl Target {
             done => return done,
         };
         out.truncate(start);
-        match column.ty {
-            ChType::Array(_) => {
-                out.push(1);
-                put_bytes(out, &[]);
-            }
-            // A table of the user's own may have said that it is never NULL.
-            _ if !column.nullable => return Err(error),
-            _ => out.push(0),
+        if let ChType::Array(_) = column.ty {
+            out.push(1);
+            put_bytes(out, &[]);
+        } else if column.nullable {
+            out.push(0);
+        } else {
+            // A table of the user's own may say that it is never NULL.
+            return Err(error);
         }
         texts.add(field, value_of(row, field));
         Ok(())
