@@ -114,6 +114,14 @@ impl Watch {
         let looked = publication::look_at_own(session, &self.slot, &self.pipeline, &tables).await?;
         let mut problems: Vec<String> =
             looked.problems.iter().map(SourceError::to_string).collect();
+        if matches!(looked.step, Step::Alter(_)) && !looked.may_alter {
+            // What was sent in between cannot be known, so that ALTER PUBLICATION has its price.
+            problems.push(
+                "undoing the ALTER TABLE mends it, too; after an ALTER PUBLICATION by hand the views \
+                 of its tables stop until walview rebuild, because changes may be missing"
+                    .to_owned(),
+            );
+        }
         let mut own = Vec::new();
         if let (Step::Alter(statements), true) = (&looked.step, looked.may_alter) {
             let looks = (question, self.asked.as_slice());

@@ -76,7 +76,7 @@ pub async fn look(
     look_for(client, name, pipeline, tables, false).await
 }
 
-/// As [`look`]; of our own publication, what it sends beyond `tables` is to go, too. Only for the
+/// As [`look`], of what streams; of our own publication, what it sends beyond `tables` is to go, too. Only for the
 /// definition that streams: a stored one may still need what a new one does not.
 ///
 /// # Errors
@@ -95,12 +95,12 @@ async fn look_for(
     name: &str,
     pipeline: &str,
     tables: &[PublishedTable],
-    narrow: bool,
+    live: bool,
 ) -> Result<Looked, SourceError> {
     let version = version(client).await?;
     let (mut wanted, mut problems) = (Vec::with_capacity(tables.len()), Vec::new());
     for table in tables {
-        let found = Wanted::load(client, table, version).await?;
+        let found = Wanted::load(client, table, version, live).await?;
         problems.extend(found.keyless);
         wanted.push(found.table);
     }
@@ -114,7 +114,7 @@ async fn look_for(
     problems.extend(existing.filters(&wanted));
     let ours = existing.comment.as_deref() == Some(owner_mark(pipeline).as_str());
     let may_alter = ours && existing.owned && wanted.iter().all(|table| table.owned);
-    let lacks = existing.lacks(&wanted, narrow && may_alter);
+    let lacks = existing.lacks(&wanted, live && may_alter);
     if lacks.is_empty() {
         return Ok(Looked { step: Step::Keep, problems, columns, may_alter });
     }
@@ -175,7 +175,7 @@ pub async fn keyless(
             PublishedTable { schema: schema.clone(), name: name.clone(), columns: Vec::new() };
         let failed = |error| SourceError::query("read the replica identities", error);
         if let Some(row) = client.query_opt(WANTED, &[schema, name]).await.map_err(failed)?
-            && let Some(error) = read_keyless(client, &row, &table).await?
+            && let Some(error) = read_keyless(client, &row, &table, false).await?
         {
             found.push(((schema.clone(), name.clone()), error));
         }
@@ -332,6 +332,7 @@ impl Wanted {
         client: &Client,
         table: &PublishedTable,
         version: i32,
+        live: bool,
     ) -> Result<Loaded, SourceError> {
         let failed = |error| SourceError::query("read the replica identities", error);
         let (schema, name) = (&table.schema, &table.name);
@@ -342,7 +343,7 @@ impl Wanted {
                 "check its name and source.schema",
             )
         })?;
-        let keyless = read_keyless(client, &row, table).await?;
+        let keyless = read_keyless(client, &row, table, live).await?;
         Ok(Loaded { table: read_wanted(&row, table, version).map_err(failed)?, keyless })
     }
 }
@@ -351,6 +352,7 @@ async fn read_keyless(
     client: &Client,
     row: &Row,
     table: &PublishedTable,
+    live: bool,
 ) -> Result<Option<SourceError>, SourceError> {
     let failed = |error| SourceError::query("read the replica identities", error);
     let Some(keyless) = row.try_get::<_, Option<String>>(7).map_err(failed)? else {
@@ -360,7 +362,7 @@ async fn read_keyless(
     let itself: bool = row.try_get(10).map_err(failed)?;
     let fitting = client.query_opt(FITTING_INDEX, &[&keyless]).await.map_err(failed)?;
     let fitting: Option<String> = fitting.map(|row| row.try_get(0)).transpose().map_err(failed)?;
-    Ok(Some(no_identity(table, &keyless, nothing, itself, fitting.as_deref())))
+    Ok(Some(no_identity(table, (&keyless, nothing, itself), live, fitting.as_deref())))
 }
 
 fn read_wanted(
@@ -394,9 +396,8 @@ fn read_wanted(
 /// that gives it an identity by an index that it has.
 fn no_identity(
     table: &PublishedTable,
-    keyless: &str,
-    nothing: bool,
-    itself: bool,
+    (keyless, nothing, itself): (&str, bool, bool),
+    live: bool,
     fitting: Option<&str>,
 ) -> SourceError {
     let label = format!("{}.{}", table.schema, table.name);
@@ -406,9 +407,11 @@ fn no_identity(
     } else {
         "has no primary key and no replica identity"
     };
+    let when = if live { "while it is published" } else { "once it is published" };
     let message = format!(
-        "table \"{label}\"{partition} {has}: once it is published, the application's UPDATE and \
-         DELETE on it fail; nothing was changed"
+        "table \"{label}\"{partition} {has}: {when}, the application's UPDATE and DELETE on it \
+         fail{}",
+        if live { "" } else { "; nothing was changed" }
     );
     match fitting {
         Some(statement) => {
