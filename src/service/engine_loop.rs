@@ -22,11 +22,12 @@ use super::ingest::{Relations, stop_users, stop_view};
 use super::pipeline::Faults;
 use super::schema::{Look, Schema};
 use crate::fail_point;
+use crate::source::fingerprint::OwnAlter;
 use crate::source::stream::{Event, Gulp};
 use crate::state::{COMMIT_BYTES, LocalStore, Progress};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use walview_core::catalog::Catalog;
 use walview_core::engine::{Engine, EngineError, Layout, Part, RowChange};
 use walview_core::outbox::Record;
@@ -54,6 +55,8 @@ pub enum Input {
     },
     /// What the source's catalogs say.
     Look(Box<Look>),
+    /// Walview is about to alter its own publication, once this is durable.
+    Intend(Vec<OwnAlter>, oneshot::Sender<()>),
 }
 
 /// Where one store's records go.
@@ -205,6 +208,11 @@ impl EngineLoop {
                 Input::Look(look) => {
                     self.schema.push(*look);
                     self.judge()?;
+                }
+                Input::Intend(own, durable) => {
+                    self.intend(own)?;
+                    // Whoever asked may be gone with its session: then nothing is altered.
+                    durable.send(()).ok();
                 }
             }
             if self.commit_due_in() == Some(Duration::ZERO) {

@@ -10,7 +10,7 @@ mod existing;
 
 use super::config::owner_mark;
 use super::error::{Fix, Kind, SourceError, quote_name, quote_text};
-use super::fingerprint::{Asked, MemberPrint, Question};
+use super::fingerprint::{Fingerprint, OwnAlter, TablePrint};
 use super::server::version;
 use existing::Existing;
 use std::collections::BTreeSet;
@@ -132,8 +132,8 @@ async fn look_for(
     Ok(Looked { step: Step::Alter(lacks), problems, columns, may_alter })
 }
 
-/// Alters our own publication, at once or not at all: it does not wait for somebody's lock.
-/// Returns what the tables' memberships became: (before, after).
+/// Alters our own publication, at once or not at all: it does not wait for somebody's lock. `intend`
+/// is told what will be replaced before anything is; where it answers `false`, nothing is.
 ///
 /// # Errors
 /// The server refused, or a table is locked.
@@ -141,20 +141,30 @@ pub async fn alter(
     client: &Client,
     name: &str,
     statements: &[String],
-    (question, asked): (&Question, &[Asked]),
-) -> Result<Vec<(MemberPrint, MemberPrint)>, SourceError> {
+    print: &Fingerprint,
+    intend: impl AsyncFnOnce(Vec<OwnAlter>) -> bool,
+) -> Result<bool, SourceError> {
     let failed = |error| SourceError::query(&format!("alter publication \"{name}\""), error);
     let altering = async {
         client.batch_execute("BEGIN; SET LOCAL lock_timeout = '2s'").await.map_err(failed)?;
-        let before = question.ask(client, asked, name).await?.print;
+        // Versions of rows are the lower half of a transaction's number.
+        let sql = "SELECT (pg_current_xact_id()::text::numeric % 4294967296)::int8";
+        let row = client.query_one(sql, &[]).await.map_err(failed)?;
+        let xid: i64 = row.try_get(0).map_err(failed)?;
+        let xid = u32::try_from(xid).unwrap_or(0);
+        let member = |table: &TablePrint| {
+            let member = table.member.as_ref()?;
+            Some(OwnAlter { table: table.oid?, from: (member.row, member.version), xid })
+        };
+        if !intend(print.tables.iter().filter_map(member).collect()).await {
+            return Ok(false);
+        }
         client.batch_execute(&statements.join("; ")).await.map_err(failed)?;
-        let after = question.ask(client, asked, name).await?.print;
         client.batch_execute("COMMIT").await.map_err(failed)?;
-        let tables = before.tables.into_iter().zip(after.tables);
-        Ok(tables.filter_map(|(before, after)| before.member.zip(after.member)).collect())
+        Ok(true)
     };
     let altered = altering.await;
-    if altered.is_err() {
+    if !matches!(altered, Ok(true)) {
         drop_failed_transaction(client).await;
     }
     altered
