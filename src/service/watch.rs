@@ -78,7 +78,7 @@ impl Watch {
                     return Ok(Ended);
                 }
                 let altered;
-                (altered, troubled) = self.cover(session, &print).await?;
+                (altered, troubled) = self.cover(session, &question, &print).await?;
                 if !altered {
                     break;
                 }
@@ -96,6 +96,7 @@ impl Watch {
     async fn cover(
         &self,
         session: &Session,
+        question: &Question,
         print: &Fingerprint,
     ) -> Result<(bool, bool), SourceError> {
         // Tables and columns that are gone have stopped their views.
@@ -135,7 +136,8 @@ impl Watch {
                 // A loop that waits for room must not keep a transaction open at the source.
                 tokio::time::timeout(INTEND_MAX, told).await.unwrap_or(false)
             };
-            match publication::alter(session, &self.slot, statements, print, intend).await {
+            let looks = (question, self.asked.as_slice());
+            match publication::alter(session, &self.slot, statements, looks, intend).await {
                 Ok(false) => {}
                 Ok(true) => {
                     altered = true;

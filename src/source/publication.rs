@@ -10,7 +10,7 @@ mod existing;
 
 use super::config::owner_mark;
 use super::error::{Fix, Kind, SourceError, quote_name, quote_text};
-use super::fingerprint::{Fingerprint, OwnAlter, TablePrint};
+use super::fingerprint::{Asked, OwnAlter, Question, TablePrint};
 use super::server::version;
 use existing::Existing;
 use std::collections::BTreeSet;
@@ -141,7 +141,7 @@ pub async fn alter(
     client: &Client,
     name: &str,
     statements: &[String],
-    print: &Fingerprint,
+    (question, asked): (&Question, &[Asked]),
     intend: impl AsyncFnOnce(Vec<OwnAlter>) -> bool,
 ) -> Result<bool, SourceError> {
     let failed = |error| SourceError::query(&format!("alter publication \"{name}\""), error);
@@ -152,6 +152,17 @@ pub async fn alter(
         let row = client.query_one(sql, &[]).await.map_err(failed)?;
         let xid: i64 = row.try_get(0).map_err(failed)?;
         let xid = u32::try_from(xid).unwrap_or(0);
+        // Whoever takes a table out or in waits for these locks, so what is read next stays so.
+        let quoted = asked
+            .iter()
+            .map(|(schema, table, _)| format!("{}.{}", quote_name(schema), quote_name(table)))
+            .filter(|table| statements.iter().any(|statement| statement.contains(table.as_str())));
+        let tables: Vec<String> = quoted.map(|table| format!("ONLY {table}")).collect();
+        if !tables.is_empty() {
+            let lock = format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", tables.join(", "));
+            client.batch_execute(&lock).await.map_err(failed)?;
+        }
+        let print = question.ask(client, asked, name).await?.print;
         let member = |table: &TablePrint| {
             let member = table.member.as_ref()?;
             Some(OwnAlter { table: table.oid?, from: (member.row, member.version), xid })
