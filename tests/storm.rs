@@ -399,7 +399,7 @@ async fn judge(
     // Every table that is still followed takes writes, and the views that are left are equal.
     for at in (0..TABLES).filter(|at| !lost.contains(at)) {
         until_writable(
-            &client,
+            client,
             &format!("UPDATE t{at} SET c = 3 WHERE id < 900; UPDATE t{at}_d SET x = x + 1"),
         )
         .await;
