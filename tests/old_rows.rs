@@ -130,7 +130,10 @@ async fn every_identity_and_every_move_of_a_row() {
                 println!("{}", step.replace('@', table));
                 client.batch_execute(&format!("BEGIN; {sql}; COMMIT")).await.unwrap();
             }
-            world.assert_equal().await;
+            // The second round looks less often: a difference there has been named in the first.
+            if round == 0 || at % 4 == 2 {
+                world.assert_equal().await;
+            }
             if round == 0 && at == STEPS.len() / 2 {
                 for identity in IDENTITIES {
                     println!("{identity}");

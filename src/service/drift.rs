@@ -5,7 +5,7 @@
 //! stops: a stopped view is better than a wrong number.
 
 use crate::source::fingerprint::{
-    ColumnPrint, Fingerprint, LabelPrint, MemberPrint, PartPrint, TablePrint,
+    ColumnPrint, Fingerprint, LabelPrint, MemberPrint, OwnAlter, PartPrint, TablePrint,
 };
 use walview_core::catalog::{Catalog, Table};
 use walview_core::engine::{Layout, TableLayout, ViewLayout};
@@ -24,8 +24,8 @@ pub struct Uses<'a> {
     pub stars: &'a [Vec<usize>],
     /// Partitioned tables that the log truncated as a whole since the last fingerprint.
     pub truncated: &'a [u32],
-    /// Memberships that Walview itself replaced since the last fingerprint: (before, after).
-    pub own: &'a [(MemberPrint, MemberPrint)],
+    /// Memberships that Walview itself replaced, or was about to.
+    pub own: &'a [OwnAlter],
 }
 
 /// The views that must stop: (view, why). A view may be named more than once.
@@ -258,11 +258,9 @@ impl Found<'_> {
         }
         // The row that makes the table a member is another one: it was out in between.
         let row = |member: &MemberPrint| (member.row, member.version);
-        let ours = |before: &MemberPrint| {
-            let mut own = self.uses.own.iter();
-            own.any(|(from, to)| row(from) == row(before) && row(to) == row(member))
-        };
-        if table.before.member.as_ref().is_some_and(|b| row(b) != row(member) && !ours(b)) {
+        if table.before.member.as_ref().is_some_and(|before| {
+            row(before) != row(member) && !is_ours(self.uses.own, table.layout.oid, before, member)
+        }) {
             return self.all(
                 table.index,
                 &format!("the publication of {label} was altered, and changes may be missing"),
@@ -310,6 +308,26 @@ impl Found<'_> {
             }
         }
     }
+}
+
+/// Whether our own ALTERs alone lead from one membership to the other.
+fn is_ours(own: &[OwnAlter], table: u32, before: &MemberPrint, now: &MemberPrint) -> bool {
+    let of_table = || own.iter().filter(|alter| alter.table == table);
+    let Some(mut alter) = of_table().find(|alter| alter.from == (before.row, before.version))
+    else {
+        return false;
+    };
+    // Each leads to a row whose version is its transaction; an abandoned one leads nowhere.
+    for _ in 0..own.len() {
+        if alter.xid == now.version {
+            return true;
+        }
+        let Some(next) = of_table().find(|next| next.from.1 == alter.xid) else {
+            break;
+        };
+        alter = next;
+    }
+    of_table().any(|alter| alter.from == (before.row, before.version) && alter.xid == now.version)
 }
 
 /// What happened to a column, in words that follow its name.

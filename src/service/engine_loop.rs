@@ -25,11 +25,12 @@ use super::schema::{Look, Schema};
 use crate::fail_point;
 use crate::letters::Order;
 use crate::source::SourceError;
+use crate::source::fingerprint::OwnAlter;
 use crate::source::stream::{Event, Gulp};
 use crate::state::{COMMIT_BYTES, LocalStore, Progress};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use walview_core::catalog::Catalog;
 use walview_core::engine::{Engine, EngineError, Layout, Part, RowChange};
 use walview_core::outbox::Record;
@@ -63,6 +64,8 @@ pub enum Input {
     Look(Box<Look>),
     /// The stream goes on, but what it sends is no longer all.
     Incomplete(SourceError),
+    /// Walview is about to alter its own publication, once this is durable.
+    Intend(Vec<OwnAlter>, oneshot::Sender<()>),
 }
 
 /// Where one store's records go.
@@ -223,6 +226,11 @@ impl EngineLoop {
                 Input::Look(look) => {
                     self.schema.push(*look);
                     self.judge()?;
+                }
+                Input::Intend(own, durable) => {
+                    self.intend(own)?;
+                    // Whoever asked may be gone with its session: then nothing is altered.
+                    durable.send(()).ok();
                 }
             }
             if !self.orders.is_empty() && self.is_between_transactions() {

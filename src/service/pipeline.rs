@@ -335,7 +335,7 @@ impl Runner {
         let Ready { identity, filled, progress } = ready;
         let Filled { engine, store, stores } = filled;
         let ours = store_identity(&identity)?;
-        let accepted = store.fingerprint()?;
+        let accepted = (store.fingerprint()?, store.own_alters()?);
         let faults: Faults = Arc::new(Mutex::new(Vec::new()));
         let frontier = Frontier { lsn: progress.confirmed(), at: progress.committed_at };
         let mut feeds = Vec::new();

@@ -16,7 +16,7 @@ use super::PipelineError;
 use super::drift::{self, Uses};
 use super::engine_loop::EngineLoop;
 use super::ingest::stop_view;
-use crate::source::fingerprint::{Fingerprint, MemberPrint, TablePrint};
+use crate::source::fingerprint::{Fingerprint, OwnAlter, TablePrint};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -25,6 +25,8 @@ use walview_core::position::Lsn;
 /// Fingerprints that wait for the stream. Each is a schema that was in force for a moment; above
 /// this the newest takes the place of the one before.
 const LOOKS_MAX: usize = 64;
+/// Replaced memberships that are remembered: they matter until the next look is judged.
+const OWN_MAX: usize = 1024;
 /// Page of the log, and the longest header at its start: a position there is where the page begins.
 const WAL_PAGE_BYTES: u64 = 8192;
 const WAL_HEADER_BYTES: u64 = 40;
@@ -33,13 +35,13 @@ const WAL_HEADER_BYTES: u64 = 40;
 pub struct Look {
     pub print: Fingerprint,
     pub lsn: Lsn,
-    /// Memberships in the publication that Walview replaced since the look before: (before, after).
-    pub own: Vec<(MemberPrint, MemberPrint)>,
 }
 
 /// The schema as it was last accepted.
 pub struct Schema {
     pub accepted: Fingerprint,
+    /// Memberships that Walview itself replaced, or was about to, the newest last.
+    pub own: Vec<OwnAlter>,
     /// By view, the inputs of which `*` shows every column.
     pub stars: Vec<Vec<usize>>,
     /// Asks for a look at once.
@@ -49,16 +51,15 @@ pub struct Schema {
 
 impl Schema {
     #[must_use]
-    pub fn new(accepted: Fingerprint, stars: Vec<Vec<usize>>) -> Self {
-        Self { accepted, stars, changed: Arc::default(), looks: VecDeque::new() }
+    pub fn new((accepted, own): (Fingerprint, Vec<OwnAlter>), stars: Vec<Vec<usize>>) -> Self {
+        Self { accepted, own, stars, changed: Arc::default(), looks: VecDeque::new() }
     }
 
     pub(super) fn push(&mut self, look: Look) {
         if self.looks.len() >= LOOKS_MAX
             && let Some(last) = self.looks.back_mut()
         {
-            let own = std::mem::take(&mut last.own).into_iter().chain(look.own).collect();
-            *last = Look { own, ..look };
+            *last = look;
             return;
         }
         self.looks.push_back(look);
@@ -66,6 +67,14 @@ impl Schema {
 }
 
 impl EngineLoop {
+    /// Makes it durable that memberships will be replaced by Walview itself.
+    pub(super) fn intend(&mut self, own: Vec<OwnAlter>) -> Result<(), PipelineError> {
+        self.schema.own.extend(own);
+        let over = self.schema.own.len().saturating_sub(OWN_MAX);
+        self.schema.own.drain(..over);
+        Ok(self.store.write_own_alters(&self.schema.own)?)
+    }
+
     /// Judges what the stream has come to; nothing inside a transaction.
     pub(super) fn judge(&mut self) -> Result<(), PipelineError> {
         let confirmed = self.progress.confirmed();
@@ -79,7 +88,7 @@ impl EngineLoop {
                 catalog: &self.catalog,
                 stars: &self.schema.stars,
                 truncated: &self.progress.truncated,
-                own: &look.own,
+                own: &self.schema.own,
             };
             let stops = drift::stops(uses, &self.schema.accepted, &look.print);
             let explained = refiled(&self.schema.accepted, &look.print);

@@ -14,15 +14,17 @@ use super::board::Board;
 use super::engine_loop::Input;
 use super::patience::describe;
 use super::schema::Look;
-use crate::source::fingerprint::{Asked, Fingerprint, MemberPrint, Question, TablePrint, Taken};
+use crate::source::fingerprint::{Asked, Fingerprint, Question, TablePrint, Taken};
 use crate::source::publication::{self, PublishedTable, Step};
 use crate::source::{Session, SourceConfig, SourceError, connect};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// How often the catalogs are looked at: one statement of some milliseconds.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long an ALTER of ours waits until it is known to be ours.
+const INTEND_MAX: Duration = Duration::from_secs(5);
 /// A look may take this part of the time, where there are ten thousands of partitions.
 const LOOK_SHARE: u32 = 50;
 
@@ -61,22 +63,23 @@ impl Watch {
     async fn looks(&self, session: &Session) -> Result<Ended, SourceError> {
         let question = Question::prepare(session).await?;
         let mut last: Option<Fingerprint> = None;
-        let (mut own, mut troubled) = (Vec::new(), false);
+        let mut troubled = false;
         loop {
             let since = Instant::now();
             // Once more after an ALTER of our own, to see it.
             for _ in 0..2 {
                 let Taken { print, lsn } = question.ask(session, &self.asked, &self.slot).await?;
-                if last.as_ref() == Some(&print) && !troubled && own.is_empty() {
+                if last.as_ref() == Some(&print) && !troubled {
                     break;
                 }
                 last = Some(print.clone());
-                let look = Look { print: print.clone(), lsn, own: std::mem::take(&mut own) };
+                let look = Look { print: print.clone(), lsn };
                 if self.inputs.send(Input::Look(Box::new(look))).await.is_err() {
                     return Ok(Ended);
                 }
-                (own, troubled) = self.cover(session, &question, &print).await?;
-                if own.is_empty() {
+                let altered;
+                (altered, troubled) = self.cover(session, &question, &print).await?;
+                if !altered {
                     break;
                 }
             }
@@ -89,13 +92,13 @@ impl Watch {
     }
 
     /// Alters our own publication where it does not cover what is used; says what is in the way.
-    /// Returns what it replaced, and whether something is in the way.
+    /// Returns whether it did, and whether something is in the way.
     async fn cover(
         &self,
         session: &Session,
         question: &Question,
         print: &Fingerprint,
-    ) -> Result<(Vec<(MemberPrint, MemberPrint)>, bool), SourceError> {
+    ) -> Result<(bool, bool), SourceError> {
         // Tables and columns that are gone have stopped their views.
         let tables: Vec<PublishedTable> = self
             .published
@@ -114,12 +117,30 @@ impl Watch {
         let looked = publication::look_at_own(session, &self.slot, &self.pipeline, &tables).await?;
         let mut problems: Vec<String> =
             looked.problems.iter().map(SourceError::to_string).collect();
-        let mut own = Vec::new();
+        if matches!(looked.step, Step::Alter(_)) && !looked.may_alter {
+            // What was sent in between cannot be known, so that ALTER PUBLICATION has its price.
+            problems.push(
+                "undoing the ALTER TABLE mends it, too; after an ALTER PUBLICATION by hand the views \
+                 of its tables stop until walview rebuild, because changes may be missing"
+                    .to_owned(),
+            );
+        }
+        let mut altered = false;
         if let (Step::Alter(statements), true) = (&looked.step, looked.may_alter) {
+            let intend = async |own| {
+                let (durable, known) = oneshot::channel();
+                let told = async {
+                    let intent = Input::Intend(own, durable);
+                    self.inputs.send(intent).await.is_ok() && known.await.is_ok()
+                };
+                // A loop that waits for room must not keep a transaction open at the source.
+                tokio::time::timeout(INTEND_MAX, told).await.unwrap_or(false)
+            };
             let looks = (question, self.asked.as_slice());
-            match publication::alter(session, &self.slot, statements, looks).await {
-                Ok(replaced) => {
-                    own = replaced;
+            match publication::alter(session, &self.slot, statements, looks, intend).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    altered = true;
                     tracing::info!(publication = self.slot, "the publication follows its tables");
                 }
                 Err(error) => problems.push(describe(&error)),
@@ -127,6 +148,6 @@ impl Watch {
         }
         let troubled = !problems.is_empty();
         self.board.source_problems(problems);
-        Ok((own, troubled))
+        Ok((altered, troubled))
     }
 }

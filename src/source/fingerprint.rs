@@ -126,6 +126,18 @@ pub struct MemberPrint {
     pub columns: Option<Vec<i16>>,
 }
 
+/// A membership that Walview itself is about to replace: known before it is done, so that a crash
+/// in between is not taken for somebody's hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnAlter {
+    /// OID of the table.
+    pub table: u32,
+    /// Row and version of the membership before.
+    pub from: (u32, u32),
+    /// The transaction, which is the version of the membership after.
+    pub xid: u32,
+}
+
 /// A fingerprint, and where it was taken: every commit that it shows lies below `lsn`.
 #[derive(Clone, Debug)]
 pub struct Taken {

@@ -10,7 +10,7 @@ mod existing;
 
 use super::config::owner_mark;
 use super::error::{Fix, Kind, SourceError, quote_name, quote_text};
-use super::fingerprint::{Asked, MemberPrint, Question};
+use super::fingerprint::{Asked, OwnAlter, Question, TablePrint};
 use super::server::version;
 use existing::Existing;
 use std::collections::BTreeSet;
@@ -76,7 +76,7 @@ pub async fn look(
     look_for(client, name, pipeline, tables, false).await
 }
 
-/// As [`look`]; of our own publication, what it sends beyond `tables` is to go, too. Only for the
+/// As [`look`], of what streams; of our own publication, what it sends beyond `tables` is to go, too. Only for the
 /// definition that streams: a stored one may still need what a new one does not.
 ///
 /// # Errors
@@ -95,12 +95,12 @@ async fn look_for(
     name: &str,
     pipeline: &str,
     tables: &[PublishedTable],
-    narrow: bool,
+    live: bool,
 ) -> Result<Looked, SourceError> {
     let version = version(client).await?;
     let (mut wanted, mut problems) = (Vec::with_capacity(tables.len()), Vec::new());
     for table in tables {
-        let found = Wanted::load(client, table, version).await?;
+        let found = Wanted::load(client, table, version, live).await?;
         problems.extend(found.keyless);
         wanted.push(found.table);
     }
@@ -114,7 +114,7 @@ async fn look_for(
     problems.extend(existing.filters(&wanted));
     let ours = existing.comment.as_deref() == Some(owner_mark(pipeline).as_str());
     let may_alter = ours && existing.owned && wanted.iter().all(|table| table.owned);
-    let lacks = existing.lacks(&wanted, narrow && may_alter);
+    let lacks = existing.lacks(&wanted, live && may_alter);
     if lacks.is_empty() {
         return Ok(Looked { step: Step::Keep, problems, columns, may_alter });
     }
@@ -132,8 +132,8 @@ async fn look_for(
     Ok(Looked { step: Step::Alter(lacks), problems, columns, may_alter })
 }
 
-/// Alters our own publication, at once or not at all: it does not wait for somebody's lock.
-/// Returns what the tables' memberships became: (before, after).
+/// Alters our own publication, at once or not at all: it does not wait for somebody's lock. `intend`
+/// is told what will be replaced before anything is; where it answers `false`, nothing is.
 ///
 /// # Errors
 /// The server refused, or a table is locked.
@@ -142,19 +142,40 @@ pub async fn alter(
     name: &str,
     statements: &[String],
     (question, asked): (&Question, &[Asked]),
-) -> Result<Vec<(MemberPrint, MemberPrint)>, SourceError> {
+    intend: impl AsyncFnOnce(Vec<OwnAlter>) -> bool,
+) -> Result<bool, SourceError> {
     let failed = |error| SourceError::query(&format!("alter publication \"{name}\""), error);
     let altering = async {
         client.batch_execute("BEGIN; SET LOCAL lock_timeout = '2s'").await.map_err(failed)?;
-        let before = question.ask(client, asked, name).await?.print;
+        // Versions of rows are the lower half of a transaction's number.
+        let sql = "SELECT (pg_current_xact_id()::text::numeric % 4294967296)::int8";
+        let row = client.query_one(sql, &[]).await.map_err(failed)?;
+        let xid: i64 = row.try_get(0).map_err(failed)?;
+        let xid = u32::try_from(xid).unwrap_or(0);
+        // Whoever takes a table out or in waits for these locks, so what is read next stays so.
+        let quoted = asked
+            .iter()
+            .map(|(schema, table, _)| format!("{}.{}", quote_name(schema), quote_name(table)))
+            .filter(|table| statements.iter().any(|statement| statement.contains(table.as_str())));
+        let tables: Vec<String> = quoted.map(|table| format!("ONLY {table}")).collect();
+        if !tables.is_empty() {
+            let lock = format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", tables.join(", "));
+            client.batch_execute(&lock).await.map_err(failed)?;
+        }
+        let print = question.ask(client, asked, name).await?.print;
+        let member = |table: &TablePrint| {
+            let member = table.member.as_ref()?;
+            Some(OwnAlter { table: table.oid?, from: (member.row, member.version), xid })
+        };
+        if !intend(print.tables.iter().filter_map(member).collect()).await {
+            return Ok(false);
+        }
         client.batch_execute(&statements.join("; ")).await.map_err(failed)?;
-        let after = question.ask(client, asked, name).await?.print;
         client.batch_execute("COMMIT").await.map_err(failed)?;
-        let tables = before.tables.into_iter().zip(after.tables);
-        Ok(tables.filter_map(|(before, after)| before.member.zip(after.member)).collect())
+        Ok(true)
     };
     let altered = altering.await;
-    if altered.is_err() {
+    if !matches!(altered, Ok(true)) {
         drop_failed_transaction(client).await;
     }
     altered
@@ -175,7 +196,7 @@ pub async fn keyless(
             PublishedTable { schema: schema.clone(), name: name.clone(), columns: Vec::new() };
         let failed = |error| SourceError::query("read the replica identities", error);
         if let Some(row) = client.query_opt(WANTED, &[schema, name]).await.map_err(failed)?
-            && let Some(error) = read_keyless(client, &row, &table).await?
+            && let Some(error) = read_keyless(client, &row, &table, false).await?
         {
             found.push(((schema.clone(), name.clone()), error));
         }
@@ -332,6 +353,7 @@ impl Wanted {
         client: &Client,
         table: &PublishedTable,
         version: i32,
+        live: bool,
     ) -> Result<Loaded, SourceError> {
         let failed = |error| SourceError::query("read the replica identities", error);
         let (schema, name) = (&table.schema, &table.name);
@@ -342,7 +364,7 @@ impl Wanted {
                 "check its name and source.schema",
             )
         })?;
-        let keyless = read_keyless(client, &row, table).await?;
+        let keyless = read_keyless(client, &row, table, live).await?;
         Ok(Loaded { table: read_wanted(&row, table, version).map_err(failed)?, keyless })
     }
 }
@@ -351,6 +373,7 @@ async fn read_keyless(
     client: &Client,
     row: &Row,
     table: &PublishedTable,
+    live: bool,
 ) -> Result<Option<SourceError>, SourceError> {
     let failed = |error| SourceError::query("read the replica identities", error);
     let Some(keyless) = row.try_get::<_, Option<String>>(7).map_err(failed)? else {
@@ -360,7 +383,7 @@ async fn read_keyless(
     let itself: bool = row.try_get(10).map_err(failed)?;
     let fitting = client.query_opt(FITTING_INDEX, &[&keyless]).await.map_err(failed)?;
     let fitting: Option<String> = fitting.map(|row| row.try_get(0)).transpose().map_err(failed)?;
-    Ok(Some(no_identity(table, &keyless, nothing, itself, fitting.as_deref())))
+    Ok(Some(no_identity(table, (&keyless, nothing, itself), live, fitting.as_deref())))
 }
 
 fn read_wanted(
@@ -394,9 +417,8 @@ fn read_wanted(
 /// that gives it an identity by an index that it has.
 fn no_identity(
     table: &PublishedTable,
-    keyless: &str,
-    nothing: bool,
-    itself: bool,
+    (keyless, nothing, itself): (&str, bool, bool),
+    live: bool,
     fitting: Option<&str>,
 ) -> SourceError {
     let label = format!("{}.{}", table.schema, table.name);
@@ -406,9 +428,11 @@ fn no_identity(
     } else {
         "has no primary key and no replica identity"
     };
+    let when = if live { "while it is published" } else { "once it is published" };
     let message = format!(
-        "table \"{label}\"{partition} {has}: once it is published, the application's UPDATE and \
-         DELETE on it fail; nothing was changed"
+        "table \"{label}\"{partition} {has}: {when}, the application's UPDATE and DELETE on it \
+         fail{}",
+        if live { "" } else { "; nothing was changed" }
     );
     match fitting {
         Some(statement) => {

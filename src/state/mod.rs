@@ -17,7 +17,7 @@ mod overlay;
 
 pub use frozen::{Freezer, Frozen};
 
-use crate::source::fingerprint::Fingerprint;
+use crate::source::fingerprint::{Fingerprint, OwnAlter};
 use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use overlay::Overlay;
 use serde::{Deserialize, Serialize};
@@ -318,6 +318,21 @@ impl LocalStore {
     /// The store cannot be written.
     pub fn write_fingerprint(&mut self, print: &Fingerprint) -> Result<(), StateError> {
         self.meta.insert("fingerprint", to_json(print)?).map_err(self.fail("cannot write"))?;
+        self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))
+    }
+
+    /// Memberships in the publication that Walview itself replaced, or was about to.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn own_alters(&self) -> Result<Vec<OwnAlter>, StateError> {
+        Ok(self.read_meta("own_alters")?.unwrap_or_default())
+    }
+
+    /// # Errors
+    /// The store cannot be written.
+    pub fn write_own_alters(&mut self, own: &[OwnAlter]) -> Result<(), StateError> {
+        self.meta.insert("own_alters", to_json(&own)?).map_err(self.fail("cannot write"))?;
         self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))
     }
 

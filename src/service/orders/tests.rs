@@ -97,7 +97,7 @@ fn resumed(folder: &Path, share: &str) -> EngineLoop {
     let stores = [("redis".to_owned(), "redis".to_owned())];
     let board = Arc::new(Board::new("test", "slot", &["shares".to_owned()], &stores));
     let faults = Arc::new(Mutex::new(Vec::new()));
-    let schema = Schema::new(Fingerprint::default(), Vec::new());
+    let schema = Schema::new((Fingerprint::default(), Vec::new()), Vec::new());
     let source = (catalog(), schema);
     EngineLoop::new(engine, store, progress, source, (outlets, u64::MAX), board, faults)
 }
