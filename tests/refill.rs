@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use walview::demo::Seed;
+use walview::demo::servers::service::Service;
 use walview::service::board::{Status, StoreState};
 
 use crate::end_to_end::SMALL;
 use crate::stream;
 use crate::workload::{self, Load};
-use crate::world::World;
+use crate::world::{LIVE_LIMIT, World};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const MARK: &str = "walview:betting:mark";
@@ -259,5 +260,54 @@ async fn killed_in_the_middle_of_a_refill() {
     world.start().await;
     world.assert_equal().await;
     assert!(check_stream(&world, &mut inserted).await >= 1);
+    world.stop().await;
+}
+
+/// A ClickHouse table that somebody empties or drops: its view stops and names the command, the
+/// others go on, also where walview was away. A rebuild mends all.
+#[tokio::test]
+async fn tables_emptied_or_dropped_by_hand() {
+    let seed = workload::seed();
+    let mut world = World::betting(SMALL).await;
+    world.start().await;
+    workload::run(&world, seed, 20).await;
+    world.caught_up().await;
+    let says = |view: &'static str, words: &'static str| {
+        move |status: &Status| {
+            let stopped = status.views.iter().filter(|view| view.state == "stopped");
+            let mut named = stopped.filter(|found| found.name == view);
+            named.any(|found| {
+                let reason = found.reason.as_deref().unwrap_or_default();
+                reason.contains(words) && reason.contains("walview rebuild")
+            })
+        }
+    };
+    world.clickhouse.query("TRUNCATE TABLE betting_rows.bets_analytics").await.unwrap();
+    let emptied = says("bets_analytics", "`bets_analytics` was emptied by somebody");
+    world.service().until("stopped by the empty table", LIMIT, emptied).await.unwrap();
+    world.stop().await;
+    world.clickhouse.query("TRUNCATE TABLE betting_rows.totals_by_country").await.unwrap();
+    world.start().await;
+    let emptied = says("totals_by_country", "`totals_by_country` was emptied by somebody");
+    world.service().until("stopped by the other empty table", LIMIT, emptied).await.unwrap();
+    world.clickhouse.query("DROP TABLE betting_rows.settlement_by_category").await.unwrap();
+    let gone = says("settlement_by_category", "`settlement_by_category` is gone");
+    world.service().until("stopped by the dropped table", LIMIT, gone).await.unwrap();
+    workload::run(&world, seed + 1, 20).await;
+    let status = world.caught_up().await;
+    assert_eq!(status.views.iter().filter(|view| view.state == "stopped").count(), 3);
+    world.clickhouse.query("DROP TABLE betting_rows.walview_marks").await.unwrap();
+    let lost = |status: &Status| {
+        let error = status.stores[1].last_error.as_deref().unwrap_or_default();
+        status.stores[1].state == StoreState::Stopped
+            && error.contains("`walview_marks` is gone")
+            && error.contains("walview rebuild")
+    };
+    workload::run(&world, seed + 2, 5).await;
+    world.service().until("stopped by its lost mark", LIMIT, lost).await.unwrap();
+    world.stop().await;
+    world.service = Some(Service::rebuild(&world.options).unwrap());
+    world.service().until_live(LIVE_LIMIT).await.unwrap();
+    world.assert_equal().await;
     world.stop().await;
 }

@@ -19,7 +19,7 @@ use crate::state::{Identity, JOURNAL_BYTES_MAX, Peek, Progress, peek};
 use crate::status;
 use crate::stores::any::AnyStore;
 use crate::stores::inspect::{Held, Inspected, Lack, Standing};
-use crate::stores::{Identity as StoreIdentity, StoreError};
+use crate::stores::{Identity as StoreIdentity, Store as _, StoreError};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -477,7 +477,14 @@ impl Inspector<'_> {
         if self.plan.start == Some(StartKind::Resume) && inspected.problems.is_empty() {
             let lost = match inspected.mark {
                 Held::Ours => None,
-                Held::Nothing | Held::Loading => Some("it has lost what walview wrote"),
+                Held::Nothing | Held::Loading if store.refills() => {
+                    self.plan.notes.push(format!(
+                        "store \"{name}\" has lost its mark: run removes what stands under its \
+                         targets and fills it again from the local state"
+                    ));
+                    None
+                }
+                Held::Nothing | Held::Loading => Some("its mark is gone"),
                 Held::Other => Some("it holds the mark of another source or slot"),
             };
             self.plan.problems.extend(lost.map(|why| {

@@ -154,7 +154,7 @@ impl ClickHouse {
                 .collect();
             format!("[{}]", names.join(", "))
         };
-        self.run(&format!(
+        let sql = format!(
             "INSERT INTO {} (pipeline, mark, as_of, lsn, views, stopped) VALUES ({}, {}, \
              fromUnixTimestamp64Micro({}), {}, {}, {})",
             self.marks_table(),
@@ -164,8 +164,20 @@ impl ClickHouse {
             literal(&lsn.to_string()),
             names(&|_| true),
             names(&|index| self.stopped.contains(&index)),
-        ))
-        .await
+        );
+        match self.run(&sql).await {
+            Err(StoreError::Stop { .. }) if self.marks_are_gone().await? => Err(StoreError::stop(
+                format!("the table {} is gone, and walview's mark with it", self.marks_table()),
+                "fill the store again with: walview rebuild",
+            )),
+            written => written,
+        }
+    }
+
+    async fn marks_are_gone(&self) -> Result<bool, StoreError> {
+        let rows = rows_database(&self.config.database);
+        let found = self.find_name(&rows, "walview_marks", "walview marks").await?;
+        Ok(matches!(found, Found::Nothing))
     }
 }
 

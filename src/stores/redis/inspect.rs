@@ -126,7 +126,8 @@ impl Redis {
             if sync.contains("no)") {
                 found.notes.push(
                     "with appendfsync no a crash may lose more than the 10 seconds that walview \
-                     writes again: the store then stops until walview rebuild"
+                     writes again: the store is then filled again from the local state, and \
+                     streams say with a gap entry what they lost"
                         .to_owned(),
                 );
             }
@@ -139,7 +140,8 @@ impl Redis {
             found.facts.push(snapshots.to_owned());
             found.notes.push(format!(
                 "{snapshots}: a crash of Redis loses more than the 10 seconds that walview writes \
-                 again, and the store then stops until walview rebuild; appendonly yes avoids that"
+                 again; the store is then filled again from the local state, and streams say with a \
+                 gap entry what they lost; appendonly yes avoids that"
             ));
         }
         Ok(())

@@ -30,7 +30,7 @@ use ::redis::{Pipeline, Value as Reply};
 use std::collections::{BTreeSet, HashMap};
 use walview_core::engine::RefillPage;
 use walview_core::position::{ORDINAL_MAX, Position};
-use walview_core::target::redis::{Op, OpRef};
+use walview_core::target::redis::{Op, OpRef, Target};
 
 /// Of a stream entry.
 pub(super) type Id = (u64, u64);
@@ -82,7 +82,7 @@ impl Redis {
             return Ok(());
         }
         for target in self.streams() {
-            let template = self.targets.get(usize::from(target)).map(|target| target.template());
+            let template = self.targets.get(usize::from(target)).map(Target::template);
             // Of many streams nobody keeps a list; what comes from now on is enough.
             let Some(key) = template.and_then(|template| template.single_key()) else {
                 continue;
@@ -111,16 +111,16 @@ impl Redis {
         if sent.is_err() {
             self.session = None;
         }
-        sent?
-            .iter()
-            .map(|reply| match reply {
-                // There is no such key, or it holds something else.
-                Reply::ServerError(error) if !matches!(error.code(), "ERR" | "WRONGTYPE") => {
-                    Err(server_error(error.code(), error.details()))
-                }
-                reply => Ok(last_id(reply)),
-            })
-            .collect()
+        let read = |reply: &Reply| {
+            // Refused like this where there is no such key, or it holds something else.
+            if let Reply::ServerError(error) = reply
+                && !matches!(error.code(), "ERR" | "WRONGTYPE")
+            {
+                return Err(server_error(error.code(), error.details()));
+            }
+            Ok(last_id(reply))
+        };
+        sent?.iter().map(read).collect()
     }
 
     /// A page of the streams that a target can have made.
