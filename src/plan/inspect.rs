@@ -73,7 +73,7 @@ pub(super) async fn inspect(
 enum Local {
     Nothing,
     InUse,
-    Holds(Box<Identity>, Progress),
+    Holds(Box<Identity>, Box<Progress>),
 }
 
 async fn look_at_state(folder: &Path, plan: &mut PipelinePlan) -> Local {
@@ -216,7 +216,7 @@ impl Inspector<'_> {
                 self.running().await;
                 return Some(StartKind::Running);
             }
-            Local::Holds(identity, progress) => Some((&**identity, progress)),
+            Local::Holds(identity, progress) => Some((&**identity, &**progress)),
             Local::Nothing => None,
         };
         self.plan.start = match lineage::start(self.pipeline, self.connections, stored, found) {

@@ -147,7 +147,7 @@ pub enum Peek {
     InUse,
     Holds {
         identity: Option<Box<Identity>>,
-        progress: Progress,
+        progress: Box<Progress>,
         bytes: u64,
     },
 }
@@ -180,7 +180,7 @@ pub fn peek(path: &Path) -> Result<Peek, StateError> {
     };
     Ok(Peek::Holds {
         identity: store.identity()?.map(Box::new),
-        progress: store.progress()?,
+        progress: Box::new(store.progress()?),
         bytes: store.disk_bytes(),
     })
 }
