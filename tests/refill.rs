@@ -290,8 +290,8 @@ async fn tables_emptied_or_dropped_by_hand() {
     world.start().await;
     let emptied = says("totals_by_country", "`totals_by_country` was emptied by somebody");
     world.service().until("stopped by the other empty table", LIMIT, emptied).await.unwrap();
-    world.clickhouse.query("DROP TABLE betting_rows.settlement_by_category").await.unwrap();
-    let gone = says("settlement_by_category", "`settlement_by_category` is gone");
+    world.clickhouse.query("DROP TABLE betting_rows.settlement_totals").await.unwrap();
+    let gone = says("settlement_totals", "`settlement_totals` is gone");
     world.service().until("stopped by the dropped table", LIMIT, gone).await.unwrap();
     workload::run(&world, seed + 1, 20).await;
     let status = world.caught_up().await;

@@ -227,7 +227,7 @@ fn join<'a>(
             let mut inputs = env.0.clone();
             inputs.push(Some(row));
             let more = condition.condition.as_ref();
-            if keys && more.is_none_or_ok(|c| holds(c, &Joined(inputs)))? {
+            if keys && more.none_or_ok(|c| holds(c, &Joined(inputs)))? {
                 partner = Some(row);
             }
         }
@@ -236,19 +236,19 @@ fn join<'a>(
         }
         env.0.push(partner);
     }
-    Ok(view.filter.as_ref().is_none_or_ok(|filter| holds(filter, &env))?.then_some(env))
+    Ok(view.filter.as_ref().none_or_ok(|filter| holds(filter, &env))?.then_some(env))
 }
 
 /// `Option::is_none_or` with a condition that may fail.
-trait IsNoneOrOk<T> {
-    fn is_none_or_ok(
+trait NoneOrOk<T> {
+    fn none_or_ok(
         self,
         holds: impl FnOnce(T) -> Result<bool, EvalError>,
     ) -> Result<bool, EvalError>;
 }
 
-impl<T> IsNoneOrOk<T> for Option<T> {
-    fn is_none_or_ok(
+impl<T> NoneOrOk<T> for Option<T> {
+    fn none_or_ok(
         self,
         holds: impl FnOnce(T) -> Result<bool, EvalError>,
     ) -> Result<bool, EvalError> {
@@ -261,7 +261,7 @@ type Member = (Row, Vec<Option<Value>>);
 
 fn member(by: &[Expr], aggregates: &[Aggregate], env: &Joined<'_>) -> Result<Member, EvalError> {
     let arguments = aggregates.iter().map(|aggregate| {
-        if !aggregate.filter.as_ref().is_none_or_ok(|filter| holds(filter, env))? {
+        if !aggregate.filter.as_ref().none_or_ok(|filter| holds(filter, env))? {
             return Ok(None);
         }
         let argument = aggregate.argument.as_ref();

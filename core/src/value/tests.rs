@@ -305,3 +305,12 @@ fn json_parts_are_cut_as_postgresql_does() {
     assert_eq!(to_jsonb("\"\\ud83d\\ude00\"").unwrap(), "\"😀\"");
     assert!(validate(&"[".repeat(100_000)).is_err());
 }
+
+/// A fuzzer's find: the least 64-bit number has no absolute value.
+#[test]
+fn an_exponent_may_be_any_number() {
+    for text in ["1e-9223372036854775808", "1e9223372036854775807", "1e-99999999999999999999"] {
+        assert!(text.parse::<Numeric>().is_err(), "{text}");
+        assert!(Value::parse(&Type::Jsonb, text).is_err(), "{text}");
+    }
+}

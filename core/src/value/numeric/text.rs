@@ -57,7 +57,7 @@ fn parse_exponent(text: &str) -> Result<i64, ValueError> {
     }
     // PostgreSQL refuses |exponent| ≥ INT_MAX / 2 before it looks at the digits.
     let exponent: i64 = text.parse().ok().ok_or_else(overflow)?;
-    if exponent.abs() >= i64::from(i32::MAX / 2) {
+    if exponent.unsigned_abs() >= u64::from(i32::MAX.unsigned_abs() / 2) {
         return Err(overflow());
     }
     Ok(exponent)
