@@ -6,7 +6,7 @@
 use super::{LocalStore, Progress, from_json};
 use fjall::{Database, Keyspace, Readable as _, Snapshot};
 use std::ops::Bound;
-use walview_core::engine::{Page, ReadState, Space, StateError};
+use walview_core::engine::{Page, ReadState, Space, StateError, prefix_end};
 
 /// Makes frozen copies, from any thread.
 #[derive(Clone)]
@@ -74,18 +74,15 @@ impl ReadState for Frozen {
         limit: usize,
     ) -> Result<Page, StateError> {
         let from = match after {
-            Some(after) => Bound::Excluded(after),
-            None => Bound::Included(prefix),
+            Some(after) => Bound::Excluded(after.to_vec()),
+            None => Bound::Included(prefix.to_vec()),
         };
-        let mut page = Page::new();
-        let range = (from, Bound::<&[u8]>::Unbounded);
-        for entry in self.snapshot.range::<&[u8], _>(self.space(space)?, range) {
+        let range = (from, prefix_end(prefix));
+        let entries = self.snapshot.range::<Vec<u8>, _>(self.space(space)?, range);
+        let pairs = entries.take(limit).map(|entry| {
             let (key, value) = entry.into_inner().map_err(unreadable)?;
-            if page.len() == limit || !key.starts_with(prefix) {
-                break;
-            }
-            page.push((key.to_vec(), value.to_vec()));
-        }
-        Ok(page)
+            Ok((key.to_vec(), value.to_vec()))
+        });
+        pairs.collect()
     }
 }

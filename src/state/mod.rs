@@ -23,7 +23,7 @@ use overlay::Overlay;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use walview_core::catalog::Catalog;
-use walview_core::engine::{Page, Partial, ReadState, Space, State, StateError};
+use walview_core::engine::{Page, Partial, ReadState, Space, State, StateError, prefix_end};
 use walview_core::outbox::Record;
 use walview_core::position::Lsn;
 
@@ -553,12 +553,8 @@ impl ReadState for LocalStore {
             None => std::ops::Bound::Included(prefix.to_vec()),
         };
         let mut stored = keyspace
-            .range((from.clone(), std::ops::Bound::Unbounded))
+            .range((from.clone(), prefix_end(prefix)))
             .map(fjall::Guard::into_inner)
-            .take_while(|entry| match entry {
-                Ok((key, _)) => key.starts_with(prefix),
-                Err(_) => true,
-            })
             .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())));
         self.overlay
             .merge(space, prefix, from, limit, &mut stored)

@@ -50,6 +50,21 @@ pub struct StateError {
 /// A page of a scan: keys with their values, in order.
 pub type Page = Vec<(Vec<u8>, Vec<u8>)>;
 
+/// Where the keys that start with `prefix` end. A scan that looks for its end itself, without this,
+/// reads on through everything that was deleted behind its prefix: minutes in a log-structured store
+/// after a TRUNCATE.
+#[must_use]
+pub fn prefix_end(prefix: &[u8]) -> Bound<Vec<u8>> {
+    let Some(last) = prefix.iter().rposition(|byte| *byte != u8::MAX) else {
+        return Bound::Unbounded;
+    };
+    let mut end = prefix.get(..=last).unwrap_or_default().to_vec();
+    if let Some(byte) = end.last_mut() {
+        *byte += 1;
+    }
+    Bound::Excluded(end)
+}
+
 /// The state as it is read: also of a frozen copy.
 pub trait ReadState {
     /// # Errors
@@ -114,5 +129,19 @@ impl ReadState for MemoryState {
             .take(limit)
             .map(|((_, key), value)| (key.clone(), value.clone()))
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_where_its_last_key_may_stand() {
+        let excluded = |bytes: &[u8]| Bound::Excluded(bytes.to_vec());
+        assert_eq!(prefix_end(b"ab"), excluded(b"ac"));
+        assert_eq!(prefix_end(&[1, 255, 255]), excluded(&[2]));
+        assert_eq!(prefix_end(&[255, 255]), Bound::Unbounded);
+        assert_eq!(prefix_end(b""), Bound::Unbounded);
     }
 }
