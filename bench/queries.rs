@@ -18,8 +18,8 @@ use walview::demo::servers::TempHome;
 use walview::demo::servers::clickhouse::ClickHouse;
 use walview::demo::servers::postgres::{Postgres, Settings};
 use walview::demo::servers::redis::{Persistence, Redis};
-use walview::demo::servers::service::{Options, Service};
-use walview::demo::{PIPELINE, Seed, create_reports, migrate, seed};
+use walview::demo::servers::service::Service;
+use walview::demo::{PIPELINE, Seed, create_reports, migrate, options, seed};
 
 const LIVE_LIMIT: Duration = Duration::from_secs(120);
 /// Only to have the tables.
@@ -116,19 +116,8 @@ async fn tables(home: &TempHome) -> Result<ClickHouse> {
     migrate(&client).await?;
     seed(&client, FEW).await?;
     drop(client);
-    let options = Options {
-        program: PathBuf::from(env!("CARGO_BIN_EXE_walview")),
-        pipeline_file: home.path().join("betting.yaml"),
-        pipeline: "betting".to_owned(),
-        state: home.state(),
-        args: Vec::new(),
-        env: vec![
-            ("BETTING_DATABASE_URL".to_owned(), postgres.url()),
-            ("REDIS_URL".to_owned(), redis.url()),
-            ("CLICKHOUSE_URL".to_owned(), clickhouse.url()),
-        ],
-        log: home.log("walview"),
-    };
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_walview"));
+    let options = options(program, home, (&postgres, &redis, &clickhouse));
     std::fs::write(&options.pipeline_file, PIPELINE)?;
     let mut service = Service::spawn(&options)?;
     service.until_live(LIVE_LIMIT).await?;

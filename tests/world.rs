@@ -56,19 +56,8 @@ impl World {
         let client = postgres.connect().await.unwrap();
         migrate(&client).await.unwrap();
         seed(&client, rows).await.unwrap();
-        let options = Options {
-            program: PathBuf::from(env!("CARGO_BIN_EXE_walview")),
-            pipeline_file: home.path().join("betting.yaml"),
-            pipeline: "betting".to_owned(),
-            state: home.state(),
-            args: Vec::new(),
-            env: vec![
-                ("BETTING_DATABASE_URL".to_owned(), postgres.url()),
-                ("REDIS_URL".to_owned(), redis.url()),
-                ("CLICKHOUSE_URL".to_owned(), clickhouse.url()),
-            ],
-            log: home.log("walview"),
-        };
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_walview"));
+        let options = walview::demo::options(program, &home, (&postgres, &redis, &clickhouse));
         let mut world = Self {
             service: None,
             options,

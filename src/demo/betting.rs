@@ -1,7 +1,14 @@
 //! The betting domain: its tables, its pipeline, and rows to begin with.
 
 use anyhow::{Context as _, Result};
+use std::path::PathBuf;
 use tokio_postgres::Client;
+
+use super::servers::TempHome;
+use super::servers::clickhouse::ClickHouse;
+use super::servers::postgres::Postgres;
+use super::servers::redis::Redis;
+use super::servers::service::Options;
 
 /// Every file of `migrations/postgres/betting/`, in order.
 pub const MIGRATIONS: [(&str, &str); 2] = [
@@ -22,6 +29,28 @@ pub struct Seed {
 
 impl Seed {
     pub const DEMO: Self = Self { users: 20_000, events: 2_000, bets: 200_000 };
+}
+
+/// How `program` runs this domain's pipeline between these servers; the file is not written yet.
+#[must_use]
+pub fn options(
+    program: PathBuf,
+    home: &TempHome,
+    (postgres, redis, clickhouse): (&Postgres, &Redis, &ClickHouse),
+) -> Options {
+    Options {
+        program,
+        pipeline_file: home.path().join("betting.yaml"),
+        pipeline: "betting".to_owned(),
+        state: home.state(),
+        args: Vec::new(),
+        env: vec![
+            ("BETTING_DATABASE_URL".to_owned(), postgres.url()),
+            ("REDIS_URL".to_owned(), redis.url()),
+            ("CLICKHOUSE_URL".to_owned(), clickhouse.url()),
+        ],
+        log: home.log("walview"),
+    }
 }
 
 pub async fn migrate(client: &Client) -> Result<()> {

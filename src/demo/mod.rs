@@ -26,7 +26,7 @@ mod reports;
 pub mod servers;
 mod workload;
 
-pub use betting::{MIGRATIONS, PIPELINE, Seed, migrate, seed};
+pub use betting::{MIGRATIONS, PIPELINE, Seed, migrate, options, seed};
 pub use reports::{REPORTS, create_reports};
 
 use crate::cli::{DemoArgs, Domain, Exit};
@@ -138,19 +138,7 @@ impl Stage {
             duration(seeding.elapsed())
         ));
 
-        let options = Options {
-            program: own_program()?,
-            pipeline_file: self.home.path().join("betting.yaml"),
-            pipeline: "betting".to_owned(),
-            state: self.home.state(),
-            args: Vec::new(),
-            env: vec![
-                ("BETTING_DATABASE_URL".to_owned(), postgres.url()),
-                ("REDIS_URL".to_owned(), redis.url()),
-                ("CLICKHOUSE_URL".to_owned(), clickhouse.url()),
-            ],
-            log: self.home.log("walview"),
-        };
+        let options = betting::options(own_program()?, &self.home, (postgres, redis, clickhouse));
         std::fs::write(&options.pipeline_file, PIPELINE)?;
         let service = self.service.insert(Service::spawn(&options)?);
         let mut cast = Cast { home: &self.home, postgres, redis, clickhouse, service, options };

@@ -3,10 +3,9 @@
 //! A commit is one batch, so a frozen copy has rows, groups and [`Progress`] of the same moment:
 //! the position that it stands at, and the number that the next record gets.
 
-use super::{LocalStore, Progress, from_json};
+use super::{LocalStore, Progress, from_json, space_of};
 use fjall::{Database, Keyspace, Readable as _, Snapshot};
-use std::ops::Bound;
-use walview_core::engine::{Page, ReadState, Space, StateError, prefix_end};
+use walview_core::engine::{Page, ReadState, Space, StateError, scan_range};
 
 /// Makes frozen copies, from any thread.
 #[derive(Clone)]
@@ -40,19 +39,9 @@ impl Freezer {
     pub fn freeze(&self) -> Result<Frozen, StateError> {
         let snapshot = self.db.snapshot();
         let bytes = snapshot.get(&self.meta, "progress").map_err(unreadable)?;
-        let progress = bytes.map(|bytes| from_json(&bytes, "progress")).transpose()?;
+        let progress = bytes.map(|bytes| from_json(&bytes, "\"progress\"")).transpose()?;
         let progress = progress.unwrap_or_default();
         Ok(Frozen { snapshot, spaces: self.spaces.clone(), progress })
-    }
-}
-
-impl Frozen {
-    fn space(&self, space: Space) -> Result<&Keyspace, StateError> {
-        let found = self.spaces.iter().find(|(known, _)| *known == space);
-        found.map(|(_, keyspace)| keyspace).ok_or(StateError {
-            message: format!("no key space \"{}\"", space.name()),
-            source: None,
-        })
     }
 }
 
@@ -62,7 +51,7 @@ fn unreadable(source: fjall::Error) -> StateError {
 
 impl ReadState for Frozen {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        let value = self.snapshot.get(self.space(space)?, key).map_err(unreadable)?;
+        let value = self.snapshot.get(space_of(&self.spaces, space)?, key).map_err(unreadable)?;
         Ok(value.map(|value| value.to_vec()))
     }
 
@@ -73,12 +62,8 @@ impl ReadState for Frozen {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Page, StateError> {
-        let from = match after {
-            Some(after) => Bound::Excluded(after.to_vec()),
-            None => Bound::Included(prefix.to_vec()),
-        };
-        let range = (from, prefix_end(prefix));
-        let entries = self.snapshot.range::<Vec<u8>, _>(self.space(space)?, range);
+        let range = scan_range(prefix, after);
+        let entries = self.snapshot.range::<Vec<u8>, _>(space_of(&self.spaces, space)?, range);
         let pairs = entries.take(limit).map(|entry| {
             let (key, value) = entry.into_inner().map_err(unreadable)?;
             Ok((key.to_vec(), value.to_vec()))

@@ -23,7 +23,7 @@ use overlay::Overlay;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use walview_core::catalog::Catalog;
-use walview_core::engine::{Page, Partial, ReadState, Space, State, StateError, prefix_end};
+use walview_core::engine::{Page, Partial, ReadState, Space, State, StateError, scan_range};
 use walview_core::outbox::Record;
 use walview_core::position::Lsn;
 
@@ -243,16 +243,14 @@ impl LocalStore {
     }
 
     fn space(&self, space: Space) -> Result<&Keyspace, StateError> {
-        self.spaces.iter().find(|(known, _)| *known == space).map(|(_, keyspace)| keyspace).ok_or(
-            StateError { message: format!("no key space \"{}\"", space.name()), source: None },
-        )
+        space_of(&self.spaces, space)
     }
 
     fn read_meta<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>, StateError> {
         let Some(bytes) = self.meta.get(key).map_err(self.fail("cannot read"))? else {
             return Ok(None);
         };
-        from_json(&bytes, key).map(Some)
+        from_json(&bytes, &format!("\"{key}\" in \"{}\"", self.path.display())).map(Some)
     }
 
     /// Whose state this is; `None` in a new store.
@@ -436,9 +434,15 @@ impl LocalStore {
     }
 }
 
-fn from_json<T: for<'de> Deserialize<'de>>(bytes: &[u8], key: &str) -> Result<T, StateError> {
+fn space_of(spaces: &[(Space, Keyspace)], space: Space) -> Result<&Keyspace, StateError> {
+    spaces.iter().find(|(known, _)| *known == space).map(|(_, keyspace)| keyspace).ok_or_else(
+        || StateError { message: format!("no key space \"{}\"", space.name()), source: None },
+    )
+}
+
+fn from_json<T: for<'de> Deserialize<'de>>(bytes: &[u8], what: &str) -> Result<T, StateError> {
     serde_json::from_slice(bytes).map_err(|source| StateError {
-        message: format!("\"{key}\" cannot be decoded"),
+        message: format!("{what} cannot be decoded"),
         source: Some(Box::new(source)),
     })
 }
@@ -548,12 +552,9 @@ impl ReadState for LocalStore {
         limit: usize,
     ) -> Result<Page, StateError> {
         let keyspace = self.space(space)?;
-        let from = match after {
-            Some(after) => std::ops::Bound::Excluded(after.to_vec()),
-            None => std::ops::Bound::Included(prefix.to_vec()),
-        };
+        let (from, end) = scan_range(prefix, after);
         let mut stored = keyspace
-            .range((from.clone(), prefix_end(prefix)))
+            .range((from.clone(), end))
             .map(fjall::Guard::into_inner)
             .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())));
         self.overlay

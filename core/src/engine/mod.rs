@@ -35,7 +35,7 @@ pub use layout::{
 };
 pub use output::{Part, Target, TargetKind};
 pub use refill::{Refill, RefillCursor, RefillPage};
-pub use state::{MemoryState, Page, ReadState, Space, State, StateError, prefix_end};
+pub use state::{MemoryState, Page, ReadState, Space, State, StateError, scan_range};
 
 use crate::position::Lsn;
 use crate::value::{Row, Value};

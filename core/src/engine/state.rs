@@ -50,11 +50,19 @@ pub struct StateError {
 /// A page of a scan: keys with their values, in order.
 pub type Page = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Where the keys that start with `prefix` end. A scan that looks for its end itself, without this,
-/// reads on through everything that was deleted behind its prefix: minutes in a log-structured store
-/// after a TRUNCATE.
+/// The keys that start with `prefix` and sort after `after`. The end is a bound of its own: a scan
+/// that looks for it itself reads on through everything that was deleted behind its prefix, which
+/// takes minutes in a log-structured store after a TRUNCATE.
 #[must_use]
-pub fn prefix_end(prefix: &[u8]) -> Bound<Vec<u8>> {
+pub fn scan_range(prefix: &[u8], after: Option<&[u8]>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    let from = match after {
+        Some(after) => Bound::Excluded(after.to_vec()),
+        None => Bound::Included(prefix.to_vec()),
+    };
+    (from, prefix_end(prefix))
+}
+
+fn prefix_end(prefix: &[u8]) -> Bound<Vec<u8>> {
     let Some(last) = prefix.iter().rposition(|byte| *byte != u8::MAX) else {
         return Bound::Unbounded;
     };
