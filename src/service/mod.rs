@@ -26,7 +26,7 @@ pub mod patience;
 pub mod pipeline;
 pub mod preflight;
 mod run;
-mod schema;
+pub mod schema;
 mod sessions;
 pub mod snapshot;
 mod watch;
