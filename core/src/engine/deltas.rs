@@ -7,7 +7,7 @@ use super::groups::Group;
 use super::letters;
 use super::resolve::Contribution;
 use super::state::{ReadState, Space, State, StateError};
-use super::{Engine, EngineError, Layout, Touched};
+use super::{Engine, EngineError, Layout};
 use crate::expr::{EvalError, Expr};
 use crate::plan::{Aggregate, ViewKind};
 use crate::target::Change;
@@ -112,14 +112,13 @@ impl Engine {
         arguments: &[Option<Value>],
         sign: i64,
     ) -> Result<(), EngineError> {
-        if let Some(index) = self.touch(state, view, by.clone())?
-            && let Some(touched) = self.touched.get_mut(index)
-        {
+        let touched = self.touch(state, view, &by)?;
+        if let Some(slot) = touched.and_then(|index| self.groups.slot(index)) {
             if sign > 0 {
                 // Dependent columns follow their row; the latest member has the current ones.
-                touched.group.by = by;
+                slot.group.by = by;
             }
-            if let Err(error) = touched.group.apply(arguments, sign) {
+            if let Err(error) = slot.group.apply(arguments, sign) {
                 self.stop_group(view, &error);
             }
         }
@@ -131,7 +130,7 @@ impl Engine {
         &mut self,
         state: &impl ReadState,
         view: usize,
-        by: Vec<Value>,
+        by: &[Value],
     ) -> Result<Option<usize>, EngineError> {
         if self.stopped.get(view).is_some_and(Option::is_some) {
             return Ok(None);
@@ -148,8 +147,8 @@ impl Engine {
                 &mut key,
             );
         }
-        if let Some(index) = self.touched_by_key.get(&key) {
-            return Ok(Some(*index));
+        if let Some(index) = self.groups.touch(&key) {
+            return Ok(Some(index));
         }
         let corrupt = || StateError {
             message: format!("a group of view {view} cannot be decoded; run walview rebuild"),
@@ -163,20 +162,15 @@ impl Engine {
                 Some(Group::from_row(row, plan.by.len(), plan.aggregates).ok_or_else(corrupt)?)
             }
         };
-        let before = stored.as_ref().map(|group| group.output(plan.aggregates, plan.output));
-        let group = stored.unwrap_or_else(|| Group::new(by, plan.aggregates));
-        let before = match before {
-            None => None,
-            Some(Ok(row)) => Some(row),
-            Some(Err(error)) => {
+        let shown = stored.as_ref().map(|group| group.output(plan.aggregates, plan.output));
+        let group = stored.unwrap_or_else(|| Group::new(by.to_vec(), plan.aggregates));
+        match shown.transpose() {
+            Ok(shown) => Ok(Some(self.groups.insert(view, key, shown, group))),
+            Err(error) => {
                 self.stop_group(view, &error);
-                return Ok(None);
+                Ok(None)
             }
-        };
-        let index = self.touched.len();
-        self.touched.push(Touched { view, key: key.clone(), before, group });
-        self.touched_by_key.insert(key, index);
-        Ok(Some(index))
+        }
     }
 
     /// Without GROUP BY there is one group even over no rows.
@@ -187,7 +181,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let layout = Arc::clone(&self.layout);
         if group_plan(&layout, view).is_some_and(|plan| plan.by.is_empty()) {
-            self.touch(state, view, Vec::new())?;
+            self.touch(state, view, &[])?;
         }
         Ok(())
     }
@@ -196,7 +190,7 @@ impl Engine {
         &mut self,
         state: &mut impl State,
     ) -> Result<(), EngineError> {
-        if self.touched.len() >= TOUCHED_GROUPS_MAX {
+        if self.groups.touched() >= TOUCHED_GROUPS_MAX {
             self.flush_groups(state)?;
         }
         Ok(())
@@ -204,17 +198,18 @@ impl Engine {
 
     /// Writes the touched groups and emits how their rows changed.
     pub(super) fn flush_groups(&mut self, state: &mut impl State) -> Result<(), EngineError> {
-        self.touched_by_key.clear();
         let layout = Arc::clone(&self.layout);
-        for touched in std::mem::take(&mut self.touched) {
-            let Some(plan) = group_plan(&layout, touched.view) else {
-                continue;
-            };
-            let after = if touched.group.members > 0 || plan.by.is_empty() {
-                match touched.group.output(plan.aggregates, plan.output) {
+        let mut bytes = Vec::with_capacity(128);
+        for index in self.groups.take_touched() {
+            let Some(slot) = self.groups.slot(index) else { continue };
+            let view = slot.view;
+            let Some(plan) = group_plan(&layout, view) else { continue };
+            let after = if slot.group.members > 0 || plan.by.is_empty() {
+                match slot.group.output(plan.aggregates, plan.output) {
                     Ok(row) => Some(row),
                     Err(error) => {
-                        self.stop_group(touched.view, &error);
+                        self.groups.forget(index);
+                        self.stop_group(view, &error);
                         continue;
                     }
                 }
@@ -222,16 +217,23 @@ impl Engine {
                 None
             };
             if after.is_some() {
-                let mut bytes = Vec::with_capacity(64);
-                value::row::encode_row(&touched.group.to_row(), &mut bytes);
-                state.put(Space::Groups, &touched.key, &bytes);
+                bytes.clear();
+                slot.group.encode(&mut bytes);
+                state.put(Space::Groups, &slot.key, &bytes);
             } else {
-                state.delete(Space::Groups, &touched.key);
+                state.delete(Space::Groups, &slot.key);
             }
-            if touched.before.is_some() || after.is_some() {
-                self.emit_row(state, touched.view, touched.before.as_ref(), after.as_ref())?;
+            let shown = slot.shown.take();
+            if shown.is_some() || after.is_some() {
+                self.emit_row(state, view, shown.as_ref(), after.as_ref())?;
+            }
+            if after.is_some() {
+                self.groups.written(index, after);
+            } else {
+                self.groups.forget(index);
             }
         }
+        self.groups.shrink();
         Ok(())
     }
 

@@ -10,8 +10,7 @@
 
 use crate::expr::{ColumnRef, Env, EvalError, Expr};
 use crate::plan::{Aggregate, AggregateFunc};
-use crate::value::{Numeric, Row, SqlState, Type, Value};
-use std::collections::BTreeMap;
+use crate::value::{Numeric, Row, SqlState, Type, Value, row};
 
 /// A group's accumulators.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,8 +34,8 @@ pub(super) struct Sum {
     count: i64,
     /// Of the finite inputs.
     total: Numeric,
-    /// Finite inputs by display scale.
-    scales: BTreeMap<i64, i64>,
+    /// Finite inputs by display scale, in the order of scales: nearly always one.
+    scales: Vec<(i64, i64)>,
     nan: i64,
     infinity: i64,
     negative_infinity: i64,
@@ -47,7 +46,7 @@ impl Sum {
         Self {
             count: 0,
             total: Numeric::ZERO,
-            scales: BTreeMap::new(),
+            scales: Vec::new(),
             nan: 0,
             infinity: 0,
             negative_infinity: 0,
@@ -56,10 +55,12 @@ impl Sum {
 
     fn add(&mut self, value: &Value, sign: i64) -> Result<(), EvalError> {
         // NULLs are skipped before; the binder admits no other type.
+        let of_int;
         let number = if let Value::Int(int) = value {
-            Numeric::from(*int)
+            of_int = Numeric::from(*int);
+            &of_int
         } else if let Value::Numeric(number) = value {
-            number.clone()
+            number
         } else {
             return Err(EvalError::new(SqlState::Internal, "sum over a type that has none"));
         };
@@ -74,12 +75,16 @@ impl Sum {
             return Ok(());
         };
         let scale = i64::from(scale);
-        let of_scale = self.scales.entry(scale).or_default();
-        *of_scale += sign;
-        if *of_scale == 0 {
-            self.scales.remove(&scale);
+        match self.scales.binary_search_by_key(&scale, |(scale, _)| *scale) {
+            Ok(at) => {
+                if let Some((_, count)) = self.scales.get_mut(at) {
+                    *count += sign;
+                }
+                self.scales.retain(|(_, count)| *count != 0);
+            }
+            Err(at) => self.scales.insert(at, (scale, sign)),
         }
-        if sign < 0 { self.total.sub_assign(&number) } else { self.total.add_assign(&number) }
+        if sign < 0 { self.total.sub_assign(number) } else { self.total.add_assign(number) }
     }
 
     /// The sum as PostgreSQL's numeric shows it. Only called where `count` is not zero.
@@ -93,7 +98,7 @@ impl Sum {
         if self.negative_infinity > 0 {
             return Ok(Numeric::NEGATIVE_INFINITY);
         }
-        let scale = self.scales.last_key_value().map_or(0, |(scale, _)| *scale);
+        let scale = self.scales.last().map_or(0, |(scale, _)| *scale);
         // Every digit beyond the largest scale among the inputs is zero: this never rounds.
         self.total.round(i32::try_from(scale).unwrap_or(0))
     }
@@ -153,27 +158,38 @@ impl Group {
         output.iter().map(|expr| expr.eval(&env)).collect()
     }
 
-    pub(super) fn to_row(&self) -> Row {
-        let mut row = vec![Value::Int(self.members)];
-        row.extend(self.by.iter().cloned());
+    /// Appends the row of plain values that the state keeps.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let parts = self.accumulators.iter().map(|accumulator| match accumulator {
+            Accumulator::Count(_) => 1,
+            Accumulator::Sum(sum) => 6 + 2 * sum.scales.len(),
+        });
+        row::encode_len(1 + self.by.len() + parts.sum::<usize>(), out);
+        let int = |value: i64, out: &mut Vec<u8>| row::encode_value(&Value::Int(value), out);
+        int(self.members, out);
+        for value in &self.by {
+            row::encode_value(value, out);
+        }
         for accumulator in &self.accumulators {
             match accumulator {
-                Accumulator::Count(count) => row.push(Value::Int(*count)),
+                Accumulator::Count(count) => int(*count, out),
                 Accumulator::Sum(sum) => {
-                    row.push(Value::Int(sum.count));
-                    row.push(Value::Numeric(sum.total.clone()));
-                    row.extend([sum.nan, sum.infinity, sum.negative_infinity].map(Value::Int));
-                    row.push(Value::Int(i64::try_from(sum.scales.len()).unwrap_or(i64::MAX)));
+                    int(sum.count, out);
+                    row::encode_numeric(&sum.total, out);
+                    for special in [sum.nan, sum.infinity, sum.negative_infinity] {
+                        int(special, out);
+                    }
+                    int(i64::try_from(sum.scales.len()).unwrap_or(i64::MAX), out);
                     for (scale, count) in &sum.scales {
-                        row.extend([Value::Int(*scale), Value::Int(*count)]);
+                        int(*scale, out);
+                        int(*count, out);
                     }
                 }
             }
         }
-        row
     }
 
-    /// The reverse of `to_row`; `None` where the row is not one of this view's groups.
+    /// The reverse of `encode`; `None` where the row is not one of this view's groups.
     pub(super) fn from_row(row: Row, by: usize, aggregates: &[Aggregate]) -> Option<Self> {
         let mut values = row.into_iter();
         let members = int(values.next())?;
@@ -190,9 +206,9 @@ impl Group {
                     let nan = int(values.next())?;
                     let infinity = int(values.next())?;
                     let negative_infinity = int(values.next())?;
-                    let mut scales = BTreeMap::new();
+                    let mut scales = Vec::new();
                     for _ in 0..int(values.next())? {
-                        scales.insert(int(values.next())?, int(values.next())?);
+                        scales.push((int(values.next())?, int(values.next())?));
                     }
                     Accumulator::Sum(Sum { count, total, scales, nan, infinity, negative_infinity })
                 }

@@ -22,6 +22,7 @@ use super::groups::Group;
 use super::layout::{Layout, TableLayout, ViewLayout};
 use super::output::Output;
 use super::resolve::{self, Contribution, Resolved};
+use super::row_cache::RowCache;
 use super::rows;
 use super::state::{ReadState, Space, State, StateError};
 use super::{Engine, EngineError};
@@ -221,7 +222,7 @@ pub fn look(
     let Some(fact) = fact_of(layout, state, letter, view)? else {
         return Ok(None);
     };
-    let resolved = resolve::resolve(layout, view, &fact, state, None)?;
+    let resolved = resolve::resolve(layout, view, &fact, state, &mut RowCache::default(), None)?;
     let mut shown = Shown::default();
     for (at, input) in view.inputs.iter().enumerate() {
         let row = match &resolved {

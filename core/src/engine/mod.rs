@@ -20,12 +20,14 @@
 //! - memory is bounded by the groups touched since the last cut and by one part for each store.
 
 mod deltas;
+mod group_cache;
 mod groups;
 mod layout;
 pub mod letters;
 mod output;
 mod refill;
 mod resolve;
+mod row_cache;
 mod rows;
 mod state;
 
@@ -39,10 +41,10 @@ pub use state::{MemoryState, Page, ReadState, Space, State, StateError, scan_ran
 
 use crate::position::Lsn;
 use crate::value::{Row, Value};
-use groups::Group;
+use group_cache::GroupCache;
 use output::Output;
 use resolve::{Contribution, Overlay};
-use std::collections::HashMap;
+use row_cache::RowCache;
 use std::sync::Arc;
 
 /// One row change as the stream tells it. Rows have the table's captured columns.
@@ -88,9 +90,8 @@ pub enum EngineError {
 pub struct Engine {
     layout: Arc<Layout>,
     output: Output,
-    /// Groups touched since the last cut, in the order of their first touch.
-    touched: Vec<Touched>,
-    touched_by_key: HashMap<Vec<u8>, usize>,
+    groups: GroupCache,
+    rows: RowCache,
     /// Why a view stopped, by view.
     stopped: Vec<Option<String>>,
     changes: u64,
@@ -106,14 +107,6 @@ struct Changed<'a> {
     new_key: Option<&'a [u8]>,
 }
 
-struct Touched {
-    view: usize,
-    key: Vec<u8>,
-    /// The result row that the stores have.
-    before: Option<Row>,
-    group: Group,
-}
-
 impl Engine {
     /// `targets` name views and stores by index; `stopped` is what an earlier run left.
     #[must_use]
@@ -122,8 +115,8 @@ impl Engine {
         Self {
             output: Output::new(targets, stores, views, epoch),
             layout: Arc::new(layout),
-            touched: Vec::new(),
-            touched_by_key: HashMap::new(),
+            groups: GroupCache::default(),
+            rows: RowCache::default(),
             stopped: vec![None; views],
             changes: 0,
         }
@@ -159,8 +152,8 @@ impl Engine {
 
     /// Forgets what was emitted and touched since the last `cut` or `commit`.
     pub fn abort(&mut self) {
-        self.touched.clear();
-        self.touched_by_key.clear();
+        self.groups.clear();
+        self.rows.clear();
         self.output.abort();
         self.changes = 0;
     }
@@ -220,7 +213,8 @@ impl Engine {
         change: RowChange,
     ) -> Result<(), EngineError> {
         self.changes += 1;
-        let Some(layout) = self.layout.tables.get(table) else {
+        let shared = Arc::clone(&self.layout);
+        let Some(layout) = shared.tables.get(table) else {
             return Err(EngineError::Inconsistent(format!("there is no table {table}")));
         };
         // What every reader of it has stopped for need not fit what is known of it.
@@ -243,11 +237,14 @@ impl Engine {
                 self.replace(state, table, None, Some((key, new)))
             }
             RowChange::Update { old, new } => {
-                let named: Row = match &old {
-                    Some(old) => old.clone(),
-                    None => new.iter().map(|v| v.clone().unwrap_or(Value::Null)).collect(),
+                let old_key = match &old {
+                    Some(old) => identity(old)?,
+                    None => {
+                        let cell = |column: usize| new.get(column).and_then(Option::as_ref);
+                        rows::key_from(layout, cell, &layout.identity)
+                            .ok_or_else(|| unfit("a change without its key"))?
+                    }
                 };
-                let old_key = identity(&named)?;
                 let before = rows::get(state, layout, &old_key)?
                     .ok_or_else(|| unfit("an update of a row that is not there"))?;
                 let filled: Row = new
@@ -319,7 +316,7 @@ impl Engine {
                 layout.qualified()
             ))
         })?;
-        rows::replace(state, &self.layout, layout, None, Some((&key, row)));
+        rows::replace(state, &mut self.rows, &self.layout, layout, None, Some((&key, row)));
         Ok(())
     }
 
@@ -389,13 +386,15 @@ impl Engine {
         old: Option<(Vec<u8>, Row)>,
         new: Option<(Vec<u8>, Row)>,
     ) -> Result<(), EngineError> {
-        let Some(layout) = self.layout.tables.get(table) else {
+        let shared = Arc::clone(&self.layout);
+        let Some(layout) = shared.tables.get(table) else {
             return Ok(());
         };
-        let uses = layout.uses.clone();
+        let uses = layout.uses.as_slice();
         rows::replace(
             state,
-            &self.layout,
+            &mut self.rows,
+            &shared,
             layout,
             old.as_ref().map(|(key, row)| (key.as_slice(), row)),
             new.as_ref().map(|(key, row)| (key.as_slice(), row)),
@@ -412,21 +411,18 @@ impl Engine {
         if let (Some(old_key), Some(new_key)) = (changed.old_key, changed.new_key)
             && old_key != new_key
         {
-            self.move_letters(state, &uses, old_key, new_key)?;
+            self.move_letters(state, uses, old_key, new_key)?;
         }
-        let mut at = 0;
-        while let Some(&(view, _)) = uses.get(at) {
-            let inputs: Vec<usize> =
-                uses.iter().skip(at).take_while(|(v, _)| *v == view).map(|(_, i)| *i).collect();
-            at += inputs.len();
-            if self.is_relevant(view, &inputs, changed.overlay) {
-                self.correct(state, view, &inputs, &changed)?;
+        for roles in uses.chunk_by(|(view, _), (next, _)| view == next) {
+            let Some((view, _)) = roles.first() else { continue };
+            if self.is_relevant(*view, roles, changed.overlay) {
+                self.correct(state, *view, roles, &changed)?;
             }
         }
         Ok(())
     }
 
-    fn is_relevant(&self, view: usize, inputs: &[usize], overlay: Overlay<'_>) -> bool {
+    fn is_relevant(&self, view: usize, roles: &[(usize, usize)], overlay: Overlay<'_>) -> bool {
         if self.stopped.get(view).is_some_and(Option::is_some) {
             return false;
         }
@@ -436,23 +432,23 @@ impl Engine {
         let Some(view) = self.layout.views.get(view) else {
             return false;
         };
-        inputs
+        roles
             .iter()
-            .filter_map(|input| view.relevant.get(*input))
+            .filter_map(|(_, input)| view.relevant.get(*input))
             .flatten()
             .any(|column| old.get(*column) != new.get(*column))
     }
 
-    /// Corrects one view's results for a changed row that plays the roles `inputs`.
+    /// Corrects one view's results for a changed row that plays `roles` in it: (view, input).
     fn correct(
         &mut self,
         state: &mut impl State,
         view: usize,
-        inputs: &[usize],
+        roles: &[(usize, usize)],
         changed: &Changed<'_>,
     ) -> Result<(), EngineError> {
         let overlay = changed.overlay;
-        for (role, &input) in inputs.iter().enumerate() {
+        for (role, &(_, input)) in roles.iter().enumerate() {
             if input == 0 {
                 let key = changed.new_key.or(changed.old_key).unwrap_or(&[]);
                 let old = match overlay.old {
@@ -466,7 +462,7 @@ impl Engine {
                 self.apply_delta(state, view, key, old, new)?;
                 continue;
             }
-            let earlier = inputs.get(..role).unwrap_or(&[]);
+            let earlier = roles.get(..role).unwrap_or(&[]);
             for parent in self.changed_keys(view, input, overlay) {
                 self.walk(state, view, input, &parent, &mut |engine, state, fact_key| {
                     engine.correct_fact(state, view, earlier, changed, fact_key)
@@ -548,7 +544,7 @@ impl Engine {
         &mut self,
         state: &mut impl State,
         view: usize,
-        earlier: &[usize],
+        earlier: &[(usize, usize)],
         changed: &Changed<'_>,
         fact_key: &[u8],
     ) -> Result<(), EngineError> {
@@ -568,7 +564,7 @@ impl Engine {
         let Some(fact) = rows::get(state, table, fact_key)? else {
             return Ok(());
         };
-        for input in earlier.iter().copied().filter(|input| *input > 0) {
+        for input in earlier.iter().map(|(_, input)| *input).filter(|input| *input > 0) {
             if let Some(key) = self.joined_key(state, view, input, &fact)?
                 && self.changed_keys(view, input, changed.overlay).contains(&key)
             {
@@ -583,22 +579,18 @@ impl Engine {
     /// The key by which `fact` reaches the row of `input`, conditions of ON left aside: the mirror
     /// of `walk`.
     fn joined_key(
-        &self,
+        &mut self,
         state: &impl ReadState,
         view: usize,
         input: usize,
         fact: &Row,
     ) -> Result<Option<Vec<u8>>, EngineError> {
-        let Some(join) = self
-            .layout
-            .views
-            .get(view)
-            .and_then(|v| v.inputs.get(input))
-            .and_then(|i| i.join.as_ref())
-        else {
+        let shared = Arc::clone(&self.layout);
+        let inputs = shared.views.get(view).map_or(&[][..], |view| &view.inputs);
+        let Some(join) = inputs.get(input).and_then(|input| input.join.as_ref()) else {
             return Ok(None);
         };
-        let Some(edge) = self.layout.edges.get(join.edge) else {
+        let Some(edge) = shared.edges.get(join.edge) else {
             return Ok(None);
         };
         if join.child_input == 0 {
@@ -607,21 +599,21 @@ impl Engine {
         let Some(key) = self.joined_key(state, view, join.child_input, fact)? else {
             return Ok(None);
         };
-        let child = self.layout.views.get(view).and_then(|v| v.inputs.get(join.child_input));
+        let child = inputs.get(join.child_input);
         let access = child
             .and_then(|child| child.join.as_ref())
-            .and_then(|join| self.layout.edges.get(join.edge))
+            .and_then(|join| shared.edges.get(join.edge))
             .map(|edge| edge.access);
-        let table = child.and_then(|child| self.layout.tables.get(child.table));
+        let table = child.and_then(|child| shared.tables.get(child.table));
         let (Some(table), Some(access)) = (table, access) else {
             return Ok(None);
         };
-        let row = rows::find(state, table, access, &key)?;
+        let row = rows::find(state, &mut self.rows, table, access, &key)?;
         Ok(row.and_then(|row| rows::parent_key(edge, &row).ok().flatten()))
     }
 
     fn contribution(
-        &self,
+        &mut self,
         state: &impl ReadState,
         view: usize,
         fact: &Row,
@@ -630,7 +622,8 @@ impl Engine {
         let Some(layout) = self.layout.views.get(view) else {
             return Ok(Contribution::Absent);
         };
-        let resolved = resolve::resolve(&self.layout, layout, fact, state, overlay)?;
+        let resolved =
+            resolve::resolve(&self.layout, layout, fact, state, &mut self.rows, overlay)?;
         Ok(resolve::contribution(layout, &resolved))
     }
 }

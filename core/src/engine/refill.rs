@@ -14,6 +14,7 @@ use super::deltas::{group_plan, group_prefix};
 use super::groups::Group;
 use super::output::{Target, TargetKind};
 use super::resolve::{self, Contribution};
+use super::row_cache::RowCache;
 use super::state::{ReadState, Space, StateError};
 use super::{Engine, Layout, rows};
 use crate::plan::ViewKind;
@@ -146,9 +147,9 @@ impl Refill {
         else {
             return Ok(None);
         };
-        let mut last = None;
+        let (mut last, mut cache) = (None, RowCache::default());
         for (key, fact) in rows::page(state, table, after)? {
-            let resolved = resolve::resolve(&self.layout, layout, &fact, state, None)?;
+            let resolved = resolve::resolve(&self.layout, layout, &fact, state, &mut cache, None)?;
             if let Contribution::Row(row) = resolve::contribution(layout, &resolved) {
                 self.render(view, &row, page);
             }

@@ -5,11 +5,13 @@
 //! change of the result, whatever role the changed row plays in the view.
 
 use super::layout::{Access, Layout, TableLayout, ViewLayout};
+use super::row_cache::RowCache;
 use super::rows;
 use super::state::{ReadState, StateError};
 use crate::expr::{ColumnRef, Env, EvalError};
 use crate::plan::{JoinKind, ViewKind};
 use crate::value::{Row, Value};
+use std::sync::Arc;
 
 /// One changed row as it was: reads of `table` see `old` in the place of `new`.
 #[derive(Clone, Copy)]
@@ -36,7 +38,7 @@ pub(super) enum Contribution {
 /// The rows that a fact joins, as the inputs of a view's expressions.
 pub(super) struct Joined<'a> {
     fact: &'a Row,
-    dimensions: Vec<Option<Row>>,
+    dimensions: Vec<Option<Arc<Row>>>,
 }
 
 static NULL: Value = Value::Null;
@@ -45,7 +47,7 @@ impl Env for Joined<'_> {
     fn column(&self, column: ColumnRef) -> &Value {
         let row = match column.input.checked_sub(1) {
             None => Some(self.fact),
-            Some(dimension) => self.dimensions.get(dimension).and_then(Option::as_ref),
+            Some(dimension) => self.dimensions.get(dimension).and_then(Option::as_deref),
         };
         row.and_then(|row| row.get(column.column)).unwrap_or(&NULL)
     }
@@ -56,7 +58,7 @@ impl Joined<'_> {
     pub(super) fn row(&self, input: usize) -> Option<&Row> {
         match input.checked_sub(1) {
             None => Some(self.fact),
-            Some(dimension) => self.dimensions.get(dimension).and_then(Option::as_ref),
+            Some(dimension) => self.dimensions.get(dimension).and_then(Option::as_deref),
         }
     }
 }
@@ -73,9 +75,11 @@ pub(super) fn resolve<'a>(
     view: &ViewLayout,
     fact: &'a Row,
     state: &impl ReadState,
+    cache: &mut RowCache,
     overlay: Option<Overlay<'_>>,
 ) -> Result<Resolved<'a>, StateError> {
-    let mut joined = Joined { fact, dimensions: Vec::with_capacity(view.inputs.len()) };
+    let dimensions = Vec::with_capacity(view.inputs.len().saturating_sub(1));
+    let mut joined = Joined { fact, dimensions };
     for input in &view.inputs {
         let Some(join) = &input.join else { continue };
         let (Some(edge), Some(table)) =
@@ -90,7 +94,7 @@ pub(super) fn resolve<'a>(
         };
         let found = match key {
             None => None,
-            Some(key) => fetch(state, input.table, table, edge.access, &key, overlay)?,
+            Some(key) => fetch((state, cache), input.table, table, edge.access, &key, overlay)?,
         };
         joined.dimensions.push(found);
         if joined.dimensions.last().is_some_and(Option::is_some)
@@ -113,27 +117,27 @@ pub(super) fn resolve<'a>(
 }
 
 fn fetch(
-    state: &impl ReadState,
+    (state, cache): (&impl ReadState, &mut RowCache),
     index: usize,
     table: &TableLayout,
     access: Access,
     key: &[u8],
     overlay: Option<Overlay<'_>>,
-) -> Result<Option<Row>, StateError> {
+) -> Result<Option<Arc<Row>>, StateError> {
     if let Some(overlay) = overlay.filter(|overlay| overlay.table == index) {
         let columns = table.access_columns(access);
         let has_key = |row: &Row| {
             rows::key_of(table, row, columns).is_some_and(|found| found.as_slice() == key)
         };
         if let Some(old) = overlay.old.filter(|row| has_key(row)) {
-            return Ok(Some(old.clone()));
+            return Ok(Some(Arc::new(old.clone())));
         }
         // Keys are unique: what only the new row has, no row had before.
         if overlay.new.is_some_and(has_key) {
             return Ok(None);
         }
     }
-    rows::find(state, table, access, key)
+    rows::find(state, cache, table, access, key)
 }
 
 pub(super) fn contribution(view: &ViewLayout, resolved: &Resolved<'_>) -> Contribution {

@@ -9,10 +9,12 @@
 //! keys are `value::key` encodings, which are self-delimiting, so a prefix is exact.
 
 use super::layout::{Access, Edge, Layout, TableLayout};
+use super::row_cache::RowCache;
 use super::state::{ReadState, Space, State, StateError};
 use crate::expr::{ColumnRef, Env, EvalError};
 use crate::value::{self, Row, Value};
 use std::slice;
+use std::sync::Arc;
 
 /// How many keys one page of a scan brings into memory.
 const SCAN_PAGE_KEYS: usize = 1024;
@@ -29,10 +31,19 @@ impl Env for Single<'_> {
 }
 
 /// The encoded key of `row` over `columns` of its table; `None` where one of them is NULL.
-pub(super) fn key_of(table: &TableLayout, row: &Row, columns: &[usize]) -> Option<Vec<u8>> {
+pub(super) fn key_of(table: &TableLayout, row: &[Value], columns: &[usize]) -> Option<Vec<u8>> {
+    key_from(table, |column| row.get(column), columns)
+}
+
+/// As [`key_of`], of a row that `cell` reads.
+pub(super) fn key_from<'a>(
+    table: &TableLayout,
+    cell: impl Fn(usize) -> Option<&'a Value>,
+    columns: &[usize],
+) -> Option<Vec<u8>> {
     let mut key = Vec::with_capacity(16);
     for column in columns {
-        let value = row.get(*column).filter(|value| !value.is_null())?;
+        let value = cell(*column).filter(|value| !value.is_null())?;
         let ty = &table.columns.get(*column)?.ty;
         value::key::encode_key_typed(slice::from_ref(value), slice::from_ref(ty), &mut key);
     }
@@ -86,63 +97,58 @@ pub(super) fn get(
 /// The row that has `key` by `access`.
 pub(super) fn find(
     state: &impl ReadState,
+    cache: &mut RowCache,
     table: &TableLayout,
     access: Access,
     key: &[u8],
-) -> Result<Option<Row>, StateError> {
-    match access {
-        Access::Identity => get(state, table, key),
-        Access::Lookup(lookup) => {
-            match state.get(Space::Lookups, &lookup_key(table, lookup, key))? {
-                Some(identity) => get(state, table, &identity),
-                None => Ok(None),
-            }
-        }
+) -> Result<Option<Arc<Row>>, StateError> {
+    let Access::Lookup(lookup) = access else {
+        return cached(state, cache, table, key);
+    };
+    match state.get(Space::Lookups, &lookup_key(table, lookup, key))? {
+        Some(identity) => cached(state, cache, table, &identity),
+        None => Ok(None),
     }
+}
+
+fn cached(
+    state: &impl ReadState,
+    cache: &mut RowCache,
+    table: &TableLayout,
+    identity: &[u8],
+) -> Result<Option<Arc<Row>>, StateError> {
+    if let Some(row) = cache.get(table.oid, identity) {
+        return Ok(Some(row));
+    }
+    let Some(bytes) = state.get(Space::Rows, &row_key(table, identity))? else {
+        return Ok(None);
+    };
+    let row = Arc::new(decode(table, &bytes)?);
+    cache.put(table.oid, identity, Arc::clone(&row), bytes.len());
+    Ok(Some(row))
 }
 
 /// Replaces `old` by `new` (either may be absent) with all that points to it.
 pub(super) fn replace(
     state: &mut impl State,
+    cache: &mut RowCache,
     layout: &Layout,
     table: &TableLayout,
     old: Option<(&[u8], &Row)>,
     new: Option<(&[u8], &Row)>,
 ) {
-    let old_pointers = old.map_or_else(Vec::new, |(key, row)| pointers(layout, table, key, row));
-    let new_pointers = new.map_or_else(Vec::new, |(key, row)| pointers(layout, table, key, row));
-    for pointer in old_pointers.iter().filter(|pointer| !new_pointers.contains(pointer)) {
-        state.delete(pointer.space, &pointer.key);
-    }
-    for pointer in new_pointers.iter().filter(|pointer| !old_pointers.contains(pointer)) {
-        state.put(pointer.space, &pointer.key, &pointer.value);
-    }
-    if let Some((identity, _)) = old
-        && new.is_none_or(|(new_identity, _)| new_identity != identity)
-    {
-        state.delete(Space::Rows, &row_key(table, identity));
-    }
-    if let Some((identity, row)) = new {
-        let mut bytes = Vec::with_capacity(64);
-        value::row::encode_row(row, &mut bytes);
-        state.put(Space::Rows, &row_key(table, identity), &bytes);
-    }
-}
-
-/// An entry of another space that leads to a row.
-#[derive(PartialEq, Eq)]
-struct Pointer {
-    space: Space,
-    key: Vec<u8>,
-    value: Vec<u8>,
-}
-
-fn pointers(layout: &Layout, table: &TableLayout, identity: &[u8], row: &Row) -> Vec<Pointer> {
-    let mut pointers = Vec::with_capacity(table.lookups.len() + table.child_edges.len());
+    let same_identity = old.map(|(identity, _)| identity) == new.map(|(identity, _)| identity);
     for (index, columns) in table.lookups.iter().enumerate() {
-        if let Some(key) = key_of(table, row, columns) {
-            let key = lookup_key(table, index, &key);
-            pointers.push(Pointer { space: Space::Lookups, key, value: identity.to_vec() });
+        let key = |(_, row): (&[u8], &Row)| key_of(table, row, columns);
+        let (from, to) = (old.and_then(key), new.and_then(key));
+        if same_identity && from == to {
+            continue;
+        }
+        if let Some(key) = from {
+            state.delete(Space::Lookups, &lookup_key(table, index, &key));
+        }
+        if let (Some(key), Some((identity, _))) = (to, new) {
+            state.put(Space::Lookups, &lookup_key(table, index, &key), identity);
         }
     }
     for index in &table.child_edges {
@@ -150,13 +156,35 @@ fn pointers(layout: &Layout, table: &TableLayout, identity: &[u8], row: &Row) ->
             continue;
         };
         // A key that cannot be computed joins nothing; the views that evaluate it park the row.
-        if let Ok(Some(key)) = parent_key(edge, row) {
-            let mut key = reverse_prefix(*index, &key);
+        let key = |(_, row): (&[u8], &Row)| parent_key(edge, row).ok().flatten();
+        let (from, to) = (old.and_then(key), new.and_then(key));
+        if same_identity && from == to {
+            continue;
+        }
+        let pointer = |parent: &[u8], identity: &[u8]| {
+            let mut key = reverse_prefix(*index, parent);
             key.extend_from_slice(identity);
-            pointers.push(Pointer { space: Space::Reverse, key, value: Vec::new() });
+            key
+        };
+        if let (Some(parent), Some((identity, _))) = (from, old) {
+            state.delete(Space::Reverse, &pointer(&parent, identity));
+        }
+        if let (Some(parent), Some((identity, _))) = (to, new) {
+            state.put(Space::Reverse, &pointer(&parent, identity), &[]);
         }
     }
-    pointers
+    if let Some((identity, _)) = old {
+        cache.remove(table.oid, identity);
+        if !same_identity {
+            state.delete(Space::Rows, &row_key(table, identity));
+        }
+    }
+    if let Some((identity, row)) = new {
+        let mut bytes = Vec::with_capacity(64);
+        value::row::encode_row(row, &mut bytes);
+        state.put(Space::Rows, &row_key(table, identity), &bytes);
+        cache.remove(table.oid, identity);
+    }
 }
 
 /// Identities of rows that join by `edge` to the row with `parent_key`, a page after `after`.

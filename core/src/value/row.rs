@@ -36,10 +36,15 @@ const NUMERIC_64: u8 = 19;
 
 /// Appends the row to `out`.
 pub fn encode_row(values: &[Value], out: &mut Vec<u8>) {
-    put_varint(out, values.len() as u64);
+    encode_len(values.len(), out);
     for value in values {
         encode_value(value, out);
     }
+}
+
+/// Appends the head of a row of `len` values; as many [`encode_value`] follow.
+pub(crate) fn encode_len(len: usize, out: &mut Vec<u8>) {
+    put_varint(out, len as u64);
 }
 
 /// The row that `encode_row` wrote; trailing bytes are an error.
@@ -130,7 +135,8 @@ pub fn decode_value(bytes: &mut &[u8]) -> Result<Value, ValueError> {
     Ok(value)
 }
 
-fn encode_numeric(number: &Numeric, out: &mut Vec<u8>) {
+/// As [`encode_value`] of a numeric.
+pub(crate) fn encode_numeric(number: &Numeric, out: &mut Vec<u8>) {
     if let Some((coefficient, scale)) = number.as_small() {
         if let Ok(coefficient) = i64::try_from(coefficient) {
             out.push(NUMERIC_64);

@@ -1,0 +1,99 @@
+//! Groups in memory: what the current transaction touched, and what earlier ones did.
+//!
+//! Invariant: a group that is not touched is as the state has it, and `shown` is the result row
+//! that the stores were told. Nothing that is emitted depends on what is cached.
+
+use super::groups::Group;
+use crate::value::Row;
+use std::collections::HashMap;
+
+/// Groups kept beyond their transaction. Forgotten all at once: a counter that is busy is soon here
+/// again.
+const CACHED_MAX: usize = 16_384;
+
+#[derive(Default)]
+pub(super) struct GroupCache {
+    slots: Vec<Slot>,
+    by_key: HashMap<Vec<u8>, usize>,
+    /// Since the last cut, in the order of their first touch.
+    touched: Vec<usize>,
+}
+
+pub(super) struct Slot {
+    pub view: usize,
+    pub key: Vec<u8>,
+    /// The result row that the stores have.
+    pub shown: Option<Row>,
+    pub group: Group,
+    touched: bool,
+}
+
+impl GroupCache {
+    /// Marks a known group as touched.
+    pub(super) fn touch(&mut self, key: &[u8]) -> Option<usize> {
+        let index = *self.by_key.get(key)?;
+        let slot = self.slots.get_mut(index)?;
+        if !slot.touched {
+            slot.touched = true;
+            self.touched.push(index);
+        }
+        Some(index)
+    }
+
+    /// Takes in a group that is touched.
+    pub(super) fn insert(
+        &mut self,
+        view: usize,
+        key: Vec<u8>,
+        shown: Option<Row>,
+        group: Group,
+    ) -> usize {
+        let index = self.slots.len();
+        self.by_key.insert(key.clone(), index);
+        self.slots.push(Slot { view, key, shown, group, touched: true });
+        self.touched.push(index);
+        index
+    }
+
+    /// How many groups wait to be written.
+    pub(super) fn touched(&self) -> usize {
+        self.touched.len()
+    }
+
+    /// What was touched, in order; each is given back or forgotten.
+    pub(super) fn take_touched(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.touched)
+    }
+
+    pub(super) fn slot(&mut self, index: usize) -> Option<&mut Slot> {
+        self.slots.get_mut(index)
+    }
+
+    /// The state has what the slot has.
+    pub(super) fn written(&mut self, index: usize, shown: Option<Row>) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.touched = false;
+            slot.shown = shown;
+        }
+    }
+
+    /// The state has no such group, or another.
+    pub(super) fn forget(&mut self, index: usize) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            self.by_key.remove(&std::mem::take(&mut slot.key));
+        }
+    }
+
+    /// Makes room, where nothing is touched.
+    pub(super) fn shrink(&mut self) {
+        if self.slots.len() > CACHED_MAX && self.touched.is_empty() {
+            self.clear();
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+        self.by_key.clear();
+        self.touched.clear();
+    }
+}
