@@ -7,7 +7,7 @@ use super::EngineError;
 use super::letters::{self, Counts};
 use super::state::State;
 use crate::position::{Lsn, Position};
-use crate::target::{Change, Commit, RenderError, clickhouse, redis};
+use crate::target::{Change, Commit, RenderError, Scratch, clickhouse, redis};
 
 /// A part is cut when its operations pass this many bytes: what a store's writer takes in one go.
 const PART_BYTES: usize = 1 << 20;
@@ -56,7 +56,10 @@ pub struct Part {
 
 pub(super) struct Output {
     pub targets: Vec<Target>,
+    /// By view, the indexes of its targets.
+    of_view: Vec<Vec<usize>>,
     stores: Vec<StoreOutput>,
+    scratch: Scratch,
     parts: Vec<Part>,
     pub epoch: u16,
     pub lsn: Lsn,
@@ -71,14 +74,18 @@ struct StoreOutput {
     /// Of the last change emitted in this transaction.
     ordinal: u64,
     ops: Vec<u8>,
-    redis: Vec<redis::Op>,
-    clickhouse: Vec<clickhouse::Op>,
 }
 
 impl Output {
     pub(super) fn new(targets: Vec<Target>, stores: usize, views: usize, epoch: u16) -> Self {
+        let of_view = |view| {
+            let of = targets.iter().enumerate().filter(|(_, target)| target.view == view);
+            of.map(|(index, _)| index).collect()
+        };
         Self {
+            of_view: (0..views).map(of_view).collect(),
             targets,
+            scratch: Scratch::default(),
             stores: std::iter::repeat_with(StoreOutput::default).take(stores).collect(),
             parts: Vec::new(),
             epoch,
@@ -110,8 +117,10 @@ impl Output {
         key: &[usize],
         change: &Change<'_>,
     ) -> Result<(), EngineError> {
-        for index in 0..self.targets.len() {
-            let Some(target) = self.targets.get(index).filter(|target| target.view == view) else {
+        let mut nth = 0;
+        while let Some(index) = self.of_view.get(view).and_then(|of| of.get(nth)).copied() {
+            nth += 1;
+            let Some(target) = self.targets.get(index) else {
                 continue;
             };
             if self.snapshot && target.kind.is_events() {
@@ -122,7 +131,7 @@ impl Output {
             };
             store.ordinal += 1;
             let at = Position { epoch: self.epoch, lsn: self.lsn, ordinal: store.ordinal };
-            let rendered = store.render(target, change, at, self.commit);
+            let rendered = store.render(target, change, at, self.commit, &mut self.scratch);
             match rendered {
                 // The operations that take the old row away are rendered all the same.
                 Err(error) if !matches!(error, RenderError::Position(_)) => {
@@ -138,7 +147,7 @@ impl Output {
                 }
                 Ok(()) => {}
             }
-            self.encode(index, at);
+            self.cut_full(index, at);
         }
         Ok(())
     }
@@ -157,28 +166,26 @@ impl Output {
         };
         let ordinal = store.ordinal + 1;
         let at = Position { epoch: self.epoch, lsn: self.lsn, ordinal };
-        match store.render(target, change, at, self.commit) {
+        match store.render(target, change, at, self.commit, &mut self.scratch) {
             Err(error @ RenderError::Position(_)) => {
                 Err(EngineError::Inconsistent(error.to_string()))
             }
             Err(error) => Ok(Some(error.to_string())),
             Ok(()) => {
                 store.ordinal = ordinal;
-                self.encode(index, at);
+                self.cut_full(index, at);
                 Ok(None)
             }
         }
     }
 
-    /// Takes what was rendered for a target into its store's part, and cuts one that is full.
-    fn encode(&mut self, index: usize, at: Position) {
+    /// Cuts the part of a target's store, where it is full.
+    fn cut_full(&mut self, index: usize, at: Position) {
         if let Some(target) = self.targets.get(index)
             && let Some(store) = self.stores.get_mut(target.store)
+            && store.ops.len() >= PART_BYTES
         {
-            store.encode();
-            if store.ops.len() >= PART_BYTES {
-                self.parts.push(store.cut(target.store, at, self.commit, false));
-            }
+            self.parts.push(store.cut(target.store, at, self.commit, false));
         }
     }
 
@@ -226,24 +233,14 @@ impl StoreOutput {
         change: &Change<'_>,
         at: Position,
         commit: Commit,
+        scratch: &mut Scratch,
     ) -> Result<(), RenderError> {
-        let number = target.number;
+        let (number, out) = (target.number, &mut self.ops);
         match &target.kind {
-            TargetKind::Redis(target) => {
-                target.render(number, change, at, &commit, &mut self.redis)
-            }
+            TargetKind::Redis(target) => target.render(number, change, at, &commit, scratch, out),
             TargetKind::ClickHouse(target) => {
-                target.render(number, change, at, &commit, &mut self.clickhouse)
+                target.render(number, change, at, &commit, scratch, out)
             }
-        }
-    }
-
-    fn encode(&mut self) {
-        for op in self.redis.drain(..) {
-            op.encode(&mut self.ops);
-        }
-        for op in self.clickhouse.drain(..) {
-            op.encode(&mut self.ops);
         }
     }
 

@@ -1,8 +1,8 @@
 //! From a change of a view's result to what a store must do.
 //!
 //! ```text
-//!  engine ── Change ──► redis::Target::render ──► redis::Op …   ─┐
-//!                  └──► clickhouse::Target::render ──► Op …     ─┴─► outbox ─► writer
+//!  engine ── Change ──► redis::Target::render ──► encoded redis::Op …       ─┐
+//!                  └──► clickhouse::Target::render ──► encoded Op …         ─┴─► outbox ─► writer
 //! ```
 //!
 //! Operations are absolute and idempotent: writing one twice is harmless.
@@ -29,6 +29,17 @@ pub struct Change<'a> {
 pub struct Commit {
     /// Microseconds since 2000-01-01 UTC, from the source's own clock.
     pub committed_at: i64,
+}
+
+/// Memory that rendering uses again and again; what is in it means nothing between two changes.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    old: redis::Slot,
+    new: redis::Slot,
+    text: String,
+    old_key: Vec<u8>,
+    key: Vec<u8>,
+    rest: Vec<u8>,
 }
 
 /// A kind of change of a result row, as `events:` names it.

@@ -10,7 +10,7 @@ use walview_core::outbox::Record;
 use walview_core::plan::{OutputColumn, View};
 use walview_core::position::{Lsn, Position};
 use walview_core::target::clickhouse::{Spec, Target};
-use walview_core::target::{Change, Commit};
+use walview_core::target::{Change, Commit, Scratch};
 use walview_core::value::{Carried, Type, Value};
 
 pub(super) struct ClickHouseRig {
@@ -75,16 +75,13 @@ impl Rig for ClickHouseRig {
 
     fn ops(&self, changes: &[(Option<Row>, Option<Row>)], at: Position) -> Bytes {
         let targets = targets();
-        let mut ops = Vec::new();
+        let (mut scratch, mut bytes) = (Scratch::default(), Vec::new());
+        let commit = Commit { committed_at: 0 };
         each_change(changes, at, |change, at| {
             for (index, target) in (0..).zip(&targets) {
-                target.render(index, change, at, &Commit { committed_at: 0 }, &mut ops).unwrap();
+                target.render(index, change, at, &commit, &mut scratch, &mut bytes).unwrap();
             }
         });
-        let mut bytes = Vec::new();
-        for op in &ops {
-            op.encode(&mut bytes);
-        }
         bytes.into()
     }
 
@@ -318,18 +315,15 @@ async fn every_type_reads_back() {
     store.connect().await.unwrap();
     store.reset().await.unwrap();
     store.set_mark(at(1)).await.unwrap();
-    let mut ops = Vec::new();
-    let mut bytes = Vec::new();
+    let (mut scratch, mut bytes) = (Scratch::default(), Vec::new());
+    let commit = Commit { committed_at: 0 };
     for (index, target) in (0_u16..).zip(&wanted) {
         let rows = if index == 0 { &rows[..] } else { &rows[..2] };
         for (ordinal, row) in (1..).zip(rows) {
             let change = Change { old: None, new: Some(row) };
             let at = Position { ordinal, ..at(2) };
-            target.render(index, &change, at, &Commit { committed_at: 0 }, &mut ops).unwrap();
+            target.render(index, &change, at, &commit, &mut scratch, &mut bytes).unwrap();
         }
-    }
-    for op in &ops {
-        op.encode(&mut bytes);
     }
     store.apply(&one_record(1, bytes)).await.unwrap();
     for (index, target) in wanted.iter().enumerate() {
@@ -341,17 +335,14 @@ async fn every_type_reads_back() {
         held.sort();
         assert_eq!(held, expected, "{}", target.table());
     }
-    let (mut ops, mut bytes) = (Vec::new(), Vec::new());
+    let mut bytes = Vec::new();
     for (index, target) in (0_u16..).zip(&wanted) {
         let rows = if index == 0 { &rows[..] } else { &rows[..2] };
         for (ordinal, row) in (1..).zip(rows) {
             let change = Change { old: Some(row), new: None };
             let at = Position { ordinal, ..at(3) };
-            target.render(index, &change, at, &Commit { committed_at: 0 }, &mut ops).unwrap();
+            target.render(index, &change, at, &commit, &mut scratch, &mut bytes).unwrap();
         }
-    }
-    for op in &ops {
-        op.encode(&mut bytes);
     }
     store.apply(&one_record(2, bytes)).await.unwrap();
     for target in &wanted {

@@ -7,7 +7,7 @@ use super::{A, B, Rig as _, at, view};
 use walview_core::plan::{OutputColumn, View};
 use walview_core::position::{Lsn, Position};
 use walview_core::target::clickhouse::{Spec, Target};
-use walview_core::target::{Change, Commit};
+use walview_core::target::{Change, Commit, Scratch};
 use walview_core::value::{Carried, Type, Value};
 
 /// Walview's own columns and the engine.
@@ -165,17 +165,15 @@ async fn adopted(config: &Config, target: &Target) -> Target {
 }
 
 fn encoded(targets: &[Target], rows: &[Vec<Vec<Value>>], lsn: u64, gone: bool) -> Vec<u8> {
-    let (mut ops, mut bytes) = (Vec::new(), Vec::new());
+    let (mut scratch, mut bytes) = (Scratch::default(), Vec::new());
     for ((index, target), rows) in (0_u16..).zip(targets).zip(rows) {
         for (ordinal, row) in (1..).zip(rows) {
             let (old, new) = if gone { (Some(&row[..]), None) } else { (None, Some(&row[..])) };
             let at = Position { ordinal, ..at(lsn) };
             let commit = Commit { committed_at: 0 };
-            target.render(index, &Change { old, new }, at, &commit, &mut ops).unwrap();
+            let change = Change { old, new };
+            target.render(index, &change, at, &commit, &mut scratch, &mut bytes).unwrap();
         }
-    }
-    for op in &ops {
-        op.encode(&mut bytes);
     }
     bytes
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use walview_core::position::{Lsn, Position};
 use walview_core::target::redis::{Action, OpRef, Spec, SpecShape, Target};
 use walview_core::target::template::Template;
-use walview_core::target::{Commit, Events};
+use walview_core::target::{Commit, Events, Scratch};
 
 pub(super) struct RedisRig {
     server: RedisServer,
@@ -67,16 +67,13 @@ impl Rig for RedisRig {
 
     fn ops(&self, changes: &[(Option<Row>, Option<Row>)], at: Position) -> Bytes {
         let targets = targets();
-        let mut ops = Vec::new();
+        let (mut scratch, mut bytes) = (Scratch::default(), Vec::new());
+        let commit = Commit { committed_at: 0 };
         each_change(changes, at, |change, at| {
             for (index, target) in (0..).zip(&targets) {
-                target.render(index, change, at, &Commit { committed_at: 0 }, &mut ops).unwrap();
+                target.render(index, change, at, &commit, &mut scratch, &mut bytes).unwrap();
             }
         });
-        let mut bytes = Vec::new();
-        for op in &ops {
-            op.encode(&mut bytes);
-        }
         bytes.into()
     }
 

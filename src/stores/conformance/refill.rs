@@ -10,7 +10,7 @@ use walview_core::engine::RefillPage;
 use walview_core::position::{Lsn, Position};
 use walview_core::target::redis::{Spec, SpecShape, Target};
 use walview_core::target::template::Template;
-use walview_core::target::{Change, Commit, Events};
+use walview_core::target::{Change, Commit, Events, Scratch};
 
 const MARK: &str = "walview:test:mark";
 
@@ -130,13 +130,12 @@ async fn each_of_many_streams_tells_its_gap() {
     store.reset().await.unwrap();
     store.set_mark(at(1)).await.unwrap();
     let mut first = batch(&rig, 1, 2, &[]);
-    let mut ops = Vec::new();
+    let (mut scratch, mut bytes) = (Scratch::default(), Vec::new());
     let row = super::values(A);
     let change = Change { old: None, new: Some(&row) };
     let position = Position { ordinal: 1, ..at(2) };
-    target.render(0, &change, position, &Commit { committed_at: 0 }, &mut ops).unwrap();
-    let mut bytes = Vec::new();
-    ops.iter().for_each(|op| op.encode(&mut bytes));
+    let commit = Commit { committed_at: 0 };
+    target.render(0, &change, position, &commit, &mut scratch, &mut bytes).unwrap();
     let mut record = (*first.records[0]).clone();
     record.ops = bytes.into();
     first.records = vec![std::sync::Arc::new(record)];

@@ -27,7 +27,7 @@ pub use types::{ChType, ColumnType, Labels, Zone};
 pub use unfit::UNFIT;
 
 use super::codec::{CodecError, Reader, put_bytes};
-use super::{Change, Columns, Commit, Field, RenderError, same_fields, value_of};
+use super::{Change, Columns, Commit, Field, RenderError, Scratch, same_fields, value_of};
 use crate::plan::View;
 use crate::position::Position;
 use crate::value::{Type, Value};
@@ -234,7 +234,8 @@ impl Target {
         self.needs_old
     }
 
-    /// What the store must do for one change of the result, appended to `out`.
+    /// What the store must do for one change of the result, as encoded operations that are appended
+    /// to `out`.
     ///
     /// # Errors
     /// Where the new row does not fit. What the old row held is removed then, too.
@@ -244,34 +245,40 @@ impl Target {
         change: &Change<'_>,
         at: Position,
         commit: &Commit,
-        out: &mut Vec<Op>,
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
     ) -> Result<(), RenderError> {
         if let (Some(old), Some(new)) = (change.old, change.new)
             && same_fields(&self.fields, old, new)
         {
             return Ok(());
         }
-        let op = |deleted, key, rest| Op {
-            target,
-            schema: self.fingerprint,
-            version: at.version(deleted),
-            deleted,
-            committed_at: commit.committed_at,
-            key,
-            rest,
+        let Scratch { old_key, key, rest, .. } = scratch;
+        let op = |deleted, key, rest, out: &mut Vec<u8>| {
+            let schema = self.fingerprint;
+            let (version, committed_at) = (at.version(deleted), commit.committed_at);
+            OpRef { target, schema, version, deleted, committed_at, key, rest }.encode(out);
         };
-        // A row that could not be rendered was parked and holds nothing.
-        let old = change.old.filter(|row| self.encode_rest(row).is_ok());
-        let old = old.and_then(|row| self.encode_key(row).ok());
-        let new =
-            change.new.map(|row| Ok((self.encode_key(row)?, self.encode_rest(row)?))).transpose();
-        if let Some(key) = old
-            && !matches!(&new, Ok(Some((new_key, _))) if *new_key == key)
+        let keyed = change.old.is_some_and(|row| self.encode_key(row, old_key).is_ok());
+        let new = change.new.map(|row| self.encode_key(row, key).map(|()| row)).transpose();
+        let replaced = keyed && matches!(&new, Ok(Some(_))) && key == old_key;
+        let rendered = new.and_then(|new| match new {
+            Some(row) => self.encode_rest(row, rest).map(|()| true),
+            None => Ok(false),
+        });
+        // What is replaced in its place needs no tombstone.
+        if keyed
+            && !(replaced && rendered.is_ok())
+            && let Some(row) = change.old
         {
-            out.push(op(true, key, Vec::new()));
+            let mut held = Vec::new();
+            // A row that could not be rendered was parked and holds nothing.
+            if self.encode_rest(row, &mut held).is_ok() {
+                op(true, old_key, &[], out);
+            }
         }
-        if let Some((key, rest)) = new? {
-            out.push(op(false, key, rest));
+        if rendered? {
+            op(false, key, rest, out);
         }
         Ok(())
     }
@@ -337,27 +344,27 @@ impl Target {
         }
     }
 
-    fn encode_key(&self, row: &[Value]) -> Result<Vec<u8>, RenderError> {
-        let mut bytes = Vec::with_capacity(12 * self.order.len());
+    fn encode_key(&self, row: &[Value], out: &mut Vec<u8>) -> Result<(), RenderError> {
+        out.clear();
         for index in &self.order {
             if let (Some(column), Some(field)) = (self.columns.get(*index), self.fields.get(*index))
             {
-                self.put(column, field, row, &mut bytes)?;
+                self.put(column, field, row, out)?;
             }
         }
-        Ok(bytes)
+        Ok(())
     }
 
-    fn encode_rest(&self, row: &[Value]) -> Result<Vec<u8>, RenderError> {
-        let mut bytes = Vec::with_capacity(16 * self.columns.len());
+    fn encode_rest(&self, row: &[Value], out: &mut Vec<u8>) -> Result<(), RenderError> {
+        out.clear();
         let mut unfit = unfit::Texts::default();
         for (column, field) in self.columns.iter().zip(&self.fields).filter(|(c, _)| !c.ordered) {
-            self.put_or_text(column, field, row, &mut unfit, &mut bytes)?;
+            self.put_or_text(column, field, row, &mut unfit, out)?;
         }
         if self.unfit {
-            unfit.put(&mut bytes);
+            unfit.put(out);
         }
-        Ok(bytes)
+        Ok(())
     }
 
     fn put(

@@ -40,18 +40,31 @@ const VERSION: u8 = 1;
 
 impl Op {
     pub fn encode(&self, out: &mut Vec<u8>) {
+        OpRef {
+            target: self.target,
+            schema: self.schema,
+            version: self.version,
+            deleted: self.deleted,
+            committed_at: self.committed_at,
+            key: &self.key,
+            rest: &self.rest,
+        }
+        .encode(out);
+    }
+}
+
+impl<'a> OpRef<'a> {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         put_varint(out, self.target.into());
         out.extend_from_slice(&self.schema.to_le_bytes());
         out.extend_from_slice(&self.version.to_le_bytes());
         out.push(self.deleted.into());
         put_signed(out, self.committed_at);
-        put_bytes(out, &self.key);
-        put_bytes(out, &self.rest);
+        put_bytes(out, self.key);
+        put_bytes(out, self.rest);
     }
-}
 
-impl<'a> OpRef<'a> {
     /// # Errors
     /// Where the bytes are not what [`Op::encode`] wrote.
     pub fn decode_all(bytes: &'a [u8]) -> impl Iterator<Item = Result<Self, CodecError>> {

@@ -44,10 +44,11 @@ fn at(ordinal: u64) -> Position {
 }
 
 fn render(target: &Target, old: Option<&[Value]>, new: Option<&[Value]>) -> (Vec<Op>, bool) {
-    let mut ops = Vec::new();
-    let commit = Commit { committed_at: 0 };
-    let result = target.render(0, &Change { old, new }, at(3), &commit, &mut ops);
-    (ops, result.is_ok())
+    let (mut scratch, mut bytes) = (Scratch::default(), Vec::new());
+    let (change, commit) = (Change { old, new }, Commit { committed_at: 0 });
+    let result = target.render(0, &change, at(3), &commit, &mut scratch, &mut bytes);
+    let ops = OpRef::decode_all(&bytes).map(|op| op.unwrap().to_owned());
+    (ops.collect(), result.is_ok())
 }
 
 /// `unfit: text`: the row stays, and the text of what does not fit; a sorting key still parks.

@@ -1,7 +1,7 @@
 //! Redis targets: keys, members and stream entries for the rows of a result.
 //!
 //! ```text
-//!  Spec ── bind(view) ──► Target ── render(change) ──► Op … ── encode ──► outbox
+//!  Spec ── bind(view) ──► Target ── render(change) ──► encoded Op … ──► outbox
 //! ```
 //!
 //! Invariants:
@@ -16,11 +16,14 @@ pub use op::{Action, Op, OpRef, coalesce};
 
 use super::format::{write_json, write_json_string, write_text};
 use super::template::Template;
-use super::{Change, Columns, Commit, Event, Events, Field, RenderError, same_fields, value_of};
+use super::{
+    Change, Columns, Commit, Event, Events, Field, RenderError, Scratch, same_fields, value_of,
+};
 use crate::plan::View;
 use crate::position::Position;
 use crate::value::{Type, Value};
 use bind::{bind_shape, check_reserved, needs_old};
+use op::{Encoded, put_field};
 
 /// A Redis target as the pipeline file says it, names not yet looked up in the view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +179,8 @@ impl Target {
         self.needs_old
     }
 
-    /// What the store must do for one change of the result, appended to `out`.
+    /// What the store must do for one change of the result, as encoded operations that are appended
+    /// to `out`.
     ///
     /// # Errors
     /// Where the new row has no place in the target. What the old row held is removed then, too.
@@ -186,15 +190,12 @@ impl Target {
         change: &Change<'_>,
         at: Position,
         commit: &Commit,
-        out: &mut Vec<Op>,
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
     ) -> Result<(), RenderError> {
-        let mut push = |action| out.push(Op { target, action });
         if let Shape::Stream { events, maxlen, identity } = &self.shape {
-            if let Some(entry) = self.event(change, *events, identity, at, commit)? {
-                let (key, id, fields) = entry;
-                push(Action::StreamAdd { key, id, fields, maxlen: *maxlen });
-            }
-            return Ok(());
+            let entry = Entry { target, at, commit, events: *events, maxlen: *maxlen, identity };
+            return self.event(change, &entry, scratch, out);
         }
         if let (Some(old), Some(new)) = (change.old, change.new)
             && same_fields(&self.key, old, new)
@@ -202,32 +203,34 @@ impl Target {
         {
             return Ok(());
         }
+        let Scratch { old, new, text, .. } = scratch;
         // A row that could not be rendered was parked and holds nothing.
-        let old = change.old.and_then(|row| self.slot(row).ok());
-        let new = match change.new {
-            Some(row) => match self.slot(row).and_then(|slot| Ok((self.content(row)?, slot))) {
-                Ok((content, slot)) => Some((content, slot)),
-                Err(error) => {
-                    if let Some(old) = old {
-                        push(self.vanish(old));
-                    }
-                    return Err(error);
+        let held = change.old.is_some_and(|row| self.slot(row, old).is_ok());
+        let start = out.len();
+        let rendered = match change.new {
+            Some(row) => self.slot(row, new).and_then(|()| {
+                if held && old != new {
+                    self.vanish(target, old, out);
                 }
-            },
-            None => None,
+                if !self.hold(target, new, row, text, out)? {
+                    self.remove(target, new, out);
+                }
+                Ok(())
+            }),
+            None => {
+                if held {
+                    self.vanish(target, old, out);
+                }
+                Ok(())
+            }
         };
-        if let Some(old) = old
-            && new.as_ref().is_none_or(|(_, slot)| *slot != old)
-        {
-            push(self.vanish(old));
+        if rendered.is_err() {
+            out.truncate(start);
+            if held {
+                self.vanish(target, old, out);
+            }
         }
-        if let Some((content, slot)) = new {
-            push(match content {
-                Some(content) => put(slot, content),
-                None => remove(slot, &self.shape),
-            });
-        }
-        Ok(())
+        rendered
     }
 
     /// The operation that makes the store hold a row of the result; `None` where it must hold
@@ -236,11 +239,12 @@ impl Target {
     /// # Errors
     /// Where the row has no place in the target: it is parked.
     pub fn expected(&self, row: &[Value]) -> Result<Option<Action>, RenderError> {
-        if self.is_stream() {
-            return Ok(None);
-        }
-        let slot = self.slot(row)?;
-        Ok(self.content(row)?.map(|content| put(slot, content)))
+        let (mut scratch, mut bytes) = (Scratch::default(), Vec::new());
+        let Scratch { new, text, .. } = &mut scratch;
+        self.slot(row, new)?;
+        self.hold(0, new, row, text, &mut bytes)?;
+        let op = OpRef::decode_all(&bytes).next().and_then(Result::ok);
+        Ok(op.and_then(|op| op.whole().ok()).map(|op| op.action))
     }
 
     /// The entry that says to readers of the stream `key` that events after the one with the id
@@ -277,145 +281,162 @@ impl Target {
     /// # Errors
     /// Where the row has no place in the target.
     pub fn key(&self, row: &[Value]) -> Result<String, RenderError> {
-        let mut fields = self.key.iter();
         let mut key = String::with_capacity(48);
+        self.write_key(row, &mut key)?;
+        Ok(key)
+    }
+
+    fn write_key(&self, row: &[Value], out: &mut String) -> Result<(), RenderError> {
+        let mut fields = self.key.iter();
         self.template.render(
             |_, out| match fields.next() {
                 Some(field) => not_null(row, field).map(|value| write_text(value, &field.ty, out)),
                 None => Ok(()),
             },
-            &mut key,
-        )?;
-        Ok(key)
+            out,
+        )
     }
 
-    fn slot(&self, row: &[Value]) -> Result<Slot, RenderError> {
-        let member = match &self.shape {
-            Shape::Set { member } | Shape::ZSet { member, .. } => {
-                Some(text_of(not_null(row, member)?, &member.ty))
-            }
-            Shape::String { .. } | Shape::Hash | Shape::Json { .. } | Shape::Stream { .. } => None,
-        };
-        Ok(Slot { key: self.key(row)?, member })
+    /// Where a row stands.
+    fn slot(&self, row: &[Value], slot: &mut Slot) -> Result<(), RenderError> {
+        slot.key.clear();
+        slot.member.clear();
+        if let Shape::Set { member } | Shape::ZSet { member, .. } = &self.shape {
+            write_text(not_null(row, member)?, &member.ty, &mut slot.member);
+        }
+        self.write_key(row, &mut slot.key)
     }
 
-    /// What the slot of a row holds; `None` for nothing.
-    fn content(&self, row: &[Value]) -> Result<Option<Content>, RenderError> {
-        Ok(match &self.shape {
+    /// Appends what makes the store hold a row in its slot; `false` where it must hold nothing.
+    fn hold(
+        &self,
+        target: u16,
+        Slot { key, member }: &Slot,
+        row: &[Value],
+        text: &mut String,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, RenderError> {
+        text.clear();
+        match &self.shape {
             Shape::String { value: field, .. } => {
-                held(row, field).map(|value| Content::Text(text_of(value, &field.ty)))
+                let Some(value) = held(row, field) else { return Ok(false) };
+                write_text(value, &field.ty, text);
+                Encoded::Set { value: text }.put(target, key, out);
             }
             Shape::Hash => {
-                let fields = flat(&self.shown, row);
-                (!fields.is_empty()).then_some(Content::Fields(fields))
+                let fields = count_held(&self.shown, row);
+                if fields == 0 {
+                    return Ok(false);
+                }
+                Encoded::HashReplace { fields }.put(target, key, out);
+                put_held(&self.shown, row, text, out);
             }
             Shape::Json { numbers_text } => {
-                let mut text = String::with_capacity(32 * self.shown.len());
-                write_object(self.shown.iter(), row, *numbers_text, &mut text);
-                Some(Content::Text(text))
+                write_object(self.shown.iter(), row, *numbers_text, text);
+                Encoded::Set { value: text }.put(target, key, out);
             }
-            Shape::Set { .. } => Some(Content::Member),
-            Shape::ZSet { score, .. } => score_of(row, score)?.map(Content::Score),
-            Shape::Stream { .. } => None,
-        })
+            Shape::Set { .. } => Encoded::SetAdd { member }.put(target, key, out),
+            Shape::ZSet { score, .. } => {
+                let Some(score) = score_of(row, score, text)? else { return Ok(false) };
+                Encoded::ZAdd { member, score }.put(target, key, out);
+            }
+            Shape::Stream { .. } => return Ok(false),
+        }
+        Ok(true)
     }
 
-    fn vanish(&self, slot: Slot) -> Action {
+    /// Appends what a row that goes leaves.
+    fn vanish(&self, target: u16, slot: &Slot, out: &mut Vec<u8>) {
         if matches!(self.shape, Shape::String { empty_zero: true, .. }) {
-            put(slot, Content::Text("0".to_owned()))
+            Encoded::Set { value: "0" }.put(target, &slot.key, out);
         } else {
-            remove(slot, &self.shape)
+            self.remove(target, slot, out);
         }
     }
 
-    /// Key, id and fields of a change's stream entry.
-    #[expect(clippy::type_complexity, reason = "the parts of one entry, used once")]
+    fn remove(&self, target: u16, Slot { key, member }: &Slot, out: &mut Vec<u8>) {
+        let encoded = match &self.shape {
+            Shape::Set { .. } => Encoded::SetRem { member },
+            Shape::ZSet { .. } => Encoded::ZRem { member },
+            Shape::String { .. } | Shape::Hash | Shape::Json { .. } | Shape::Stream { .. } => {
+                Encoded::Del
+            }
+        };
+        encoded.put(target, key, out);
+    }
+
+    /// Appends a change's stream entry, where readers want it.
     fn event(
         &self,
         change: &Change<'_>,
-        events: Events,
-        identity: &[usize],
-        at: Position,
-        commit: &Commit,
-    ) -> Result<Option<(String, (u64, u64), Vec<(String, String)>)>, RenderError> {
+        entry: &Entry<'_>,
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RenderError> {
         let (event, row) = match (change.old, change.new) {
             (None, Some(new)) => (Event::Insert, new),
             (Some(old), Some(new)) => {
                 if same_fields(&self.shown, old, new) {
-                    return Ok(None);
+                    return Ok(());
                 }
                 (Event::Update, new)
             }
             (Some(old), None) => (Event::Delete, old),
-            (None, None) => return Ok(None),
+            (None, None) => return Ok(()),
         };
         let (wanted, name) = match event {
-            Event::Insert => (events.insert, "insert"),
-            Event::Update => (events.update, "update"),
-            Event::Delete => (events.delete, "delete"),
+            Event::Insert => (entry.events.insert, "insert"),
+            Event::Update => (entry.events.update, "update"),
+            Event::Delete => (entry.events.delete, "delete"),
         };
         if !wanted {
-            return Ok(None);
+            return Ok(());
         }
-        let key = self.key(row)?;
-        let id = at.stream_id().ok_or(RenderError::Position(at))?;
-        let mut fields = match event {
-            Event::Insert | Event::Update => flat(&self.shown, row),
-            Event::Delete => {
-                flat(self.shown.iter().filter(|field| identity.contains(&field.index)), row)
-            }
-        };
-        fields.push(("_op".to_owned(), name.to_owned()));
-        fields.push(("_view".to_owned(), self.view.clone()));
-        let committed_at = Value::TimestampTz(commit.committed_at);
-        fields.push(("_committed_at".to_owned(), text_of(&committed_at, &Type::TimestampTz)));
+        let Scratch { new: Slot { key, .. }, text, .. } = scratch;
+        key.clear();
+        self.write_key(row, key)?;
+        let id = entry.at.stream_id().ok_or(RenderError::Position(entry.at))?;
+        let shown = self
+            .shown
+            .iter()
+            .filter(|field| event != Event::Delete || entry.identity.contains(&field.index));
+        let fields = count_held(shown.clone(), row) + 3 + usize::from(change.old.is_some());
+        Encoded::StreamAdd { id, maxlen: entry.maxlen, fields }.put(entry.target, key, out);
+        put_held(shown, row, text, out);
+        put_field("_op", name, out);
+        put_field("_view", &self.view, out);
+        text.clear();
+        let committed_at = Value::TimestampTz(entry.commit.committed_at);
+        write_text(&committed_at, &Type::TimestampTz, text);
+        put_field("_committed_at", text, out);
         if let Some(old) = change.old {
             let changed = self.shown.iter().filter(|field| {
                 change.new.is_none_or(|new| value_of(old, field) != value_of(new, field))
             });
-            let mut text = String::new();
-            write_object(changed, old, false, &mut text);
-            fields.push(("_old".to_owned(), text));
+            text.clear();
+            write_object(changed, old, false, text);
+            put_field("_old", text, out);
         }
-        Ok(Some((key, id, fields)))
+        Ok(())
     }
 }
 
 /// Where a row of the result stands in the store.
-#[derive(Debug, PartialEq, Eq)]
-struct Slot {
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Slot {
     key: String,
-    member: Option<String>,
+    /// Empty where the slot is the whole key.
+    member: String,
 }
 
-enum Content {
-    Text(String),
-    Fields(Vec<(String, String)>),
-    Member,
-    Score(String),
-}
-
-fn put(slot: Slot, content: Content) -> Action {
-    let Slot { key, member } = slot;
-    let member = member.unwrap_or_default();
-    match content {
-        Content::Text(value) => Action::Set { key, value },
-        Content::Fields(fields) => Action::HashReplace { key, fields },
-        Content::Member => Action::SetAdd { key, member },
-        Content::Score(score) => Action::ZAdd { key, member, score },
-    }
-}
-
-fn remove(slot: Slot, shape: &Shape) -> Action {
-    let Slot { key, member } = slot;
-    let member = member.unwrap_or_default();
-    match shape {
-        Shape::Set { .. } => Action::SetRem { key, member },
-        Shape::ZSet { .. } => Action::ZRem { key, member },
-        Shape::String { .. } | Shape::Hash | Shape::Json { .. } | Shape::Stream { .. } => {
-            Action::Del { key }
-        }
-    }
+/// What is said of a stream's entry besides the change.
+struct Entry<'a> {
+    target: u16,
+    at: Position,
+    commit: &'a Commit,
+    events: Events,
+    maxlen: Option<u64>,
+    identity: &'a [usize],
 }
 
 /// The value of a field that is not NULL.
@@ -427,21 +448,25 @@ fn not_null<'a>(row: &'a [Value], field: &Field) -> Result<&'a Value, RenderErro
     held(row, field).ok_or_else(|| RenderError::NullKey { column: field.name.clone() })
 }
 
-fn text_of(value: &Value, ty: &Type) -> String {
-    let mut text = String::new();
-    write_text(value, ty, &mut text);
-    text
+/// How many of the fields are not NULL.
+fn count_held<'a>(fields: impl IntoIterator<Item = &'a Field>, row: &[Value]) -> usize {
+    fields.into_iter().filter(|field| held(row, field).is_some()).count()
 }
 
-/// Names and texts of the fields that are not NULL.
-fn flat<'a>(fields: impl IntoIterator<Item = &'a Field>, row: &[Value]) -> Vec<(String, String)> {
-    fields
-        .into_iter()
-        .filter_map(|field| {
-            let value = held(row, field)?;
-            Some((field.name.clone(), text_of(value, &field.ty)))
-        })
-        .collect()
+/// Appends names and texts of the fields that are not NULL.
+fn put_held<'a>(
+    fields: impl IntoIterator<Item = &'a Field>,
+    row: &[Value],
+    text: &mut String,
+    out: &mut Vec<u8>,
+) {
+    for field in fields {
+        if let Some(value) = held(row, field) {
+            text.clear();
+            write_text(value, &field.ty, text);
+            put_field(&field.name, text, out);
+        }
+    }
 }
 
 fn write_object<'a>(
@@ -462,17 +487,21 @@ fn write_object<'a>(
     out.push('}');
 }
 
-/// A score as Redis reads it: a double, and never NaN. `None` for NULL.
-fn score_of(row: &[Value], field: &Field) -> Result<Option<String>, RenderError> {
+/// A score as Redis reads it: a double, and never NaN. `None` for NULL. Uses `text`, which is empty.
+fn score_of<'a>(
+    row: &[Value],
+    field: &Field,
+    text: &'a mut String,
+) -> Result<Option<&'a str>, RenderError> {
     let value = value_of(row, field);
     if matches!(value, Value::Null) {
         return Ok(None);
     }
     let unfit = |why| RenderError::Unfit { column: field.name.clone(), why };
-    let text = text_of(value, &field.ty);
+    write_text(value, &field.ty, text);
     match text.as_str() {
-        "Infinity" => return Ok(Some("inf".to_owned())),
-        "-Infinity" => return Ok(Some("-inf".to_owned())),
+        "Infinity" => return Ok(Some("inf")),
+        "-Infinity" => return Ok(Some("-inf")),
         _ => {}
     }
     match text.parse::<f64>() {
@@ -483,7 +512,7 @@ fn score_of(row: &[Value], field: &Field) -> Result<Option<String>, RenderError>
             if score.is_subnormal()
                 || (score == 0.0 && text.bytes().any(|b| (b'1'..=b'9').contains(&b))) =>
         {
-            Ok(Some("0".to_owned()))
+            Ok(Some("0"))
         }
         Ok(_) => Ok(Some(text)),
         Err(_) => Err(unfit("it is not a number")),

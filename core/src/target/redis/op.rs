@@ -135,33 +135,101 @@ fn head(reader: &mut Reader<'_>) -> Result<(u16, u8), CodecError> {
     Ok((reader.small()?, reader.byte()?))
 }
 
-impl Op {
-    pub fn encode(&self, out: &mut Vec<u8>) {
+/// What [`Op::encode`] writes, from texts that stand elsewhere.
+pub(super) enum Encoded<'a> {
+    Set {
+        value: &'a str,
+    },
+    Del,
+    /// `fields` follow, by [`put_field`].
+    HashReplace {
+        fields: usize,
+    },
+    SetAdd {
+        member: &'a str,
+    },
+    SetRem {
+        member: &'a str,
+    },
+    ZAdd {
+        member: &'a str,
+        score: &'a str,
+    },
+    ZRem {
+        member: &'a str,
+    },
+    /// `fields` follow, by [`put_field`].
+    StreamAdd {
+        id: (u64, u64),
+        maxlen: Option<u64>,
+        fields: usize,
+    },
+}
+
+impl Encoded<'_> {
+    pub(super) fn put(&self, target: u16, key: &str, out: &mut Vec<u8>) {
         out.push(VERSION);
-        put_varint(out, self.target.into());
-        let mut put = |tag: u8, pieces: &[&String]| {
+        put_varint(out, target.into());
+        let mut put = |tag: u8, pieces: &[&str]| {
             out.push(tag);
+            put_bytes(out, key.as_bytes());
             for piece in pieces {
                 put_bytes(out, piece.as_bytes());
             }
         };
-        match &self.action {
-            Action::Set { key, value } => put(SET, &[key, value]),
-            Action::Del { key } => put(DEL, &[key]),
-            Action::HashReplace { key, fields } => {
-                put(HASH_REPLACE, &[key]);
-                put_fields(out, fields);
+        match self {
+            Self::Set { value } => put(SET, &[value]),
+            Self::Del => put(DEL, &[]),
+            Self::HashReplace { fields } => {
+                put(HASH_REPLACE, &[]);
+                put_varint(out, *fields as u64);
             }
-            Action::SetAdd { key, member } => put(SET_ADD, &[key, member]),
-            Action::SetRem { key, member } => put(SET_REM, &[key, member]),
-            Action::ZAdd { key, member, score } => put(Z_ADD, &[key, member, score]),
-            Action::ZRem { key, member } => put(Z_REM, &[key, member]),
-            Action::StreamAdd { key, id, fields, maxlen } => {
-                put(STREAM_ADD, &[key]);
+            Self::SetAdd { member } => put(SET_ADD, &[member]),
+            Self::SetRem { member } => put(SET_REM, &[member]),
+            Self::ZAdd { member, score } => put(Z_ADD, &[member, score]),
+            Self::ZRem { member } => put(Z_REM, &[member]),
+            Self::StreamAdd { id, maxlen, fields } => {
+                put(STREAM_ADD, &[]);
                 put_varint(out, id.0);
                 put_varint(out, id.1);
                 put_varint(out, maxlen.map_or(0, |max| max.saturating_add(1)));
-                put_fields(out, fields);
+                put_varint(out, *fields as u64);
+            }
+        }
+    }
+}
+
+/// One field of a hash or a stream entry.
+pub(super) fn put_field(name: &str, value: &str, out: &mut Vec<u8>) {
+    put_bytes(out, name.as_bytes());
+    put_bytes(out, value.as_bytes());
+}
+
+impl Op {
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let put = |encoded: Encoded<'_>, out: &mut Vec<u8>| {
+            encoded.put(self.target, self.action.key(), out);
+        };
+        let put_fields = |fields: &[(String, String)], out: &mut Vec<u8>| {
+            for (name, value) in fields {
+                put_field(name, value, out);
+            }
+        };
+        match &self.action {
+            Action::Set { value, .. } => put(Encoded::Set { value }, out),
+            Action::Del { .. } => put(Encoded::Del, out),
+            Action::HashReplace { fields, .. } => {
+                put(Encoded::HashReplace { fields: fields.len() }, out);
+                put_fields(fields, out);
+            }
+            Action::SetAdd { member, .. } => put(Encoded::SetAdd { member }, out),
+            Action::SetRem { member, .. } => put(Encoded::SetRem { member }, out),
+            Action::ZAdd { member, score, .. } => put(Encoded::ZAdd { member, score }, out),
+            Action::ZRem { member, .. } => put(Encoded::ZRem { member }, out),
+            Action::StreamAdd { id, fields, maxlen, .. } => {
+                let (id, maxlen, len) = (*id, *maxlen, fields.len());
+                put(Encoded::StreamAdd { id, maxlen, fields: len }, out);
+                put_fields(fields, out);
             }
         }
     }
@@ -272,14 +340,6 @@ impl<'a> OpRef<'a> {
     /// None: it was decoded before.
     pub fn whole(self) -> Result<Op, CodecError> {
         Op::decode(&mut Reader::new(self.bytes))
-    }
-}
-
-fn put_fields(out: &mut Vec<u8>, fields: &[(String, String)]) {
-    put_varint(out, fields.len() as u64);
-    for (name, value) in fields {
-        put_bytes(out, name.as_bytes());
-        put_bytes(out, value.as_bytes());
     }
 }
 

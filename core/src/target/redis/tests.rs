@@ -43,8 +43,10 @@ const COMMIT: Commit = Commit { committed_at: 848_530_920_123_456 };
 type Rendered = (Vec<Action>, Result<(), RenderError>);
 
 fn render(target: &Target, old: Option<&[Value]>, new: Option<&[Value]>) -> Rendered {
-    let mut ops = Vec::new();
-    let result = target.render(9, &Change { old, new }, AT, &COMMIT, &mut ops);
+    let (mut scratch, mut bytes) = (Scratch::default(), Vec::new());
+    let change = Change { old, new };
+    let result = target.render(9, &change, AT, &COMMIT, &mut scratch, &mut bytes);
+    let ops: Vec<Op> = OpRef::decode_all(&bytes).map(|op| op.unwrap().whole().unwrap()).collect();
     assert!(ops.iter().all(|op| op.target == 9));
     (ops.into_iter().map(|op| op.action).collect(), result)
 }
@@ -160,10 +162,10 @@ fn stream_entries_say_what_happened() {
         format!("s:open id=1 _op=delete {meta} _old={{\"id\":1,\"amount\":\"1.00\"}}")
     );
     assert_eq!(render(&target, Some(&old), Some(&unseen)).0, [], "no shown field changed");
-    let mut ops = Vec::new();
     let change = Change { old: None, new: Some(&old) };
     let far = Position { epoch: 256, ..AT };
-    let result = target.render(0, &change, far, &COMMIT, &mut ops);
+    let (mut scratch, mut out) = (Scratch::default(), Vec::new());
+    let result = target.render(0, &change, far, &COMMIT, &mut scratch, &mut out);
     assert_eq!(result, Err(RenderError::Position(far)));
 
     let events = Events { insert: true, update: false, delete: false };
