@@ -1,7 +1,7 @@
 //! The hot path alone: decoded messages through the engine into the local store, without servers.
 //!
 //! ```text
-//!  bench/engine [CHANGES]
+//!  cargo bench --bench engine -- [CHANGES [PASS]]
 //!      pgoutput messages (made here) ─► EngineLoop ─► local store, feeds (acknowledged at once)
 //! ```
 //!
@@ -36,17 +36,23 @@ const EVENTS: u64 = 1_000;
 const GULP_BYTES: usize = 1 << 20;
 
 fn main() -> Result<()> {
-    let changes =
-        std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(200_000_u64);
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let changes = arguments.next().map_or(Ok(200_000_u64), |argument| argument.parse())?;
+    let only = arguments.next().unwrap_or_default();
     let folder = tempfile::tempdir()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut bench = Bench::new(folder.path())?;
     let mut log = Log::default();
     bench.pass(&runtime, "dimensions", log.dimensions())?;
-    bench.pass(&runtime, "inserts, 10 rows a transaction", log.inserts(changes, 10))?;
-    bench.pass(&runtime, "mixed, 1 row a transaction", log.mixed(changes, 1))?;
-    bench.pass(&runtime, "inserts, one transaction", log.inserts(changes, changes))?;
+    let passes: [(&str, fn(&mut Log, u64) -> Vec<Event>); 3] = [
+        ("inserts, 10 rows a transaction", |log, changes| log.inserts(changes, 10)),
+        ("mixed, 1 row a transaction", |log, changes| log.mixed(changes, 1)),
+        ("inserts, one transaction", |log, changes| log.inserts(changes, changes)),
+    ];
+    for (what, events) in passes.iter().filter(|(what, _)| what.contains(&only)) {
+        bench.pass(&runtime, what, events(&mut log, changes))?;
+    }
     Ok(())
 }
 
@@ -298,7 +304,7 @@ impl Log {
     /// 60 inserts, 40 settled bets in a hundred.
     fn mixed(&mut self, rows: u64, each: u64) -> Vec<Event> {
         self.transactions(rows, each, |log, _| {
-            if log.next(100) < 60 {
+            if log.bets < 1000 || log.next(100) < 60 {
                 log.bets += 1;
                 let [id, user, event, amount, odds] = log.bet(log.bets);
                 return insert(
@@ -316,7 +322,7 @@ impl Log {
                     ],
                 );
             }
-            let id = log.next(log.bets) + 1;
+            let id = log.next(log.bets.max(1)) + 1;
             let [id, user, event, amount, odds] = log.bet(id);
             update(
                 BETS_OID,

@@ -128,7 +128,7 @@ impl Relations {
                     return Ok(());
                 };
                 let old = old.as_ref().map(|old| old_row(layout, mapping, old)).transpose()?;
-                let mut new = cells(layout, mapping, new)?;
+                let mut new = cells(layout, mapping, new, Some(Value::Null), |value| value)?;
                 if let Some(old) = &old {
                     // A key column that is stored out of line comes with the old row only.
                     let identity = layout.tables.get(mapping.table).map(|t| t.identity.as_slice());
@@ -211,17 +211,20 @@ fn old_row(layout: &Layout, mapping: &Mapping, old: &Old<'_>) -> Result<Row, sup
     row(layout, mapping, tuple)
 }
 
+/// The captured columns of a tuple; what is unchanged is NULL.
 fn row(layout: &Layout, mapping: &Mapping, tuple: &Tuple<'_>) -> Result<Row, super::PipelineError> {
-    Ok(cells(layout, mapping, tuple)?.into_iter().map(|v| v.unwrap_or(Value::Null)).collect())
+    cells(layout, mapping, tuple, Value::Null, |value| value.unwrap_or(Value::Null))
 }
 
-/// The captured columns of a tuple; `None` is "unchanged", and a column that a stopped view would
-/// have read is NULL.
-fn cells(
+/// The captured columns of a tuple, each made by `cell` from its value (`None`: unchanged). A column
+/// that a stopped view would have read is `absent`.
+fn cells<T: Clone>(
     layout: &Layout,
     mapping: &Mapping,
     tuple: &Tuple<'_>,
-) -> Result<Vec<Option<Value>>, super::PipelineError> {
+    absent: T,
+    cell: impl Fn(Option<Value>) -> T,
+) -> Result<Vec<T>, super::PipelineError> {
     let Some(table) = layout.tables.get(mapping.table) else {
         return Ok(Vec::new());
     };
@@ -235,13 +238,13 @@ fn cells(
         ))
         .into());
     }
-    let mut row = vec![Some(Value::Null); table.columns.len()];
-    for (cell, column) in tuple.cells().zip(&mapping.cells) {
+    let mut row = vec![absent; table.columns.len()];
+    for (sent, column) in tuple.cells().zip(&mapping.cells) {
         let Some(column) = *column else { continue };
         let (Some(slot), Some(captured)) = (row.get_mut(column), table.columns.get(column)) else {
             continue;
         };
-        *slot = match cell {
+        *slot = cell(match sent {
             Cell::Null => Some(Value::Null),
             Cell::Unchanged => None,
             Cell::Text(bytes) => {
@@ -268,7 +271,7 @@ fn cells(
                 ))
                 .into());
             }
-        };
+        });
     }
     Ok(row)
 }

@@ -148,14 +148,11 @@ impl Group {
         aggregates: &[Aggregate],
         output: &[Expr],
     ) -> Result<Row, EvalError> {
-        let values = self
-            .accumulators
-            .iter()
-            .zip(aggregates)
-            .map(|(accumulator, aggregate)| finish(accumulator, aggregate))
-            .collect::<Result<Vec<_>, _>>()?;
-        let env = GroupEnv { by: &self.by, aggregates: &values };
-        output.iter().map(|expr| expr.eval(&env)).collect()
+        let mut values = Vec::with_capacity(aggregates.len());
+        for (accumulator, aggregate) in self.accumulators.iter().zip(aggregates) {
+            values.push(finish(accumulator, aggregate)?);
+        }
+        Expr::eval_all(output, &GroupEnv { by: &self.by, aggregates: &values })
     }
 
     /// Appends the row of plain values that the state keeps.

@@ -8,7 +8,7 @@ use super::layout::{Access, Layout, TableLayout, ViewLayout};
 use super::row_cache::RowCache;
 use super::rows;
 use super::state::{ReadState, StateError};
-use crate::expr::{ColumnRef, Env, EvalError};
+use crate::expr::{ColumnRef, Env, EvalError, Expr};
 use crate::plan::{JoinKind, ViewKind};
 use crate::value::{Row, Value};
 use std::sync::Arc;
@@ -155,26 +155,22 @@ fn evaluate(view: &ViewLayout, joined: &Joined<'_>) -> Result<Contribution, Eval
         return Ok(Contribution::Absent);
     }
     match &view.kind {
-        ViewKind::Rows { output } => Ok(Contribution::Row(
-            output.iter().map(|expr| expr.eval(joined)).collect::<Result<_, _>>()?,
-        )),
+        ViewKind::Rows { output } => Ok(Contribution::Row(Expr::eval_all(output, joined)?)),
         ViewKind::Groups { by, aggregates, .. } => {
-            let by = by.iter().map(|expr| expr.eval(joined)).collect::<Result<_, _>>()?;
-            let arguments = aggregates
-                .iter()
-                .map(|aggregate| {
-                    if let Some(filter) = &aggregate.filter
-                        && !filter.is_true(joined)?
-                    {
-                        return Ok(None);
-                    }
-                    match &aggregate.argument {
-                        // count(*) counts the row whatever it holds.
-                        None => Ok(Some(Value::Bool(true))),
-                        Some(argument) => argument.eval(joined).map(Some),
-                    }
-                })
-                .collect::<Result<_, EvalError>>()?;
+            let by = Expr::eval_all(by, joined)?;
+            let mut arguments = Vec::with_capacity(aggregates.len());
+            for aggregate in aggregates {
+                let counts = match &aggregate.filter {
+                    Some(filter) => filter.is_true(joined)?,
+                    None => true,
+                };
+                arguments.push(match &aggregate.argument {
+                    _ if !counts => None,
+                    // count(*) counts the row whatever it holds.
+                    None => Some(Value::Bool(true)),
+                    Some(argument) => Some(argument.eval(joined)?),
+                });
+            }
             Ok(Contribution::Member { by, arguments })
         }
     }

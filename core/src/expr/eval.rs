@@ -39,6 +39,16 @@ impl Expr {
         self.eval_ref(env).map(Cow::into_owned)
     }
 
+    /// The values of several expressions over one row, or the first error.
+    pub fn eval_all(exprs: &[Self], env: &impl Env) -> Result<Vec<Value>, EvalError> {
+        // Collecting results does not know how many there will be, and would allocate several times.
+        let mut values = Vec::with_capacity(exprs.len());
+        for expr in exprs {
+            values.push(expr.eval(env)?);
+        }
+        Ok(values)
+    }
+
     /// Is the condition true? NULL is not.
     pub fn is_true(&self, env: &impl Env) -> Result<bool, EvalError> {
         Ok(matches!(*self.eval_ref(env)?, Value::Bool(true)))
