@@ -69,6 +69,13 @@ storm: setup ## Alter the source at random among writes; ALTERS=100, SEED=… re
 	ALTERS=$(ALTERS) cargo test --locked --package walview --test suite -- \
 	    --ignored --exact storm::storm --nocapture
 
+.PHONY: liveness
+liveness: setup ## A frozen store under load, a busy neighbour: FREEZE_SECONDS=120 ROWS_PER_SECOND=2000 OTHER_MB=2000
+	cargo build --locked --release --workspace --bins
+	FREEZE_SECONDS=$(or $(FREEZE_SECONDS),120) ROWS_PER_SECOND=$(or $(ROWS_PER_SECOND),2000) \
+	OTHER_MB=$(or $(OTHER_MB),2000) cargo test --locked --release --package walview --test suite -- \
+	    liveness:: --nocapture --test-threads 1
+
 .PHONY: crash-points
 crash-points: setup ## Die at the first hits of every fail point, and at a later one
 	cargo build --locked --workspace --bins

@@ -19,12 +19,12 @@ const LIMIT: Duration = Duration::from_secs(3600);
     clippy::disallowed_methods,
     reason = "a test that may be larger takes its size from outside"
 )]
-fn rows_of(variable: &str, otherwise: u64) -> u64 {
+pub fn number_of(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).map_or(otherwise, |rows| rows.parse().expect("a number of rows"))
 }
 
 fn rows() -> u64 {
-    rows_of("ROWS", ROWS)
+    number_of("ROWS", ROWS)
 }
 
 async fn end_of_log(world: &World) -> u64 {
@@ -100,7 +100,7 @@ async fn wide_rows_in_flat_memory() {
     world.caught_up().await;
     let started = Instant::now();
     let client = world.db().await;
-    let rows = rows_of("WIDE_ROWS", WIDE_ROWS);
+    let rows = number_of("WIDE_ROWS", WIDE_ROWS);
     let sql = format!(
         "INSERT INTO bets (user_id, event_id, amount, odds)
          SELECT 1 + i % 40, 1 + i % 25, 1 + i % 90, 2 FROM generate_series(1, {rows}) i"
@@ -121,7 +121,7 @@ async fn wide_changes_in_flat_memory() {
     let started = Instant::now();
     let before = world.service().status().await.unwrap().changes_total;
     let client = world.db().await;
-    let rows = rows_of("WIDE_ROWS", WIDE_ROWS);
+    let rows = number_of("WIDE_ROWS", WIDE_ROWS);
     let sql = format!(
         "INSERT INTO users (id, email, name)
          SELECT 1000 + i, 'wide' || i,

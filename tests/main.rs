@@ -38,6 +38,7 @@ mod end_to_end;
 mod fail_points;
 mod fuzz;
 mod lineage;
+mod liveness;
 mod messages;
 mod network;
 mod old_rows;
