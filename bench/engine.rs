@@ -45,7 +45,8 @@ fn main() -> Result<()> {
     let mut bench = Bench::new(folder.path())?;
     let mut log = Log::default();
     bench.pass(&runtime, "dimensions", log.dimensions())?;
-    let passes: [(&str, fn(&mut Log, u64) -> Vec<Event>); 3] = [
+    type Pass = (&'static str, fn(&mut Log, u64) -> Vec<Event>);
+    let passes: [Pass; 3] = [
         ("inserts, 10 rows a transaction", |log, changes| log.inserts(changes, 10)),
         ("mixed, 1 row a transaction", |log, changes| log.mixed(changes, 1)),
         ("inserts, one transaction", |log, changes| log.inserts(changes, changes)),
@@ -65,10 +66,10 @@ impl Bench {
     fn new(folder: &Path) -> Result<Self> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipeline/betting.yaml");
         let pipeline =
-            Pipeline::load(&file).map_err(|_| anyhow::anyhow!("the pipeline is refused"))?;
+            Pipeline::load(&file).map_err(|_refused| anyhow::anyhow!("the pipeline is refused"))?;
         let catalog = catalog();
         let bound = bound::bind(&pipeline, "public", &catalog)
-            .map_err(|_| anyhow::anyhow!("the pipeline does not fit"))?;
+            .map_err(|_refused| anyhow::anyhow!("the pipeline does not fit"))?;
         let stores = pipeline.stores.len();
         let engine = Engine::new(bound.layout, bound.targets, stores, 1);
         let store = LocalStore::open(folder)?;
@@ -127,12 +128,13 @@ impl Bench {
             inputs.blocking_send(Input::Gulp(gulp)).ok();
         }
         drop(inputs);
-        let (engine, ran) = working.join().map_err(|_| anyhow::anyhow!("the engine panicked"))?;
+        let (engine, ran) =
+            working.join().map_err(|_refused| anyhow::anyhow!("the engine panicked"))?;
         ran?;
         done.store(true, Ordering::Relaxed);
         let mut bytes = 0;
         for store in stores {
-            bytes += store.join().map_err(|_| anyhow::anyhow!("a feed panicked"))?;
+            bytes += store.join().map_err(|_refused| anyhow::anyhow!("a feed panicked"))?;
         }
         self.engine = Some(engine);
         let (cpu, wall) = (cpu_seconds()? - cpu, wall.elapsed());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
 use walview::demo::servers::postgres::Db;
 
 use crate::bounds::number_of;
@@ -55,7 +56,8 @@ async fn a_frozen_clickhouse_under_load() {
     world.clickhouse.server.freeze().unwrap();
 
     let stop = Arc::new(AtomicBool::new(false));
-    let loading = tokio::spawn(load(world.db().await, rows, Arc::clone(&stop)));
+    let mut loading = JoinSet::new();
+    loading.spawn(load(world.db().await, rows, Arc::clone(&stop)));
     let mut redis = world.redis.connect().await.unwrap();
     let (started, mut latencies, mut kept) = (Instant::now(), Vec::new(), 0);
     while started.elapsed() < Duration::from_secs(seconds) {
@@ -76,7 +78,7 @@ async fn a_frozen_clickhouse_under_load() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     stop.store(true, Ordering::Relaxed);
-    let written = loading.await.unwrap();
+    let written = loading.join_next().await.unwrap().unwrap();
     let status = world.service().status().await.unwrap();
     let thawed = Instant::now();
     world.clickhouse.server.thaw().unwrap();

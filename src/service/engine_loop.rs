@@ -47,6 +47,9 @@ const CUT_CHANGES: u64 = 20_000;
 /// begins at a cut or at the transaction's first change.
 const CUT_BYTES: usize = 8 << 20;
 
+/// Transactions that the feeds get at once, at most.
+const HAND_OVERS_MAX: usize = 64;
+
 /// How often a loop that waits for room in the outbox looks again.
 const FULL_WAIT: Duration = Duration::from_millis(100);
 
@@ -89,6 +92,9 @@ pub struct EngineLoop {
     relations: Relations,
     /// Emitted since the last local commit and not written ahead: (store, record).
     pending: Vec<(usize, Arc<Record>)>,
+    /// By store, numbered and not yet given to its feed; and of how many hand-overs.
+    unpublished: Vec<Vec<Arc<Record>>>,
+    hand_overs: usize,
     pending_bytes: usize,
     pub(super) in_transaction: bool,
     /// Changes of a resumed transaction that the state already holds.
@@ -128,6 +134,8 @@ impl EngineLoop {
             schema,
             relations: Relations::default(),
             pending: Vec::new(),
+            unpublished: Vec::new(),
+            hand_overs: 0,
             pending_bytes: 0,
             in_transaction: false,
             skip: 0,
@@ -156,6 +164,8 @@ impl EngineLoop {
         self.engine.abort();
         self.engine.restore(&self.store, self.progress.stopped.clone())?;
         self.pending.clear();
+        self.unpublished.clear();
+        self.hand_overs = 0;
         self.pending_bytes = 0;
         self.schema.looks.clear();
         self.in_transaction = false;
@@ -211,6 +221,7 @@ impl EngineLoop {
                             self.wait_for_room(runtime, inputs, confirmed)?;
                         }
                     }
+                    self.publish_handed_over();
                 }
                 Input::Clock { lsn, at } => {
                     self.clock = Some((lsn, at));
@@ -219,6 +230,7 @@ impl EngineLoop {
                     self.board.outbox(self.outbox_bytes(), self.outbox_bytes_max);
                     if !self.in_transaction {
                         self.hand_over();
+                        self.publish_handed_over();
                     }
                 }
                 Input::Incomplete(error) => return Err(error.into()),
@@ -418,6 +430,7 @@ impl EngineLoop {
     /// Writes the parts of a change that fans out widely to disk before the commit that owns them.
     fn spill_parts(&mut self) -> Result<(), PipelineError> {
         self.hand_over();
+        self.publish_handed_over();
         if self.pending_bytes >= COMMIT_BYTES {
             self.store.write_ahead(self.pending.iter().map(|(store, r)| (*store, &**r)))?;
             fail_point::hit(fail_point::WRITE_AHEAD_AFTER);
@@ -427,9 +440,27 @@ impl EngineLoop {
         Ok(())
     }
 
-    /// Gives what the engine emitted to the feeds, and keeps it for the next commit.
+    /// Keeps what the engine emitted for the feeds and for the next commit. With a backlog the feeds
+    /// get many transactions at once, so that a writer is not woken for each.
     fn hand_over(&mut self) {
         let by_store = self.number_records();
+        self.unpublished.resize(by_store.len(), Vec::new());
+        for (unpublished, mut records) in self.unpublished.iter_mut().zip(by_store) {
+            unpublished.append(&mut records);
+        }
+        self.hand_overs += 1;
+        if self.hand_overs >= HAND_OVERS_MAX {
+            self.publish_handed_over();
+        }
+    }
+
+    /// Gives the feeds what was handed over.
+    fn publish_handed_over(&mut self) {
+        if self.hand_overs == 0 {
+            return;
+        }
+        self.hand_overs = 0;
+        let by_store = std::mem::take(&mut self.unpublished);
         fail_point::hit(fail_point::HAND_OVER_BEFORE);
         self.publish(by_store);
         fail_point::hit(fail_point::HAND_OVER_AFTER);
@@ -473,6 +504,7 @@ impl EngineLoop {
 
     /// The local commit.
     pub(super) fn commit(&mut self) -> Result<(), PipelineError> {
+        self.publish_handed_over();
         let faults =
             std::mem::take(&mut *self.faults.lock().unwrap_or_else(PoisonError::into_inner));
         for (view, why) in faults {

@@ -389,7 +389,7 @@ impl Runner {
             faults,
         );
         self.board.phase(Phase::Live);
-        let ended = self.sessions(engine, &identity, &mut writers).await;
+        let ended = Box::pin(self.sessions(engine, &identity, &mut writers)).await;
         drain.send_replace(true);
         while let Some(joined) = writers.join_next().await {
             let (_, written) = joined.map_err(PipelineError::task)?;
