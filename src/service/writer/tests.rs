@@ -267,6 +267,9 @@ fn fates(random: &mut StdRng, breaks: bool) -> Vec<Fate> {
         fates.retain(|fate| !matches!(fate, Fate::GoBack | Fate::LoseMark));
         let at = random.random_range(0..10);
         fates.splice(at..at, [Fate::Break, Fate::FailAfter, Fate::Break, Fate::FailAfter]);
+    } else {
+        // Whatever the seed says, something is filled again.
+        fates.insert(random.random_range(5..15), Fate::LoseMark);
     }
     fates
 }
