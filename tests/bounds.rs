@@ -1,6 +1,7 @@
 //! One transaction of any size: memory stays flat, a kill in the middle changes nothing.
 //!
-//! `ROWS=5000000` makes it as large as that; `WIDE_ROWS=200000` the one of wide rows.
+//! `ROWS=5000000` makes it as large as that; `WIDE_ROWS=200000` the one of wide rows; `FACTS=1000000`
+//! is how many bets one event has.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use crate::world::World;
 const ROWS: u64 = 60_000;
 /// Of about 3 kB each. With 50,000 result rows the limit is still missed, see docs/reliability.md.
 const WIDE_ROWS: u64 = 20_000;
+/// Bets on one event: more operations than go to the outbox at once.
+const FACTS: u64 = 30_000;
 /// Of the whole process (docs/reliability.md).
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 const LIMIT: Duration = Duration::from_secs(3600);
@@ -137,6 +140,27 @@ async fn wide_changes_in_flat_memory() {
     assert!(peak <= MEMORY_BYTES_MAX, "{} MiB of memory", peak >> 20);
     world.kill9().await;
     world.start().await;
+    check(&mut world, end, started).await;
+    world.stop().await;
+}
+
+/// One changed row that very many others join: what they become does not gather in memory.
+#[tokio::test]
+async fn many_facts_behind_one_changed_row() {
+    let mut world = World::betting(SMALL).await;
+    let client = world.db().await;
+    let sql = format!(
+        "INSERT INTO bets (user_id, event_id, amount, odds)
+         SELECT 1 + i % 1000, 1, 1 + i % 90, 2 FROM generate_series(1, {}) i",
+        number_of("FACTS", FACTS)
+    );
+    client.batch_execute(&sql).await.unwrap();
+    world.start().await;
+    world.caught_up().await;
+    let started = Instant::now();
+    let sql = "UPDATE events SET name = name || ' (postponed)', category = 'chess' WHERE id = 1";
+    client.batch_execute(sql).await.unwrap();
+    let end = end_of_log(&world).await;
     check(&mut world, end, started).await;
     world.stop().await;
 }

@@ -21,6 +21,7 @@ use super::feed::{Feed, Frontier};
 use super::ingest::{Relations, stop_users, stop_view};
 use super::orders::OrderQueue;
 use super::pipeline::Faults;
+use super::records::{Applying, Records};
 use super::schema::{Look, Schema};
 use crate::fail_point;
 use crate::letters::Order;
@@ -32,8 +33,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use walview_core::catalog::Catalog;
-use walview_core::engine::{Engine, EngineError, Layout, Part, RowChange};
-use walview_core::outbox::Record;
+use walview_core::engine::{Engine, EngineError, Layout, RowChange};
 use walview_core::pgoutput::{self, Message};
 use walview_core::position::Lsn;
 
@@ -46,9 +46,6 @@ const CUT_CHANGES: u64 = 20_000;
 /// Or as soon as the messages since the last cut hold as much: the same count in a replay, which
 /// begins at a cut or at the transaction's first change.
 const CUT_BYTES: usize = 8 << 20;
-
-/// Transactions that the feeds get at once, at most.
-const HAND_OVERS_MAX: usize = 64;
 
 /// How often a loop that waits for room in the outbox looks again.
 const FULL_WAIT: Duration = Duration::from_millis(100);
@@ -90,12 +87,7 @@ pub struct EngineLoop {
     pub faults: Faults,
     pub schema: Schema,
     relations: Relations,
-    /// Emitted since the last local commit and not written ahead: (store, record).
-    pending: Vec<(usize, Arc<Record>)>,
-    /// By store, numbered and not yet given to its feed; and of how many hand-overs.
-    unpublished: Vec<Vec<Arc<Record>>>,
-    hand_overs: usize,
-    pending_bytes: usize,
+    pub(super) records: Records,
     pub(super) in_transaction: bool,
     /// Changes of a resumed transaction that the state already holds.
     skip: u64,
@@ -133,10 +125,7 @@ impl EngineLoop {
             faults,
             schema,
             relations: Relations::default(),
-            pending: Vec::new(),
-            unpublished: Vec::new(),
-            hand_overs: 0,
-            pending_bytes: 0,
+            records: Records::default(),
             in_transaction: false,
             skip: 0,
             skip_transaction: false,
@@ -163,10 +152,7 @@ impl EngineLoop {
         self.progress = self.store.progress()?;
         self.engine.abort();
         self.engine.restore(&self.store, self.progress.stopped.clone())?;
-        self.pending.clear();
-        self.unpublished.clear();
-        self.hand_overs = 0;
-        self.pending_bytes = 0;
+        self.records.clear();
         self.schema.looks.clear();
         self.in_transaction = false;
         self.uncommitted = false;
@@ -221,7 +207,7 @@ impl EngineLoop {
                             self.wait_for_room(runtime, inputs, confirmed)?;
                         }
                     }
-                    self.publish_handed_over();
+                    self.publish();
                 }
                 Input::Clock { lsn, at } => {
                     self.clock = Some((lsn, at));
@@ -230,7 +216,7 @@ impl EngineLoop {
                     self.board.outbox(self.outbox_bytes(), self.outbox_bytes_max);
                     if !self.in_transaction {
                         self.hand_over();
-                        self.publish_handed_over();
+                        self.publish();
                     }
                 }
                 Input::Incomplete(error) => return Err(error.into()),
@@ -303,7 +289,7 @@ impl EngineLoop {
         if self.in_transaction || !(self.uncommitted || self.idle_position) {
             return None;
         }
-        if self.store.pending_bytes() + self.pending_bytes >= COMMIT_BYTES {
+        if self.store.pending_bytes() + self.records.pending_bytes() >= COMMIT_BYTES {
             return Some(Duration::ZERO);
         }
         let every = if self.uncommitted { COMMIT_EVERY } else { IDLE_COMMIT_EVERY };
@@ -378,8 +364,6 @@ impl EngineLoop {
                 || self.bytes_since_cut >= CUT_BYTES
             {
                 self.cut()?;
-            } else if self.engine.has_parts() {
-                self.spill_parts()?;
             }
             Ok(())
         });
@@ -401,7 +385,15 @@ impl EngineLoop {
         {
             self.progress.truncated.push(table.oid);
         }
-        match self.engine.apply(&mut self.store, table, change) {
+        let frontier = self.frontier();
+        let mut state = Applying {
+            store: &mut self.store,
+            records: &mut self.records,
+            progress: &mut self.progress,
+            outlets: &self.outlets,
+            frontier,
+        };
+        match self.engine.apply(&mut state, table, change) {
             Err(EngineError::Inconsistent(what)) => {
                 let why = format!(
                     "{what}, so rows of it came or went in a way that the log does not tell"
@@ -427,76 +419,30 @@ impl EngineLoop {
         Ok(())
     }
 
-    /// Writes the parts of a change that fans out widely to disk before the commit that owns them.
-    fn spill_parts(&mut self) -> Result<(), PipelineError> {
-        self.hand_over();
-        self.publish_handed_over();
-        if self.pending_bytes >= COMMIT_BYTES {
-            self.store.write_ahead(self.pending.iter().map(|(store, r)| (*store, &**r)))?;
-            fail_point::hit(fail_point::WRITE_AHEAD_AFTER);
-            self.pending.clear();
-            self.pending_bytes = 0;
-        }
-        Ok(())
-    }
-
-    /// Keeps what the engine emitted for the feeds and for the next commit. With a backlog the feeds
-    /// get many transactions at once, so that a writer is not woken for each.
+    /// Keeps what the engine emitted for the feeds and for the next commit.
     fn hand_over(&mut self) {
-        let by_store = self.number_records();
-        self.unpublished.resize(by_store.len(), Vec::new());
-        for (unpublished, mut records) in self.unpublished.iter_mut().zip(by_store) {
-            unpublished.append(&mut records);
-        }
-        self.hand_overs += 1;
-        if self.hand_overs >= HAND_OVERS_MAX {
-            self.publish_handed_over();
+        if self.records.hand_over(self.engine.take_parts(), &mut self.progress) {
+            self.publish();
         }
     }
 
     /// Gives the feeds what was handed over.
-    fn publish_handed_over(&mut self) {
-        if self.hand_overs == 0 {
-            return;
-        }
-        self.hand_overs = 0;
-        let by_store = std::mem::take(&mut self.unpublished);
-        fail_point::hit(fail_point::HAND_OVER_BEFORE);
-        self.publish(by_store);
-        fail_point::hit(fail_point::HAND_OVER_AFTER);
+    fn publish(&mut self) {
+        let frontier = self.frontier();
+        self.records.publish(&self.outlets, frontier);
     }
 
-    pub(super) fn publish(&self, by_store: Vec<Vec<Arc<Record>>>) {
+    /// How far the source has been followed.
+    pub(super) fn frontier(&self) -> Frontier {
         let lsn = self.progress.confirmed();
         // What the source had flushed when its clock stood there has all been seen.
         let clock =
             self.clock.filter(|(flushed, _)| *flushed <= lsn).map_or(i64::MIN, |(_, at)| at);
-        let frontier = Frontier { lsn, at: self.progress.committed_at.max(clock) };
-        for (outlet, records) in self.outlets.iter().zip(by_store) {
-            outlet.feed.push(records, frontier);
-        }
-    }
-
-    /// What the engine emitted as numbered records by store, kept for the next commit.
-    pub(super) fn number_records(&mut self) -> Vec<Vec<Arc<Record>>> {
-        let mut by_store: Vec<Vec<Arc<Record>>> = vec![Vec::new(); self.outlets.len()];
-        for Part { store, to, committed_at, ends, ops } in self.engine.take_parts() {
-            let Some(end) = self.progress.outbox_end.get_mut(store) else {
-                continue;
-            };
-            let record = Arc::new(Record { seq: *end, to, committed_at, ends, ops: ops.into() });
-            *end += 1;
-            self.pending_bytes += record.ops.len();
-            self.pending.push((store, Arc::clone(&record)));
-            if let Some(records) = by_store.get_mut(store) {
-                records.push(record);
-            }
-        }
-        by_store
+        Frontier { lsn, at: self.progress.committed_at.max(clock) }
     }
 
     fn commit_if_large(&mut self) -> Result<(), PipelineError> {
-        if self.store.pending_bytes() + self.pending_bytes >= COMMIT_BYTES {
+        if self.store.pending_bytes() + self.records.pending_bytes() >= COMMIT_BYTES {
             self.commit()?;
         }
         Ok(())
@@ -504,7 +450,7 @@ impl EngineLoop {
 
     /// The local commit.
     pub(super) fn commit(&mut self) -> Result<(), PipelineError> {
-        self.publish_handed_over();
+        self.publish();
         let faults =
             std::mem::take(&mut *self.faults.lock().unwrap_or_else(PoisonError::into_inner));
         for (view, why) in faults {
@@ -521,12 +467,10 @@ impl EngineLoop {
                 *pruned = position.to_string();
             }
         }
-        let records = self.pending.iter().map(|(store, record)| (*store, &**record));
         fail_point::hit(fail_point::COMMIT_BEFORE);
-        self.store.commit(records, &self.progress)?;
+        self.store.commit(self.records.pending(), &self.progress)?;
         fail_point::hit(fail_point::COMMIT_AFTER);
-        self.pending.clear();
-        self.pending_bytes = 0;
+        self.records.written();
         self.uncommitted = false;
         self.idle_position = false;
         self.last_commit = Instant::now();

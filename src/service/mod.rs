@@ -25,6 +25,7 @@ pub mod orders;
 pub mod patience;
 pub mod pipeline;
 pub mod preflight;
+pub mod records;
 mod run;
 pub mod schema;
 mod sessions;

@@ -9,6 +9,7 @@
 
 use super::PipelineError;
 use super::engine_loop::EngineLoop;
+use super::records;
 use crate::letters::{Order, Outcome, Work};
 use std::collections::VecDeque;
 use walview_core::engine::EngineError;
@@ -70,12 +71,12 @@ impl EngineLoop {
             });
         }
         self.engine.commit(&mut self.store)?;
-        let by_store = self.number_records();
+        let by_store = self.records.number(self.engine.take_parts(), &mut self.progress);
         if by_store.iter().any(|records| !records.is_empty()) {
             self.progress.replayed = lsn;
         }
         self.commit()?;
-        self.publish(by_store);
+        records::push(&self.outlets, by_store, self.frontier());
         for outlet in &self.outlets {
             outlet.feed.committed();
         }

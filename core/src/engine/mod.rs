@@ -17,7 +17,8 @@
 //! - the state holds each captured row exactly as of the last applied change; a change that does not
 //!   fit it (an update of a row that is not there) is an error, never an upsert;
 //! - output depends on the state and the changes alone;
-//! - memory is bounded by the groups touched since the last cut and by one part for each store.
+//! - memory is bounded by the groups touched since the last cut and by one part for each store,
+//!   where the state takes parts over while a change is applied (`State::spill`).
 
 mod deltas;
 mod group_cache;
@@ -158,12 +159,6 @@ impl Engine {
         self.changes = 0;
     }
 
-    /// Whether `take_parts` would return something.
-    #[must_use]
-    pub fn has_parts(&self) -> bool {
-        self.output.has_parts()
-    }
-
     #[must_use]
     pub fn targets(&self) -> &[Target] {
         &self.output.targets
@@ -262,7 +257,8 @@ impl Engine {
                 self.replace(state, table, Some((key, before)), None)
             }
             RowChange::Truncate => self.truncate(state, table),
-        }
+        }?;
+        Ok(self.output.spill(state)?)
     }
 
     /// Makes the state complete in the middle of a transaction, so that the caller can make it
@@ -374,6 +370,7 @@ impl Engine {
             for row in page {
                 self.replace(state, table, Some(row), None)?;
             }
+            self.output.spill(state)?;
         }
         Ok(())
     }
@@ -524,6 +521,7 @@ impl Engine {
                     self.walk(state, view, child_input, &key, visit)?;
                 }
             }
+            self.output.spill(state)?;
             match children.last() {
                 Some(last) => after = Some(last.clone()),
                 None => return Ok(()),

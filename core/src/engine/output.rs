@@ -5,7 +5,7 @@
 
 use super::EngineError;
 use super::letters::{self, Counts};
-use super::state::State;
+use super::state::{State, StateError};
 use crate::position::{Lsn, Position};
 use crate::target::{Change, Commit, RenderError, Scratch, clickhouse, redis};
 
@@ -217,8 +217,12 @@ impl Output {
         }
     }
 
-    pub(super) fn has_parts(&self) -> bool {
-        !self.parts.is_empty()
+    /// Offers what was cut so far to the state.
+    pub(super) fn spill(&mut self, state: &mut impl State) -> Result<(), StateError> {
+        if !self.parts.is_empty() {
+            self.parts = state.spill(std::mem::take(&mut self.parts))?;
+        }
+        Ok(())
     }
 
     pub(super) fn take(&mut self) -> Vec<Part> {

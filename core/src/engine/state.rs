@@ -4,6 +4,7 @@
 //! returns keys in byte order; an error is the store's own and ends the pipeline (a state that
 //! cannot be read is never taken for an empty one).
 
+use super::output::Part;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -96,6 +97,15 @@ pub trait State: ReadState {
     fn put(&mut self, space: Space, key: &[u8], value: &[u8]);
 
     fn delete(&mut self, space: Space, key: &[u8]);
+
+    /// Takes parts over while a change is still being applied, so that what a change of a row with
+    /// very many facts emits does not gather in memory; returns what it leaves to the engine.
+    ///
+    /// # Errors
+    /// The store could not be written.
+    fn spill(&mut self, parts: Vec<Part>) -> Result<Vec<Part>, StateError> {
+        Ok(parts)
+    }
 }
 
 /// The state in memory: for tests and for the simulation of the core.

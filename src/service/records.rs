@@ -1,0 +1,156 @@
+//! Records on their way from the engine to the feeds and the outbox.
+//!
+//! ```text
+//!  engine ── parts ──► number ──► unpublished ── publish ──► feeds (memory)
+//!                         └─────► pending ── local commit, or written ahead ──► outbox
+//! ```
+//!
+//! Invariant: numbers have no gaps and follow from what the engine emitted, in its order.
+
+use super::engine_loop::Outlet;
+use super::feed::Frontier;
+use crate::fail_point;
+use crate::state::{COMMIT_BYTES, LocalStore, Progress};
+use std::sync::Arc;
+use walview_core::engine::{Page, Part, ReadState, Space, State, StateError};
+use walview_core::outbox::Record;
+
+/// Transactions that the feeds get at once, at most.
+const HAND_OVERS_MAX: usize = 64;
+
+#[derive(Default)]
+pub struct Records {
+    /// Emitted since the last local commit and not written ahead: (store, record).
+    pending: Vec<(usize, Arc<Record>)>,
+    pending_bytes: usize,
+    /// By store, numbered and not yet given to its feed; and of how many hand-overs.
+    unpublished: Vec<Vec<Arc<Record>>>,
+    hand_overs: usize,
+}
+
+impl Records {
+    /// Of operations that the next local commit writes.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// What the next local commit writes: (store, record).
+    pub(super) fn pending(&self) -> impl Iterator<Item = (usize, &Record)> {
+        self.pending.iter().map(|(store, record)| (*store, &**record))
+    }
+
+    /// The outbox has them.
+    pub(super) fn written(&mut self) {
+        self.pending.clear();
+        self.pending_bytes = 0;
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// What the engine emitted as numbered records by store, kept for the next commit.
+    pub(super) fn number(
+        &mut self,
+        parts: Vec<Part>,
+        progress: &mut Progress,
+    ) -> Vec<Vec<Arc<Record>>> {
+        let mut by_store: Vec<Vec<Arc<Record>>> = vec![Vec::new(); progress.outbox_end.len()];
+        for Part { store, to, committed_at, ends, ops } in parts {
+            let (Some(end), Some(records)) =
+                (progress.outbox_end.get_mut(store), by_store.get_mut(store))
+            else {
+                continue;
+            };
+            let record = Arc::new(Record { seq: *end, to, committed_at, ends, ops: ops.into() });
+            *end += 1;
+            self.pending_bytes += record.ops.len();
+            self.pending.push((store, Arc::clone(&record)));
+            records.push(record);
+        }
+        by_store
+    }
+
+    /// Numbers what the engine emitted, for the feeds and for the next commit. Whether the feeds
+    /// should get it now: with a backlog they get many transactions at once, so that a writer is not
+    /// woken for each.
+    #[must_use]
+    pub(super) fn hand_over(&mut self, parts: Vec<Part>, progress: &mut Progress) -> bool {
+        let by_store = self.number(parts, progress);
+        self.unpublished.resize(by_store.len(), Vec::new());
+        for (unpublished, mut records) in self.unpublished.iter_mut().zip(by_store) {
+            unpublished.append(&mut records);
+        }
+        self.hand_overs += 1;
+        self.hand_overs >= HAND_OVERS_MAX
+    }
+
+    /// Gives the feeds what was handed over.
+    pub(super) fn publish(&mut self, outlets: &[Outlet], frontier: Frontier) {
+        if self.hand_overs == 0 {
+            return;
+        }
+        self.hand_overs = 0;
+        fail_point::hit(fail_point::HAND_OVER_BEFORE);
+        push(outlets, std::mem::take(&mut self.unpublished), frontier);
+        fail_point::hit(fail_point::HAND_OVER_AFTER);
+    }
+}
+
+/// Gives records to the feeds.
+pub(super) fn push(outlets: &[Outlet], by_store: Vec<Vec<Arc<Record>>>, frontier: Frontier) {
+    for (outlet, records) in outlets.iter().zip(by_store) {
+        outlet.feed.push(records, frontier);
+    }
+}
+
+/// The state while a change is applied: what a change that fans out widely emits is taken away in
+/// between, and goes to disk before the commit that owns it.
+pub(super) struct Applying<'a> {
+    pub(super) store: &'a mut LocalStore,
+    pub(super) records: &'a mut Records,
+    pub(super) progress: &'a mut Progress,
+    pub(super) outlets: &'a [Outlet],
+    pub(super) frontier: Frontier,
+}
+
+impl ReadState for Applying<'_> {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.store.get(space, key)
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Page, StateError> {
+        self.store.scan(space, prefix, after, limit)
+    }
+}
+
+impl State for Applying<'_> {
+    fn put(&mut self, space: Space, key: &[u8], value: &[u8]) {
+        self.store.put(space, key, value);
+    }
+
+    fn delete(&mut self, space: Space, key: &[u8]) {
+        self.store.delete(space, key);
+    }
+
+    fn spill(&mut self, parts: Vec<Part>) -> Result<Vec<Part>, StateError> {
+        if !self.records.hand_over(parts, self.progress)
+            && self.records.pending_bytes < COMMIT_BYTES
+        {
+            return Ok(Vec::new());
+        }
+        self.records.publish(self.outlets, self.frontier);
+        if self.records.pending_bytes >= COMMIT_BYTES {
+            self.store.write_ahead(self.records.pending())?;
+            fail_point::hit(fail_point::WRITE_AHEAD_AFTER);
+            self.records.written();
+        }
+        Ok(Vec::new())
+    }
+}
