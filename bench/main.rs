@@ -10,6 +10,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures; how it goes")]
 
+mod drain;
 mod figures;
 mod queries;
 
@@ -40,6 +41,8 @@ struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Case {
+    /// A backlog through the replication stream, with nothing behind it
+    Drain,
     /// Reports and look-ups on ClickHouse's exact views
     Queries,
 }
@@ -51,6 +54,7 @@ async fn main() -> Result<()> {
     let mut figures: Vec<Figure> = Vec::new();
     for case in cases {
         figures.extend(match case {
+            Case::Drain => drain::run(args.repeats).await?,
             Case::Queries => queries::run(args.rows, args.repeats).await?,
         });
     }

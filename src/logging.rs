@@ -34,8 +34,7 @@ fn filter(flag: Option<&str>, environment: &Environment) -> Result<EnvFilter, St
         (None, None) => (LEVEL_DEFAULT.to_owned(), "the default"),
     };
     let directives = if wish.parse::<LevelFilter>().is_ok() {
-        // What ends a replication session is said by whoever handles it, once.
-        format!("warn,pgwire_replication=off,walview={wish},walview_core={wish}")
+        format!("warn,walview={wish},walview_core={wish}")
     } else {
         wish
     };

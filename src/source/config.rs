@@ -1,8 +1,7 @@
 //! Where the source database is and how to reach it: a URL, parsed once and completely.
 //!
-//! Written by hand because neither client library can be asked: tokio-postgres refuses
-//! `sslmode=verify-full`, and pgwire-replication reads no URLs. One parser gives both the same
-//! meaning. A parameter that is not understood is refused, never dropped in silence.
+//! Written by hand because tokio-postgres refuses `sslmode=verify-full` and knows no replication. One
+//! parser gives both kinds of sessions the same meaning. A parameter that is not understood is refused, never dropped in silence.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,8 +14,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How the connection is protected. There is no mode that encrypts without verifying: whoever can
 /// read the wire can also answer in the server's place. Nor one that verifies the authority and not
-/// the name (`verify-ca`): pgwire-replication 0.5 cannot do it with rustls 0.23, whose verdict on
-/// names it does not recognise, and the two connections must not differ in what they trust.
+/// the name (`verify-ca`), by which every server of that authority could answer for this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsMode {
     Disable,

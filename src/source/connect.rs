@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!  SourceConfig ─┬─► sql()          tokio-postgres: catalogs, publication, COPY
-//!                └─► replication()  pgwire-replication, gated: IDENTIFY_SYSTEM, slots, the stream
+//!                └─► replication()  our own client: IDENTIFY_SYSTEM, slots, the stream
 //! ```
 //!
 //! Invariant: a session's task is owned by its [`Session`] and ends with it; a dropped session
 //! closes its socket at once, so the server rolls its transaction back.
 
-use super::config::{Secret, SourceConfig, TlsMode};
+use super::config::{SourceConfig, TlsMode};
 use super::error::{SourceError, quote_name, timed_out, tls_failed};
-use pgwire_replication::{IdentifySystem, ReplicationClient, ReplicationConfig, TlsConfig};
+use super::replication::{Identity, Replication};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::ops::{Deref, DerefMut};
@@ -173,60 +173,24 @@ where
     Ok(Session { client, task })
 }
 
-/// What a gated replication session is for.
-pub(super) struct Replication<'a> {
-    pub(super) slot: &'a str,
-    pub(super) publication: &'a str,
-    pub(super) start: pgwire_replication::Lsn,
-}
-
-/// A replication session's settings. `status_interval`, buffers and the like are the stream's to
-/// set.
-pub(super) fn replication_config(
+/// Opens a replication session and asks who answers, which is also how a pooler is found out.
+pub(super) async fn replication(
     config: &SourceConfig,
-    target: &Replication<'_>,
-) -> Result<ReplicationConfig, SourceError> {
-    // Read here as well although the other client does it again: its errors name no file.
-    tls_client(config)?;
-    let tls = match &config.tls {
-        TlsMode::Disable => TlsConfig::disabled(),
-        // An address is checked against the certificate's addresses, once it is named as SNI.
-        TlsMode::VerifyFull { root_cert } => {
-            TlsConfig::verify_full(root_cert.clone()).with_sni_hostname(&config.host)
-        }
-    };
-    Ok(ReplicationConfig::new(
-        &config.host,
-        &config.user,
-        config.password.as_ref().map_or("", Secret::expose),
-        &config.database,
-        target.slot,
-        target.publication,
-    )
-    .with_port(config.port)
-    .with_tls(tls)
-    .with_start_lsn(target.start)
-    .with_application_name(config.application_name())
-    .with_options(options(
+) -> Result<(Replication, Identity), SourceError> {
+    let what = "open a replication session";
+    let tls = tls_client(config)?;
+    let options = options(
         config,
         &[
             ("wal_sender_timeout", WAL_SENDER_TIMEOUT),
             // A session that exports a snapshot sits in a transaction for as long as tables are copied.
             ("idle_in_transaction_session_timeout", Duration::ZERO),
         ],
-    )))
-}
-
-/// Opens a replication session and asks who answers, which is also how a pooler is found out.
-pub(super) async fn replication(
-    config: &SourceConfig,
-    replication: ReplicationConfig,
-) -> Result<(ReplicationClient, IdentifySystem), SourceError> {
-    let what = "open a replication session";
+    );
     let attempt = async {
-        let mut client = ReplicationClient::connect_gated(replication).await?;
-        let identity = client.identify_system().await?;
-        Ok((client, identity))
+        let mut session = Replication::open(config, tls, &options).await?;
+        let identity = session.identify().await?;
+        Ok((session, identity))
     };
     tokio::time::timeout(config.connect_timeout, attempt)
         .await

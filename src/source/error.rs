@@ -1,12 +1,12 @@
 //! Errors of the source: what happened, to what, why, and what to type.
 //!
-//! Two clients talk to the server and both hide causes: tokio-postgres prints "db error" and "error
-//! connecting to server", pgwire-replication keeps the SQLSTATE only as text at the end of a
-//! message. Here both become one sentence with the cause in it. The server's `DETAIL` is left out on
-//! purpose: it is where PostgreSQL puts row values.
+//! Two clients talk to the server: tokio-postgres, which hides causes ("db error", "error connecting
+//! to server"), and our own for replication. Here both become one sentence with the cause in it. The
+//! server's `DETAIL` is left out on purpose: it is where PostgreSQL puts row values.
 
 use super::config::{SourceConfig, TlsMode};
-use pgwire_replication::PgWireError;
+use super::frames::FrameError;
+use super::replication::ReplicationError;
 use std::error::Error;
 use std::fmt;
 
@@ -184,35 +184,29 @@ impl SourceError {
     }
 
     /// A replication session failed while `what` was done: `start streaming from slot "x"`.
-    pub(super) fn replication(config: &SourceConfig, what: &str, error: PgWireError) -> Self {
+    pub(super) fn replication(config: &SourceConfig, what: &str, error: ReplicationError) -> Self {
         let failed = match &error {
-            PgWireError::Server(text) => {
-                let (message, code) = split_sqlstate(text);
-                return replication_refused(config, what, code, message).because(error);
+            ReplicationError::Server { code, message } => {
+                replication_refused(config, what, code, message)
             }
-            PgWireError::Io(io) => unreachable(config, Some(io.kind()), &deepest(io.as_ref())),
-            PgWireError::Tls(cause) => tls_failed(config, cause),
-            PgWireError::Auth(cause) if cause.contains("method code: 5") => Self::stop(
-                format!("{} asks for an MD5 password, which is not supported", server(config)),
-                "store it as SCRAM: SET password_encryption = 'scram-sha-256', then ALTER ROLE … \
-                 PASSWORD again",
-            ),
-            PgWireError::Auth(cause) => {
+            ReplicationError::Io(io) => unreachable(config, Some(io.kind()), &deepest(io)),
+            ReplicationError::Tls(io) => {
+                tls_failed(config, &tls_cause(io).unwrap_or_else(|| deepest(io)))
+            }
+            ReplicationError::NoTls => tls_failed(config, &error.to_string()),
+            ReplicationError::NoPassword => no_password(config),
+            ReplicationError::Login(cause) => {
                 Self::stop(format!("cannot log in at {} to {what}: {cause}", server(config)), "")
             }
-            PgWireError::MessageTooLarge { payload_bytes, limit_bytes } => Self::stop(
+            ReplicationError::Frame(FrameError::TooLarge { bytes, limit }) => Self::stop(
                 format!(
-                    "one row change of {payload_bytes} bytes is larger than the limit of \
-                     {limit_bytes} bytes"
+                    "one row change of {bytes} bytes is larger than the limit of {limit} bytes"
                 ),
                 "leave the large column out of the views, or make the row smaller at the source",
             ),
-            PgWireError::Task(cause)
-            | PgWireError::Internal(cause)
-            | PgWireError::Protocol(cause) => {
-                Self::retry(format!("cannot {what}: {cause}"), "").kind(Kind::Unreachable)
+            ReplicationError::Frame(FrameError::Length(_)) | ReplicationError::Protocol(_) => {
+                Self::retry(format!("cannot {what}: {error}"), "").kind(Kind::Unreachable)
             }
-            other => Self::retry(format!("cannot {what}: {other}"), ""),
         };
         failed.because(error)
     }
@@ -426,11 +420,6 @@ pub(super) fn tls_failed(config: &SourceConfig, cause: &str) -> SourceError {
 fn action(code: &str) -> Action {
     let passing = ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class));
     if passing || code == "55P03" || code == "55006" { Action::Retry } else { Action::Stop }
-}
-
-/// pgwire-replication gives `message (SQLSTATE 12345)`.
-pub(super) fn split_sqlstate(text: &str) -> (&str, &str) {
-    text.strip_suffix(')').and_then(|text| text.rsplit_once(" (SQLSTATE ")).unwrap_or((text, ""))
 }
 
 /// The text of the innermost cause, which is the one that says something.

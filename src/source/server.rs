@@ -2,6 +2,7 @@
 
 use super::config::SourceConfig;
 use super::error::{Kind, SourceError, server, wal_level};
+use super::replication::Identity;
 use tokio_postgres::Client;
 use walview_core::position::Lsn;
 
@@ -150,14 +151,8 @@ impl Info {
 }
 
 impl Lineage {
-    pub(super) fn from_identity(
-        identity: &pgwire_replication::IdentifySystem,
-    ) -> Result<Self, SourceError> {
-        let system_identifier = identity.system_id.parse().ok();
-        let system_identifier = system_identifier.ok_or_else(|| {
-            SourceError::stop("IDENTIFY_SYSTEM gave an odd system identifier".to_owned(), "")
-        })?;
-        Ok(Self { system_identifier, timeline: identity.timeline })
+    pub(super) fn of(identity: &Identity) -> Self {
+        Self { system_identifier: identity.system_identifier, timeline: identity.timeline }
     }
 
     /// # Errors

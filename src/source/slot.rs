@@ -12,10 +12,10 @@
 //! - nobody else's slot is ever dropped.
 
 use super::config::SourceConfig;
-use super::connect::{Replication, Session, connect, replication, replication_config};
+use super::connect::{Session, connect, replication};
 use super::error::{Kind, SourceError};
+use super::replication::{Replication, ReplicationError};
 use super::server::{Lineage, version};
-use pgwire_replication::ReplicationClient;
 use std::future::Future;
 use std::time::Duration;
 use tokio_postgres::{Client, Row};
@@ -259,16 +259,13 @@ pub struct ExportedSnapshot {
     /// For `SET TRANSACTION SNAPSHOT`.
     pub snapshot_name: String,
     pub lineage: Lineage,
-    session: ReplicationClient,
+    session: Replication,
 }
 
 impl ExportedSnapshot {
     /// Lets go of the snapshot once every table has been copied. The slot stays.
-    pub async fn close(mut self) {
-        // The session has nothing to lose: an error here means that it ended already.
-        if let Err(error) = self.session.simple_query("SELECT 1").await {
-            tracing::debug!(%error, "snapshot session had ended");
-        }
+    pub async fn close(self) {
+        self.session.close().await;
     }
 }
 
@@ -294,15 +291,14 @@ pub async fn create_exporting(
     if let Some(existing) = info(&sql, name).await? {
         return Err(exists(&existing));
     }
-    let target = Replication { slot: name, publication: "", start: pgwire_replication::Lsn::ZERO };
-    let (mut client, identity) = replication(config, replication_config(config, &target)?).await?;
-    let pid = backend_pid(&mut client).await.map_err(failed)?;
+    let (mut session, identity) = replication(config).await?;
+    let pid = backend_pid(&mut session).await.map_err(failed)?;
     let version = version(&sql).await?;
     // From 15 on options are in parentheses; before, they are words.
     let options = if version >= 150_000 { "(SNAPSHOT 'export')" } else { "EXPORT_SNAPSHOT" };
     let command = format!("CREATE_REPLICATION_SLOT {name} LOGICAL {PLUGIN} {options}");
     let rows = {
-        let create = client.simple_query(&command);
+        let create = session.query(&command);
         tokio::pin!(create);
         tokio::pin!(cancel);
         loop {
@@ -324,17 +320,14 @@ pub async fn create_exporting(
         }
     };
     sql.close().await;
-    let text = |at: usize| {
-        let cell = rows.first().and_then(|row| row.get(at)).and_then(Option::as_ref);
-        cell.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-    };
+    let cell = |at: usize| rows.first().and_then(|row| row.get(at)).and_then(Option::as_deref);
     let (Some(consistent_point), Some(snapshot_name)) =
-        (text(1).and_then(|lsn| lsn.parse().ok()), text(2))
+        (cell(1).and_then(|lsn| lsn.parse().ok()), cell(2).map(str::to_owned))
     else {
         return Err(SourceError::stop(format!("cannot {what}: odd answer"), ""));
     };
-    let lineage = Lineage::from_identity(&identity)?;
-    Ok(ExportedSnapshot { consistent_point, snapshot_name, lineage, session: client })
+    let lineage = Lineage::of(&identity);
+    Ok(ExportedSnapshot { consistent_point, snapshot_name, lineage, session })
 }
 
 /// Whether the role may stream from this server at all: opens a replication session, asks who
@@ -343,12 +336,11 @@ pub async fn create_exporting(
 /// # Errors
 /// What is in the way.
 pub async fn try_session(config: &SourceConfig, sql: &Session) -> Result<(), SourceError> {
-    let target = Replication { slot: "", publication: "", start: pgwire_replication::Lsn::ZERO };
-    let (mut client, _) = replication(config, replication_config(config, &target)?).await?;
+    let (mut session, _) = replication(config).await?;
     let what = "open a replication session";
     let failed = |error| SourceError::replication(config, what, error);
-    let pid = backend_pid(&mut client).await.map_err(failed)?;
-    std::mem::drop(client);
+    let pid = backend_pid(&mut session).await.map_err(failed)?;
+    session.close().await;
     gone(sql, pid).await.map_err(|error| SourceError::query(what, error))
 }
 
@@ -379,17 +371,16 @@ fn exists(slot: &SlotInfo) -> SourceError {
     .kind(Kind::SlotMoved)
 }
 
-/// The pid of a gated session; also has the server look, from here on, whether we are still there:
+/// The pid of a replication session; also has the server look, from here on, whether we are still there:
 /// otherwise a creation that waits would go on for a client that was killed, and leave its slot.
-pub(super) async fn backend_pid(client: &mut ReplicationClient) -> pgwire_replication::Result<i32> {
+pub(super) async fn backend_pid(session: &mut Replication) -> Result<i32, ReplicationError> {
     // Not every operating system can do it; there an orphan is found at the next start.
-    if let Err(error) = client.simple_query("SET client_connection_check_interval = '2s'").await {
+    if let Err(error) = session.query("SET client_connection_check_interval = '2s'").await {
         tracing::debug!(%error, "the server cannot watch the connection");
     }
-    let rows = client.simple_query("SELECT pg_backend_pid()").await?;
-    let cell = rows.first().and_then(|row| row.first()).and_then(Option::as_ref);
-    let pid = cell.and_then(|bytes| std::str::from_utf8(bytes).ok()).and_then(|s| s.parse().ok());
-    pid.ok_or_else(|| pgwire_replication::PgWireError::Protocol("no backend pid".into()))
+    let rows = session.query("SELECT pg_backend_pid()").await?;
+    let pid = rows.first().and_then(|row| row.first()?.as_ref()?.parse().ok());
+    pid.ok_or_else(|| ReplicationError::Protocol("no backend pid".to_owned()))
 }
 
 /// The transactions that `pid` waits for, the one of this moment first.

@@ -1,10 +1,18 @@
 //! The replication stream, in gulps.
 //!
 //! ```text
-//!  walsender ═► pgwire-replication's task ─► bounded channel ─► Stream::next ─► Gulp ─► engine
-//!      ▲              │ status every second                                        │
-//!      └── flushed LSN┴──────────────────────────── Stream::confirm ◄── durable ───┘
+//!  walsender ═► socket ─► buffer ─► Stream::next ─► Gulp ─► engine
+//!      ▲                                                       │
+//!      └── every second ── status task ◄── Stream::confirm ◄── durable
 //! ```
+//!
+//! Nothing lies between the socket and whoever takes gulps: while nobody does, nothing is read, and
+//! the kernel holds the server back. Only the status has a task of its own.
+//!
+//! **Naps.** A reader that waits in the kernel is woken by every message: the walsender sends it in a
+//! packet of its own and pays for the packet and for the wake-up. So where the stream is late anyhow
+//! the reader naps before it reads, and finds a heap. How late it is the server says itself: each
+//! message has the time of its sending, each transaction the time of its commit, by the same clock.
 //!
 //! What is guaranteed of the order of events (tried on PostgreSQL 15, see the tests):
 //! - transactions come whole, one after the other, in the order of their commit LSNs: `Begin`, its
@@ -20,45 +28,46 @@
 //! - the server is told exactly what [`Stream::confirm`] was told, and nothing before it has shown
 //!   that its log is the one that is known here ([`continuity`]); nothing moves by itself;
 //! - a consumer that takes no gulp for hours loses nothing and is not cut off: the status goes on;
-//! - memory: one gulp ([`GULP_BYTES_MAX`]), and [`EVENTS_BUFFERED`] messages before it.
+//! - memory: one gulp, which is a buffer ([`GULP_BYTES_MAX`]) or one message that is larger.
 
 mod continuity;
 mod probe;
+mod status;
 
 pub use continuity::Resume;
 
 use super::config::SourceConfig;
-use super::connect::{Replication, connect, replication, replication_config};
-use super::error::{Action, Kind, SourceError, server, timed_out};
+use super::connect::{connect, replication};
+use super::error::{Action, Kind, SourceError, quote_name, server, timed_out};
+use super::frames::READ_BYTES;
+use super::replication::{Incoming, ReplicationError};
 use super::server::Lineage;
 use super::{publication, slot};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use continuity::{Broken, Continuity};
-use pgwire_replication::{ReplicationClient, ReplicationEvent, ReplicationMetrics};
 use probe::Probe;
-use std::sync::Arc;
+use status::Status;
 use std::time::Duration;
+use walview_core::pgoutput::{self, Message};
 use walview_core::position::Lsn;
 
-/// A gulp ends once it holds this much.
-pub const GULP_BYTES_MAX: usize = 1 << 20;
-/// Events without data (empty transactions, keepalives) weigh this much in a gulp.
-const EVENT_BYTES: usize = 64;
-/// Messages that the client library holds ready. Counted, not weighed: with rows of 1 MB this is
-/// 256 MB, which is why it is not larger.
-const EVENTS_BUFFERED: usize = 256;
+/// A gulp is what one read brought, unless a message is larger.
+pub const GULP_BYTES_MAX: usize = READ_BYTES;
 /// The largest row change. Refused above, because it would have to be held in memory whole.
 pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
-/// How often the server hears from us: often enough that a confirmed position and a server's
-/// shutdown wait for no more than this, far more often than `wal_sender_timeout` asks for.
-const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the wire may be silent before the server is asked, over another connection, whether our
 /// session is well. An idle server is silent for as long as it likes: our status keeps it from
 /// sending keepalives of its own.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
-/// How long [`Stream::stop`] waits for the last confirmed position to be sent.
-const LAST_STATUS_TIMEOUT: Duration = Duration::from_secs(3);
-const LAST_STATUS_INTERVAL: Duration = Duration::from_millis(20);
+/// A transaction that is sent so long after its commit, in microseconds, has waited for others, and
+/// waits a nap longer.
+const LATE_MICROS: i64 = 10_000;
+/// The clock's grain makes one to two milliseconds of it.
+const NAP: Duration = Duration::from_millis(1);
+/// Who finds so much at once need not nap.
+const HEAP_BYTES: usize = READ_BYTES / 2;
+/// How long [`Stream::stop`] waits for the server to end the session.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the stream says.
 #[derive(Clone, Debug)]
@@ -100,17 +109,21 @@ pub struct Gulp {
 pub struct Stream {
     config: SourceConfig,
     what: String,
-    client: ReplicationClient,
-    metrics: Arc<ReplicationMetrics>,
+    incoming: Incoming,
+    status: Status,
+    /// Nothing more can come: an error has been returned.
+    ended: bool,
     lineage: Lineage,
-    /// Events taken out of the channel; the metrics count those put in.
-    received: u64,
-    /// Kept here and not in `next`, which may be dropped while it waits.
-    gulp: Gulp,
     continuity: Continuity,
     in_transaction: bool,
+    /// When the transaction that comes was committed, by the server's clock.
+    committed_at: i64,
+    late: bool,
+    /// By the last read.
+    read_bytes: usize,
     /// What the server is told, once `continuity` is shown.
     confirmed: Lsn,
+    told: Lsn,
     probe: Probe,
     pub(super) silence_max: Duration,
 }
@@ -137,28 +150,21 @@ impl Stream {
         found.require(config, from)?;
         publication::require(&sql, publication).await?;
         let begin = found.confirmed_flush_lsn.unwrap_or(from);
-        let start = pgwire_replication::Lsn::from_u64(begin.0);
-        let session = replication_config(config, &Replication { slot, publication, start })?
-            .with_ack_lsn(start)
-            .with_status_interval(STATUS_INTERVAL)
-            .with_wakeup_interval(STATUS_INTERVAL)
-            .with_buffer_size(EVENTS_BUFFERED)
-            .with_max_message_size(MESSAGE_BYTES_MAX);
-        let (mut client, identity) = replication(config, session).await?;
-        let answered = Lineage::from_identity(&identity)?;
+        let (mut session, identity) = replication(config).await?;
+        let answered = Lineage::of(&identity);
         if let Some(lineage) = lineage {
             answered.require(lineage, config)?;
         }
-        if identity.xlogpos.as_u64() < from.0 {
+        if identity.flushed < from {
             return Err(went_back(config, from));
         }
         let what = format!("stream from slot \"{slot}\"");
         let failed = |error| SourceError::replication(config, &what, error);
-        let pid = slot::backend_pid(&mut client).await.map_err(failed)?;
-        client.start().await.map_err(failed)?;
-        let started = tokio::time::timeout(config.connect_timeout, client.wait_started()).await;
-        match started {
-            Ok(Ok(())) => {}
+        let pid = slot::backend_pid(&mut session).await.map_err(failed)?;
+        let command = start_replication(slot, publication, begin);
+        let started = tokio::time::timeout(config.connect_timeout, session.start(&command)).await;
+        let (mut incoming, outgoing) = match started {
+            Ok(Ok(started)) => started,
             Ok(Err(error)) => {
                 let error = failed(error);
                 // Someone else was faster; say who.
@@ -170,19 +176,23 @@ impl Stream {
                 return Err(error);
             }
             Err(_elapsed) => return Err(timed_out(config, &what)),
-        }
+        };
         sql.close().await;
+        incoming.limit(MESSAGE_BYTES_MAX);
         let mut stream = Self {
             config: config.clone(),
             what,
-            metrics: client.metrics(),
-            client,
+            incoming,
+            status: Status::start(outgoing, begin),
+            ended: false,
             lineage: answered,
-            received: 0,
-            gulp: Gulp::default(),
             continuity: Continuity::new(resume, begin),
             in_transaction: false,
+            committed_at: i64::MAX,
+            late: false,
+            read_bytes: 0,
             confirmed: begin,
+            told: begin,
             probe: Probe::new(pid),
             silence_max: SILENCE_MAX,
         };
@@ -196,105 +206,83 @@ impl Stream {
         self.lineage
     }
 
-    /// The end of the server's log as the last message said: what is still to come is up to here.
-    #[must_use]
-    pub fn wal_end(&self) -> Lsn {
-        Lsn(self.metrics.last_wal_end().as_u64())
-    }
-
     /// Waits for events and returns all that are at hand. May be dropped while it waits: nothing is
     /// lost.
     ///
     /// # Errors
     /// The stream has ended; start another, if the error says so.
     pub async fn next(&mut self) -> Result<Gulp, SourceError> {
-        while self.gulp.events.is_empty() {
-            match tokio::time::timeout(self.silence_max, self.client.recv()).await {
-                Ok(received) => self.take(received)?,
+        let gulp = self.read_gulp().await;
+        self.ended |= gulp.is_err();
+        gulp
+    }
+
+    async fn read_gulp(&mut self) -> Result<Gulp, SourceError> {
+        loop {
+            let gulp = self.cut_gulp()?;
+            if !gulp.events.is_empty() {
+                return Ok(gulp);
+            }
+            if self.late && self.read_bytes < HEAP_BYTES {
+                tokio::time::sleep(NAP).await;
+            }
+            // Whoever waits for the first message after a heap is not late.
+            self.late = false;
+            match tokio::time::timeout(self.silence_max, self.incoming.read()).await {
+                Ok(read) => {
+                    self.read_bytes = read.map_err(|error| self.failed(error))?;
+                    self.probe.rest();
+                }
                 Err(_elapsed) => {
                     self.probe.ask(&self.config).await.map_err(|error| self.stalled(error))?;
                 }
             }
         }
-        self.probe.rest();
-        // The library counts an event after it is in the channel, so these are there and no wait
-        // follows. It offers no `try_recv`; polling `recv` once and dropping it could lose the
-        // error that the stream ended with.
-        while self.metrics.events_forwarded() > self.received && self.gulp.bytes < GULP_BYTES_MAX {
-            let received = self.client.recv().await;
-            self.take(received)?;
-        }
-        Ok(std::mem::take(&mut self.gulp))
     }
 
-    fn take(
-        &mut self,
-        received: pgwire_replication::Result<Option<ReplicationEvent>>,
-    ) -> Result<(), SourceError> {
-        let event = match received {
-            Ok(Some(event)) => event,
-            Ok(None) => {
-                return Err(SourceError::retry(
-                    format!("cannot {}: the server ended the stream", self.what),
-                    "",
-                )
-                .kind(Kind::Unreachable));
-            }
-            Err(error) => return Err(SourceError::replication(&self.config, &self.what, error)),
-        };
-        self.received += 1;
-        self.compare(&event)?;
-        let lsn = |lsn: pgwire_replication::Lsn| Lsn(lsn.as_u64());
-        let mut bytes = EVENT_BYTES;
-        let event = match event {
-            ReplicationEvent::XLogData { data, .. } => {
-                bytes += data.len();
-                Event::Data(data)
-            }
-            ReplicationEvent::Begin { final_lsn, xid, commit_time_micros } => {
-                Event::Begin { xid, commit_lsn: lsn(final_lsn), committed_at: commit_time_micros }
-            }
-            ReplicationEvent::Commit { lsn: commit, end_lsn, commit_time_micros } => {
-                Event::Commit {
-                    commit_lsn: lsn(commit),
-                    end_lsn: lsn(end_lsn),
-                    committed_at: commit_time_micros,
+    /// The whole messages that have been read.
+    fn cut_gulp(&mut self) -> Result<Gulp, SourceError> {
+        let mut gulp = Gulp::default();
+        while let Some(copied) = self.incoming.copied().map_err(|error| self.failed(error))? {
+            gulp.bytes += copied.len();
+            let piece = Piece::parse(copied).map_err(|error| self.failed(error))?;
+            let event = match piece {
+                Piece::Change { sent_at, data } => {
+                    let event = event(data).map_err(|error| self.failed(error))?;
+                    if let Event::Begin { committed_at, .. } = &event {
+                        self.committed_at = *committed_at;
+                    }
+                    self.late = sent_at.saturating_sub(self.committed_at) > LATE_MICROS;
+                    event
                 }
-            }
-            ReplicationEvent::KeepAlive { wal_end, .. } => {
-                Event::KeepAlive { wal_end: lsn(wal_end) }
-            }
-            ReplicationEvent::Message { transactional, lsn: at, prefix, content } => {
-                bytes += prefix.len() + content.len();
-                Event::Message { transactional, lsn: lsn(at), prefix, content }
-            }
-            // Only comes where a stop position was asked for.
-            ReplicationEvent::StoppedAt { .. } => return Ok(()),
-        };
-        self.gulp.bytes += bytes;
-        self.gulp.events.push(event);
-        Ok(())
+                Piece::KeepAlive { wal_end, reply_wanted } => {
+                    if reply_wanted {
+                        self.status.asked();
+                    }
+                    Event::KeepAlive { wal_end }
+                }
+            };
+            self.compare(&event)?;
+            gulp.events.push(event);
+        }
+        Ok(gulp)
     }
 
     /// Holds what comes against what is known of the log.
-    fn compare(&mut self, event: &ReplicationEvent) -> Result<(), SourceError> {
-        let lsn = |lsn: &pgwire_replication::Lsn| Lsn(lsn.as_u64());
+    fn compare(&mut self, event: &Event) -> Result<(), SourceError> {
         let held = match event {
-            ReplicationEvent::Begin { final_lsn, commit_time_micros, .. } => {
+            Event::Begin { commit_lsn, committed_at, .. } => {
                 self.in_transaction = true;
-                self.continuity.begin(lsn(final_lsn), *commit_time_micros)
+                self.continuity.begin(*commit_lsn, *committed_at)
             }
-            ReplicationEvent::Commit { .. } => {
+            Event::Commit { .. } => {
                 self.in_transaction = false;
-                Ok(())
+                return Ok(());
             }
-            ReplicationEvent::KeepAlive { wal_end, .. } if !self.in_transaction => {
-                self.continuity.keepalive(lsn(wal_end))
+            Event::KeepAlive { wal_end } if !self.in_transaction => {
+                self.continuity.keepalive(*wal_end)
             }
-            ReplicationEvent::KeepAlive { .. }
-            | ReplicationEvent::XLogData { .. }
-            | ReplicationEvent::Message { .. }
-            | ReplicationEvent::StoppedAt { .. } => Ok(()),
+            Event::KeepAlive { .. } | Event::Data(_) | Event::Message { .. } => return Ok(()),
         };
         held.map_err(|Broken| went_back(&self.config, self.confirmed))?;
         self.tell();
@@ -303,10 +291,14 @@ impl Stream {
 
     /// Tells the server what is confirmed, if it is known to be the right one.
     fn tell(&mut self) {
-        if self.continuity == Continuity::Shown {
-            let lsn = pgwire_replication::Lsn::from_u64(self.confirmed.0);
-            self.client.update_applied_lsn(lsn);
+        if self.continuity == Continuity::Shown && self.told < self.confirmed {
+            self.told = self.confirmed;
+            self.status.durable(self.told);
         }
+    }
+
+    fn failed(&self, error: ReplicationError) -> SourceError {
+        SourceError::replication(&self.config, &self.what, error)
     }
 
     fn stalled(&self, error: SourceError) -> SourceError {
@@ -319,7 +311,7 @@ impl Stream {
     }
 
     /// Tells the server that everything up to `lsn` is durable here; a lower one than before is
-    /// ignored. It is sent within [`STATUS_INTERVAL`].
+    /// ignored. It is sent within a second.
     pub fn confirm(&mut self, lsn: Lsn) {
         self.confirmed = self.confirmed.max(lsn);
         self.tell();
@@ -328,20 +320,96 @@ impl Stream {
     /// Ends the stream in order, after the last confirmed position has been sent. Events that were
     /// not taken come again with the next stream.
     pub async fn stop(mut self) {
-        let deadline = tokio::time::Instant::now() + LAST_STATUS_TIMEOUT;
-        let told = |metrics: &ReplicationMetrics| metrics.last_applied_lsn().as_u64();
-        while self.client.is_running()
-            && self.continuity == Continuity::Shown
-            && told(&self.metrics) < self.confirmed.0
-            && tokio::time::Instant::now() < deadline
-        {
-            tokio::time::sleep(LAST_STATUS_INTERVAL).await;
+        if self.ended {
+            return;
         }
+        let stop = async {
+            self.status.end().await;
+            // The server sends what it is at, and ends the session: then it has heard all.
+            loop {
+                self.incoming.read().await?;
+                while self.incoming.skip()? {}
+            }
+        };
         // Whatever it ends with, it ends: the position is durable here, not there.
-        if let Err(error) = self.client.shutdown().await {
-            tracing::debug!(%error, "stream ended with an error while stopping");
+        let stopped: Result<Result<(), ReplicationError>, _> =
+            tokio::time::timeout(STOP_TIMEOUT, stop).await;
+        if let Ok(Err(error)) = stopped {
+            tracing::debug!(%error, "stream has stopped");
         }
     }
+}
+
+fn start_replication(slot: &str, publication: &str, from: Lsn) -> String {
+    // The command's own grammar: a name in quotes inside of a text in quotes, no backslashes.
+    let publication = quote_name(publication).replace('\'', "''");
+    format!(
+        "START_REPLICATION SLOT {slot} LOGICAL {from} (proto_version '1', \
+         publication_names '{publication}', messages 'true')"
+    )
+}
+
+/// What the server puts into its copy.
+enum Piece {
+    Change {
+        /// By the server's clock, in microseconds since 2000-01-01 UTC.
+        sent_at: i64,
+        data: Bytes,
+    },
+    KeepAlive {
+        wal_end: Lsn,
+        reply_wanted: bool,
+    },
+}
+
+impl Piece {
+    /// Format: PostgreSQL documentation, "Streaming Replication Protocol".
+    fn parse(mut bytes: Bytes) -> Result<Self, ReplicationError> {
+        let mut piece = || match bytes.try_get_u8()? {
+            b'w' => {
+                let _start = bytes.try_get_u64()?;
+                let _end = bytes.try_get_u64()?;
+                let sent_at = bytes.try_get_i64()?;
+                Ok(Some(Self::Change { sent_at, data: std::mem::take(&mut bytes) }))
+            }
+            b'k' => {
+                let wal_end = Lsn(bytes.try_get_u64()?);
+                let _sent_at = bytes.try_get_i64()?;
+                let reply_wanted = bytes.try_get_u8()? != 0;
+                Ok(Some(Self::KeepAlive { wal_end, reply_wanted }))
+            }
+            _ => Ok::<_, bytes::TryGetError>(None),
+        };
+        let odd = || ReplicationError::Protocol("the stream holds what is no message".to_owned());
+        piece().ok().flatten().ok_or_else(odd)
+    }
+}
+
+/// Rows are decoded by whoever takes them.
+fn event(data: Bytes) -> Result<Event, ReplicationError> {
+    if !matches!(data.first(), Some(b'B' | b'C' | b'M')) {
+        return Ok(Event::Data(data));
+    }
+    let message = pgoutput::decode(&data);
+    Ok(match message.map_err(|error| ReplicationError::Protocol(error.to_string()))? {
+        Message::Begin(begin) => Event::Begin {
+            xid: begin.xid,
+            commit_lsn: begin.commit_lsn,
+            committed_at: begin.committed_at,
+        },
+        Message::Commit(commit) => Event::Commit {
+            commit_lsn: commit.commit_lsn,
+            end_lsn: commit.end_lsn,
+            committed_at: commit.committed_at,
+        },
+        Message::Logical { transactional, lsn, prefix, content } => Event::Message {
+            transactional,
+            lsn,
+            prefix: prefix.to_owned(),
+            content: data.slice_ref(content),
+        },
+        _ => Event::Data(data.clone()),
+    })
 }
 
 /// The server's log is not the one that was applied here.

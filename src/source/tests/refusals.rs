@@ -1,6 +1,7 @@
 //! What is printed when it does not work: each sentence names the object, the cause and the remedy.
 
-use super::super::connect::{Replication, replication, replication_config};
+use super::super::connect::replication;
+use super::super::replication::ReplicationError;
 use super::super::{Action, Kind, Secret, catalog, connect, server as source_server, slot};
 use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -140,10 +141,8 @@ async fn wal_level_and_the_end_of_slots() {
         session.query_one(senders, &[]).await.unwrap().get::<_, i64>(0) == 1
     })
     .await;
-    let target = Replication { slot: "x", publication: "", start: pgwire_replication::Lsn::ZERO };
-    let open = || replication_config(&config, &target).unwrap();
-    let second = replication(&config, open()).await.unwrap();
-    let error = refusal(replication(&config, open()).await);
+    let second = replication(&config).await.unwrap();
+    let error = refusal(replication(&config).await);
     assert_eq!(error.action, Action::Retry);
     assert_says(&error, &["has no free WAL sender", "max_wal_senders"]);
     drop(second);
@@ -175,9 +174,7 @@ async fn pooler() -> u16 {
 async fn a_pooler_is_named_as_one() {
     let url = format!("postgres://u@localhost:{}/d", pooler().await);
     let config = SourceConfig::from_url(&url, None).unwrap();
-    let target = Replication { slot: "x", publication: "", start: pgwire_replication::Lsn::ZERO };
-    let session = replication_config(&config, &target).unwrap();
-    let error = refusal(replication(&config, session).await);
+    let error = refusal(replication(&config).await);
     assert_eq!(error.action, Action::Stop);
     assert_says(
         &error,
@@ -204,8 +201,10 @@ async fn a_frozen_server_is_given_up_on_in_time() {
 fn a_pooler_in_the_host_name_is_hinted_at() {
     let url = "postgres://u@ep-cool-pooler.eu.example.com/d";
     let config = SourceConfig::from_url(url, None).unwrap();
-    let said = "syntax error at or near \"IDENTIFY_SYSTEM\" (SQLSTATE 42601)".to_owned();
-    let error =
-        SourceError::replication(&config, "x", pgwire_replication::PgWireError::Server(said));
+    let error = ReplicationError::Server {
+        code: "42601".to_owned(),
+        message: "syntax error at or near \"IDENTIFY_SYSTEM\"".to_owned(),
+    };
+    let error = SourceError::replication(&config, "x", error);
     assert_says(&error, &["write \"ep-cool.eu.example.com\" in source.url"]);
 }
