@@ -129,7 +129,7 @@ async fn recvlogical(postgres: &Postgres, db: &Db) -> Result<Drained> {
         .kill_on_drop(true)
         .spawn()
         .context("cannot start pg_recvlogical")?;
-    let idle = "SELECT coalesce(bool_or(wait_event_type = 'Activity'), false)
+    let idle = "SELECT coalesce(bool_or(wait_event ILIKE 'WalSenderWaitForWAL'), false)
                 FROM pg_stat_activity JOIN pg_replication_slots ON pid = active_pid";
     while !db.query_one(idle, &[]).await?.try_get::<_, bool>(0)? {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -2,6 +2,8 @@
 
 #[path = "../fuzz/targets/drive.rs"]
 mod drive;
+#[path = "../fuzz/targets/frames.rs"]
+mod frames;
 #[path = "../fuzz/targets/http.rs"]
 mod http;
 #[path = "../fuzz/targets/pipeline.rs"]
@@ -51,6 +53,13 @@ fn pipeline_files() {
         "1e9",
     ];
     drive("pipeline", WORDS, 4_000, pipeline::run);
+}
+
+#[test]
+fn what_a_socket_brings() {
+    const WORDS: &[&str] =
+        &["d\0\0\0\u{4}", "d\0\0\0\u{5}w", "Z\0\0\0\u{5}I", "d\0\u{4}\0\0", "\0\0"];
+    drive("frames", WORDS, 4_000, frames::run);
 }
 
 #[test]

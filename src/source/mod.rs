@@ -29,6 +29,7 @@ mod replication;
 pub mod server;
 pub mod slot;
 pub mod snapshot;
+mod socket;
 pub mod stream;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@
 
 use super::config::{Secret, SourceConfig};
 use super::frames::{FrameError, Frames, HEADER_BYTES};
+use super::socket::Socket;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use postgres_protocol::authentication::{md5_hash, sasl};
 use postgres_protocol::message::backend::{self, AuthenticationSaslBody, DataRowBody, Message};
@@ -64,9 +65,9 @@ type Result<T> = std::result::Result<T, ReplicationError>;
 /// A row of a query's answer: the text of each cell.
 pub(super) type Row = Vec<Option<String>>;
 
-pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+trait Connection: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Socket for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Connection for T {}
 
 /// What the server answers to `IDENTIFY_SYSTEM`.
 #[derive(Clone, Debug)]
@@ -79,7 +80,7 @@ pub(super) struct Identity {
 
 /// An open session that does not stream yet.
 pub(super) struct Replication {
-    socket: Box<dyn Socket>,
+    socket: Box<dyn Connection>,
     frames: Frames,
 }
 
@@ -247,7 +248,7 @@ impl Replication {
 
 /// What comes once the session streams.
 pub(super) struct Incoming {
-    socket: ReadHalf<Box<dyn Socket>>,
+    socket: ReadHalf<Box<dyn Connection>>,
     frames: Frames,
 }
 
@@ -284,7 +285,7 @@ impl Incoming {
 
 /// What is sent while the session streams.
 pub(super) struct Outgoing {
-    socket: WriteHalf<Box<dyn Socket>>,
+    socket: WriteHalf<Box<dyn Connection>>,
 }
 
 impl Outgoing {
@@ -370,12 +371,13 @@ fn cells(row: &DataRowBody) -> Result<Row> {
 async fn connect(
     config: &SourceConfig,
     tls: Option<rustls::ClientConfig>,
-) -> Result<Box<dyn Socket>> {
+) -> Result<Box<dyn Connection>> {
     if config.is_unix_socket() {
         return Ok(Box::new(UnixStream::connect(config.address()).await?));
     }
-    let mut socket = TcpStream::connect((config.host.as_str(), config.port)).await?;
+    let socket = TcpStream::connect((config.host.as_str(), config.port)).await?;
     socket.set_nodelay(true)?;
+    let mut socket = Socket::new(socket)?;
     let Some(tls) = tls else {
         return Ok(Box::new(socket));
     };
@@ -389,7 +391,7 @@ async fn connect(
         return Err(ReplicationError::NoTls);
     }
     let mut tls = MakeRustlsConnect::new(tls);
-    let tls = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut tls, &config.host)
+    let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, &config.host)
         .map_err(|error| ReplicationError::Tls(io::Error::other(error)))?;
     Ok(Box::new(tls.connect(socket).await.map_err(ReplicationError::Tls)?))
 }

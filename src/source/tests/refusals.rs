@@ -75,6 +75,71 @@ async fn who_may_come_in() {
 }
 
 #[tokio::test]
+async fn a_replication_session_knows_every_way_to_log_in() {
+    let server = Server::start(&[]);
+    let app = application(&server).await;
+    run(
+        &app,
+        "CREATE ROLE secured LOGIN PASSWORD 'right' REPLICATION;
+         CREATE ROLE clear LOGIN PASSWORD 'right' REPLICATION; SET password_encryption = 'md5';
+         CREATE ROLE hashed LOGIN PASSWORD 'right' REPLICATION",
+    )
+    .await;
+    for role in ["secured", "hashed", "clear"] {
+        let mut config = config(&server, role, "postgres");
+        let error = refusal(replication(&config).await);
+        assert_says(&error, &[&format!("asks for a password of user \"{role}\""), "password_file"]);
+        config.password = Some(Secret::new("marker"));
+        let error = refusal(replication(&config).await);
+        assert_eq!(error.action, Action::Stop);
+        assert_says(&error, &[&format!("refused the password of user \"{role}\""), "28P01"]);
+        assert!(!format!("{error:?}").contains("marker"));
+        config.password = Some(Secret::new("right"));
+        let (mut session, _) = replication(&config).await.unwrap();
+        // An error of the server does not end the session.
+        assert!(session.query("SELECT 1/0").await.is_err());
+        let rows = session.query("SELECT current_user, NULL").await.unwrap();
+        assert_eq!(rows, [[Some(role.to_owned()), None]]);
+        session.close().await;
+    }
+    // Where the folder of the socket is named.
+    let folder = server.dir.path().display().to_string();
+    let local = SourceConfig { host: folder, ..superuser(&server) };
+    replication(&local).await.unwrap().0.close().await;
+}
+
+/// Says of itself that it is the server that knows the password, and does not.
+#[tokio::test]
+async fn a_server_that_does_not_know_the_password_is_found_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://u:secret@127.0.0.1:{}/d", listener.local_addr().unwrap().port());
+    let config = SourceConfig::from_url(&url, None).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut buffer = [0; 4096];
+        socket.read(&mut buffer).await.unwrap();
+        let offer = b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0";
+        socket.write_all(offer).await.unwrap();
+        let read = socket.read(&mut buffer).await.unwrap();
+        let first = String::from_utf8_lossy(&buffer[..read]).into_owned();
+        let nonce = first.rsplit_once("r=").unwrap().1;
+        let answer = |code: u8, text: &str| {
+            let length = u32::try_from(text.len() + 8).unwrap().to_be_bytes();
+            [b"R", &length[..], &[0, 0, 0, code], text.as_bytes()].concat()
+        };
+        let first = answer(11, &format!("r={nonce}x,s=c2FsdA==,i=4096"));
+        socket.write_all(&first).await.unwrap();
+        socket.read(&mut buffer).await.unwrap();
+        socket.write_all(&answer(12, "v=AAAA")).await.unwrap();
+        socket.read(&mut buffer).await.unwrap();
+    });
+    let error = refusal(replication(&config).await);
+    assert_eq!(error.action, Action::Stop);
+    assert_says(&error, &["cannot log in at PostgreSQL at"]);
+}
+
+#[tokio::test]
 async fn tables_that_cannot_be_followed() {
     let server = Server::start(&[]);
     let app = application(&server).await;

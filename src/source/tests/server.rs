@@ -60,9 +60,12 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Anybody may come in, but the role "secured" needs its password and "tls_only" needs TLS.
+/// Anybody may come in, but the roles "secured", "hashed" and "clear" need their passwords, in a way
+/// of their own each, and "tls_only" needs TLS.
 const HBA: &str = "
 host all secured all scram-sha-256
+host all hashed all md5
+host all clear all password
 hostnossl all tls_only all reject
 host all all all trust
 local all all trust

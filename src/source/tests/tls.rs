@@ -103,7 +103,10 @@ async fn a_server_without_tls_is_not_talked_to_in_plain() {
     let server = Server::start(&[]);
     let tls = TlsMode::VerifyFull { root_cert: None };
     let config = SourceConfig { host: "localhost".to_owned(), tls, ..superuser(&server) };
-    let error = refusal(connect(&config).await);
-    assert_eq!(error.action, Action::Stop);
-    assert_says(&error, &["TLS with PostgreSQL at \"localhost:", "turn ssl on at the server"]);
+    let sql = refusal(connect(&config).await);
+    let replication = refusal(super::super::connect::replication(&config).await);
+    for error in [sql, replication] {
+        assert_eq!(error.action, Action::Stop);
+        assert_says(&error, &["TLS with PostgreSQL at \"localhost:", "turn ssl on at the server"]);
+    }
 }

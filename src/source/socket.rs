@@ -1,0 +1,123 @@
+//! A TCP socket that the runtime watches only while a read waits.
+//!
+//! tokio's own is watched from beginning to end: every packet that comes wakes the runtime, and the
+//! sender's process pays for that, even while nobody wants to read yet. Then a nap of the stream would
+//! gather a heap and save nothing.
+
+use std::io::{self, Write};
+use std::net;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+/// When to try again where the kernel has no room for what is sent. Little is sent, and seldom.
+const FULL_WAIT: Duration = Duration::from_millis(100);
+
+pub(super) struct Socket {
+    idle: Option<net::TcpStream>,
+    watched: Option<TcpStream>,
+    sender: net::TcpStream,
+    /// Runs while there is no room.
+    full: Option<Pin<Box<Sleep>>>,
+}
+
+impl Socket {
+    pub(super) fn new(socket: TcpStream) -> io::Result<Self> {
+        let idle = socket.into_std()?;
+        Ok(Self { sender: idle.try_clone()?, idle: Some(idle), watched: None, full: None })
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Some(idle) = this.idle.take() {
+            this.watched = Some(TcpStream::from_std(idle)?);
+        }
+        let Some(watched) = &mut this.watched else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        ready!(Pin::new(watched).poll_read(context, buffer))?;
+        this.idle = this.watched.take().map(TcpStream::into_std).transpose()?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(full) = &mut this.full {
+                ready!(full.as_mut().poll(context));
+                this.full = None;
+            }
+            match this.sender.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    this.full = Some(Box::pin(tokio::time::sleep(FULL_WAIT)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closing is dropping.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn both_directions_wait_and_a_dropped_read_loses_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut theirs, _) = listener.accept().await.unwrap();
+        let (mut read, mut write) = tokio::io::split(Socket::new(ours).unwrap());
+        let mut buffer = [0; 64];
+        for round in 0..3 {
+            let waiting = read.read(&mut buffer);
+            assert!(tokio::time::timeout(Duration::from_millis(20), waiting).await.is_err());
+            theirs.write_all(&[round; 10]).await.unwrap();
+            assert_eq!(read.read(&mut buffer).await.unwrap(), 10);
+            assert_eq!(buffer.first(), Some(&round));
+        }
+        // More than the kernel holds, while the other direction is waited for.
+        let sent = vec![7; 16 << 20];
+        let sending = async {
+            write.write_all(&sent).await.unwrap();
+            drop(write);
+        };
+        let receiving = async {
+            let mut received = vec![0; sent.len()];
+            theirs.read_exact(&mut received).await.unwrap();
+            assert_eq!(received, sent);
+            theirs.write_all(&[9; 10]).await.unwrap();
+        };
+        let (read, (), ()) = tokio::join!(read.read(&mut buffer), sending, receiving);
+        assert_eq!((read.unwrap(), buffer.first()), (10, Some(&9)));
+        // Who drops it closes it.
+    }
+}
