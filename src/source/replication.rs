@@ -111,6 +111,7 @@ impl Replication {
         Ok(session)
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other kind of message is refused")]
     async fn log_in(&mut self, config: &SourceConfig) -> Result<()> {
         let password = || {
             let password = config.password.as_ref().map(Secret::expose);
@@ -339,22 +340,21 @@ async fn read(socket: &mut (impl AsyncRead + Unpin), frames: &mut Frames) -> Res
 fn parse(mut message: BytesMut) -> Result<Message> {
     let odd = |error: io::Error| ReplicationError::Protocol(error.to_string());
     let message = Message::parse(&mut message).map_err(odd)?;
-    match message.ok_or_else(|| ReplicationError::Protocol("half a message".to_owned()))? {
-        Message::ErrorResponse(body) => {
-            let (mut code, mut message) = (String::new(), String::new());
-            let mut fields = body.fields();
-            while let Some(field) = fields.next().map_err(odd)? {
-                let text = || String::from_utf8_lossy(field.value_bytes()).into_owned();
-                match field.type_() {
-                    b'C' => code = text(),
-                    b'M' => message = text(),
-                    _ => {}
-                }
-            }
-            Err(ReplicationError::Server { code, message })
+    let message = message.ok_or_else(|| ReplicationError::Protocol("half a message".to_owned()))?;
+    let Message::ErrorResponse(body) = message else {
+        return Ok(message);
+    };
+    let (mut code, mut message) = (String::new(), String::new());
+    let mut fields = body.fields();
+    while let Some(field) = fields.next().map_err(odd)? {
+        let text = || String::from_utf8_lossy(field.value_bytes()).into_owned();
+        match field.type_() {
+            b'C' => code = text(),
+            b'M' => message = text(),
+            _ => {}
         }
-        message => Ok(message),
     }
+    Err(ReplicationError::Server { code, message })
 }
 
 fn cells(row: &DataRowBody) -> Result<Row> {

@@ -408,7 +408,13 @@ fn event(data: Bytes) -> Result<Event, ReplicationError> {
             prefix: prefix.to_owned(),
             content: data.slice_ref(content),
         },
-        _ => Event::Data(data.clone()),
+        Message::Origin { .. }
+        | Message::Relation(_)
+        | Message::Type(_)
+        | Message::Insert { .. }
+        | Message::Update { .. }
+        | Message::Delete { .. }
+        | Message::Truncate(_) => Event::Data(data.clone()),
     })
 }
 
