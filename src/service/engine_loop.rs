@@ -242,7 +242,8 @@ impl EngineLoop {
     }
 
     fn outbox_bytes(&self) -> u64 {
-        self.outlets.iter().map(|outlet| outlet.feed.bytes()).sum()
+        let published: u64 = self.outlets.iter().map(|outlet| outlet.feed.bytes()).sum();
+        published + self.records.unpublished_bytes()
     }
 
     /// Whether the state is as of a whole transaction.

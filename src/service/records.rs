@@ -17,6 +17,8 @@ use walview_core::outbox::Record;
 
 /// Transactions that the feeds get at once, at most.
 const HAND_OVERS_MAX: usize = 64;
+/// Or as soon as their operations are as large.
+const UNPUBLISHED_BYTES_MAX: usize = 256 << 10;
 
 #[derive(Default)]
 pub struct Records {
@@ -25,6 +27,7 @@ pub struct Records {
     pending_bytes: usize,
     /// By store, numbered and not yet given to its feed; and of how many hand-overs.
     unpublished: Vec<Vec<Arc<Record>>>,
+    unpublished_bytes: usize,
     hand_overs: usize,
 }
 
@@ -79,10 +82,16 @@ impl Records {
         let by_store = self.number(parts, progress);
         self.unpublished.resize(by_store.len(), Vec::new());
         for (unpublished, mut records) in self.unpublished.iter_mut().zip(by_store) {
+            self.unpublished_bytes += records.iter().map(|record| record.ops.len()).sum::<usize>();
             unpublished.append(&mut records);
         }
         self.hand_overs += 1;
-        self.hand_overs >= HAND_OVERS_MAX
+        self.hand_overs >= HAND_OVERS_MAX || self.unpublished_bytes >= UNPUBLISHED_BYTES_MAX
+    }
+
+    /// Of operations that the feeds do not weigh yet.
+    pub(super) fn unpublished_bytes(&self) -> u64 {
+        u64::try_from(self.unpublished_bytes).unwrap_or(u64::MAX)
     }
 
     /// Gives the feeds what was handed over.
@@ -91,6 +100,7 @@ impl Records {
             return;
         }
         self.hand_overs = 0;
+        self.unpublished_bytes = 0;
         fail_point::hit(fail_point::HAND_OVER_BEFORE);
         push(outlets, std::mem::take(&mut self.unpublished), frontier);
         fail_point::hit(fail_point::HAND_OVER_AFTER);
