@@ -1,9 +1,9 @@
 //! Operations as Arrow columns.
 
 use arrow_array::builder::{
-    ArrayBuilder, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
-    Decimal256Builder, FixedSizeBinaryBuilder, Float32Builder, Float64Builder, Int16Builder,
-    Int32Builder, Int64Builder, TimestampMicrosecondBuilder, UInt8Builder, UInt64Builder,
+    BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Decimal256Builder,
+    FixedSizeBinaryBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Builder,
+    Int64Builder, TimestampMicrosecondBuilder, UInt8Builder, UInt64Builder,
 };
 use arrow_array::{ArrayRef, ListArray, RecordBatch};
 use arrow_buffer::{OffsetBuffer, i256};
@@ -69,10 +69,6 @@ impl Batch {
         self.deleted.append_value(op.deleted.into());
         self.committed_at.append_value(unix_micros(op.committed_at));
         Ok(())
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.deleted.len()
     }
 
     pub(super) fn finish(&mut self) -> Result<RecordBatch, ArrowError> {

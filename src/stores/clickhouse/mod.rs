@@ -24,7 +24,6 @@ use super::{Batch, Fault, Identity, Mark, MarkText, Store, StoreError, faults_te
 use crate::fail_point;
 use ::clickhouse::Client;
 use ::clickhouse::error::Error;
-use arrow_array::RecordBatch;
 use clickhouse_ext_arrow::ArrowClientExt as _;
 use error::{Class, Exception, store_error};
 use std::collections::hash_map::Entry;
@@ -41,8 +40,10 @@ pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 pub const INSERT_TIMEOUT: Duration = Duration::from_secs(300);
 /// A connection that says nothing while the view is read for verify.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// Rows in one Arrow batch; an insert has as many batches as it needs.
-const ARROW_ROWS_MAX: usize = 65_536;
+/// Rows in one Arrow batch, of which one is held at a time; an insert has as many as it needs, and
+/// `ClickHouse` makes its blocks of them. Building one takes the thread from others for some
+/// milliseconds.
+const ARROW_ROWS_MAX: usize = 8192;
 
 /// How to reach a `ClickHouse`, and for whom.
 #[derive(Clone)]
@@ -173,18 +174,6 @@ impl ClickHouse {
         ops: &[OpRef<'_>],
         range: Option<&str>,
     ) -> Result<Result<(), Error>, StoreError> {
-        let mut batches = Vec::with_capacity(ops.len() / ARROW_ROWS_MAX + 1);
-        let mut batch = arrow::Batch::new(target);
-        for (index, op) in ops.iter().enumerate() {
-            batch.push(target, op).map_err(damaged)?;
-            if batch.len() == ARROW_ROWS_MAX || index + 1 == ops.len() {
-                batches.push(batch.finish().map_err(|error| StoreError::Stop {
-                    message: format!("rows of \"{}\" do not make an Arrow batch", target.table()),
-                    remedy: "this is a bug in walview; please report it".to_owned(),
-                    cause: Some(Box::new(error)),
-                })?);
-            }
-        }
         let mut client = self
             .client
             .clone()
@@ -195,9 +184,9 @@ impl ClickHouse {
             client = client.with_setting("insert_deduplication_token", token);
         }
         let sql = target.insert_arrow(&self.config.database);
-        let sending = Box::pin(send(client, sql, batches));
+        let sending = Box::pin(send(client, sql, target, ops));
         match tokio::time::timeout(INSERT_TIMEOUT, sending).await {
-            Ok(result) => Ok(result),
+            Ok(result) => result,
             Err(_) => Err(StoreError::retry("ClickHouse did not answer an insert in time")),
         }
     }
@@ -241,12 +230,30 @@ impl<'a> Latest<'a> {
     }
 }
 
-async fn send(client: Client, sql: String, batches: Vec<RecordBatch>) -> Result<(), Error> {
+/// One insert. Where a row cannot be read it is broken off, and what `ClickHouse` may have of it is
+/// sent again with the same versions.
+async fn send(
+    client: Client,
+    sql: String,
+    target: &Target,
+    ops: &[OpRef<'_>],
+) -> Result<Result<(), Error>, StoreError> {
     let mut insert = client.insert_arrow_with(&sql);
-    for batch in &batches {
-        insert.write(batch).await?;
+    let mut batch = arrow::Batch::new(target);
+    for rows in ops.chunks(ARROW_ROWS_MAX) {
+        for op in rows {
+            batch.push(target, op).map_err(damaged)?;
+        }
+        let rows = batch.finish().map_err(|error| StoreError::Stop {
+            message: format!("rows of \"{}\" do not make an Arrow batch", target.table()),
+            remedy: "this is a bug in walview; please report it".to_owned(),
+            cause: Some(Box::new(error)),
+        })?;
+        if let Err(error) = insert.write(&rows).await {
+            return Ok(Err(error));
+        }
     }
-    insert.end().await
+    Ok(insert.end().await)
 }
 
 impl Store for ClickHouse {

@@ -262,7 +262,11 @@ impl Redis {
                 None => (template.prefix(), format!("{}*", template.prefix())),
             };
             let commands: &[(&'static str, &[&str])] = match target.kind() {
-                Kind::String => &[("set", &["SET", key, ""]), ("get", &["GET", key])],
+                Kind::String => &[
+                    ("set", &["SET", key, ""]),
+                    ("mset", &["MSET", key, ""]),
+                    ("get", &["GET", key]),
+                ],
                 Kind::Hash => &[("hset", &["HSET", key, "a", ""]), ("hgetall", &["HGETALL", key])],
                 Kind::Set => &[
                     ("sadd", &["SADD", key, ""]),

@@ -1,7 +1,7 @@
 //! Redis: whole batches in one `MULTI`/`EXEC` with the mark.
 //!
 //! ```text
-//!  one round trip a batch:   MULTI  SET … DEL … XADD …  SET mark  EXEC │ WATCH mark  GET mark
+//!  one round trip a batch:   MULTI MSET … DEL … XADD …  SET mark  EXEC │ WATCH mark  GET mark
 //!                            └───────── this batch ────────────────────┘ └── arms the next ──┘
 //! ```
 //!
@@ -32,7 +32,7 @@ use walview_core::engine::RefillPage;
 use walview_core::position::{Lsn, Position};
 use walview_core::target::codec::CodecError;
 use walview_core::target::format::write_text;
-use walview_core::target::redis::{OpRef, Target, coalesce};
+use walview_core::target::redis::{OpRef, Target, coalesce, gather};
 use walview_core::value::{Type, Value};
 
 /// Making a connection, with TLS and AUTH.
@@ -230,6 +230,7 @@ impl Redis {
             }
         }
         coalesce(&mut ops);
+        gather(&mut ops);
         Ok(Commands::batch(ops))
     }
 

@@ -12,7 +12,7 @@
 mod bind;
 mod op;
 
-pub use op::{Action, Op, OpRef, coalesce};
+pub use op::{Action, Encoded, Fields, Op, OpRef, coalesce, gather};
 
 use super::format::{write_json, write_json_string, write_text};
 use super::template::Template;
@@ -23,7 +23,7 @@ use crate::plan::View;
 use crate::position::Position;
 use crate::value::{Type, Value};
 use bind::{bind_shape, check_reserved, needs_old};
-use op::{Encoded, put_field};
+use op::put_field;
 
 /// A Redis target as the pipeline file says it, names not yet looked up in the view.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! alone, leaves the same. Stream entries carry their ids, so Redis itself refuses a repeat.
 
 use super::super::codec::{CodecError, Reader, put_bytes, put_varint};
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// One operation, and the target of the pipeline that it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,12 +136,13 @@ fn head(reader: &mut Reader<'_>) -> Result<(u16, u8), CodecError> {
 }
 
 /// What [`Op::encode`] writes, from texts that stand elsewhere.
-pub(super) enum Encoded<'a> {
+#[derive(Clone, Copy, Debug)]
+pub enum Encoded<'a> {
     Set {
         value: &'a str,
     },
     Del,
-    /// `fields` follow, by [`put_field`].
+    /// `fields` follow, as names and values.
     HashReplace {
         fields: usize,
     },
@@ -158,7 +159,7 @@ pub(super) enum Encoded<'a> {
     ZRem {
         member: &'a str,
     },
-    /// `fields` follow, by [`put_field`].
+    /// `fields` follow, as names and values.
     StreamAdd {
         id: (u64, u64),
         maxlen: Option<u64>,
@@ -233,28 +234,6 @@ impl Op {
             }
         }
     }
-
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let (target, tag) = head(reader)?;
-        let key = reader.text()?.to_owned();
-        let mut text = || reader.text().map(str::to_owned);
-        let action = match tag {
-            SET => Action::Set { key, value: text()? },
-            DEL => Action::Del { key },
-            HASH_REPLACE => Action::HashReplace { key, fields: read_fields(reader)? },
-            SET_ADD => Action::SetAdd { key, member: text()? },
-            SET_REM => Action::SetRem { key, member: text()? },
-            Z_ADD => Action::ZAdd { key, member: text()?, score: text()? },
-            Z_REM => Action::ZRem { key, member: text()? },
-            STREAM_ADD => {
-                let id = (reader.varint()?, reader.varint()?);
-                let maxlen = reader.varint()?.checked_sub(1);
-                Action::StreamAdd { key, id, fields: read_fields(reader)?, maxlen }
-            }
-            _ => return Err(UNKNOWN),
-        };
-        Ok(Self { target, action })
-    }
 }
 
 /// An encoded operation where it stands, known by its slot only: a batch of them costs little more
@@ -267,7 +246,25 @@ pub struct OpRef<'a> {
     pub member: Option<&'a str>,
     /// It adds an entry to a stream.
     pub event: bool,
+    tag: u8,
     bytes: &'a [u8],
+}
+
+/// The fields of a hash or a stream entry: names and values.
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    left: usize,
+    reader: Reader<'a>,
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(&'a str, &'a str), CodecError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let mut text = || self.reader.text();
+        Some(text().and_then(|name| Ok((name, text()?))))
+    }
 }
 
 impl<'a> OpRef<'a> {
@@ -315,7 +312,7 @@ impl<'a> OpRef<'a> {
             _ => return Err(UNKNOWN),
         }
         let bytes = start.until(reader);
-        Ok(Self { target, key, member, event: tag == STREAM_ADD, bytes })
+        Ok(Self { target, key, member, event: tag == STREAM_ADD, tag, bytes })
     }
 
     /// The length of its encoding, about that of what is sent.
@@ -324,48 +321,92 @@ impl<'a> OpRef<'a> {
         self.bytes.len()
     }
 
+    /// Whether both are of one kind and for one target.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.target, self.tag) == (other.target, other.tag)
+    }
+
     /// The id of the stream entry that it adds.
     #[must_use]
     pub fn stream_id(&self) -> Option<(u64, u64)> {
-        if !self.event {
-            return None;
+        match self.read() {
+            Ok((Encoded::StreamAdd { id, .. }, _)) => Some(id),
+            _ => None,
         }
+    }
+
+    /// All of it but the key, where it stands.
+    ///
+    /// # Errors
+    /// None: it was decoded before.
+    pub fn read(&self) -> Result<(Encoded<'a>, Fields<'a>), CodecError> {
         let mut reader = Reader::new(self.bytes);
-        head(&mut reader).ok()?;
-        reader.text().ok()?;
-        Some((reader.varint().ok()?, reader.varint().ok()?))
+        let (_, tag) = head(&mut reader)?;
+        reader.text()?;
+        let mut left = 0;
+        let encoded = match tag {
+            SET => Encoded::Set { value: reader.text()? },
+            DEL => Encoded::Del,
+            HASH_REPLACE => {
+                left = reader.small()?;
+                Encoded::HashReplace { fields: left }
+            }
+            SET_ADD => Encoded::SetAdd { member: reader.text()? },
+            SET_REM => Encoded::SetRem { member: reader.text()? },
+            Z_ADD => Encoded::ZAdd { member: reader.text()?, score: reader.text()? },
+            Z_REM => Encoded::ZRem { member: reader.text()? },
+            STREAM_ADD => {
+                let id = (reader.varint()?, reader.varint()?);
+                let maxlen = reader.varint()?.checked_sub(1);
+                left = reader.small()?;
+                Encoded::StreamAdd { id, maxlen, fields: left }
+            }
+            _ => return Err(UNKNOWN),
+        };
+        Ok((encoded, Fields { left, reader }))
     }
 
     /// # Errors
     /// None: it was decoded before.
     pub fn whole(self) -> Result<Op, CodecError> {
-        Op::decode(&mut Reader::new(self.bytes))
+        let key = self.key.to_owned();
+        let (encoded, fields) = self.read()?;
+        let fields =
+            fields.map(|field| field.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let action = match encoded {
+            Encoded::Set { value } => Action::Set { key, value: value.to_owned() },
+            Encoded::Del => Action::Del { key },
+            Encoded::HashReplace { .. } => {
+                Action::HashReplace { key, fields: fields.collect::<Result<_, _>>()? }
+            }
+            Encoded::SetAdd { member } => Action::SetAdd { key, member: member.to_owned() },
+            Encoded::SetRem { member } => Action::SetRem { key, member: member.to_owned() },
+            Encoded::ZAdd { member, score } => {
+                Action::ZAdd { key, member: member.to_owned(), score: score.to_owned() }
+            }
+            Encoded::ZRem { member } => Action::ZRem { key, member: member.to_owned() },
+            Encoded::StreamAdd { id, maxlen, .. } => {
+                Action::StreamAdd { key, id, fields: fields.collect::<Result<_, _>>()?, maxlen }
+            }
+        };
+        Ok(Op { target: self.target, action })
     }
-}
-
-fn read_fields(reader: &mut Reader<'_>) -> Result<Vec<(String, String)>, CodecError> {
-    let count: usize = reader.small()?;
-    // No capacity from the count: it comes from the disk.
-    let mut fields = Vec::new();
-    for _ in 0..count {
-        fields.push((reader.text()?.to_owned(), reader.text()?.to_owned()));
-    }
-    Ok(fields)
 }
 
 /// Keeps the last operation of each slot (a key, or a key and its member), at the place of the
 /// last, and all stream entries, in order.
 pub fn coalesce(ops: &mut Vec<OpRef<'_>>) {
-    let mut last: HashMap<(&str, Option<&str>), usize> = HashMap::with_capacity(ops.len());
-    for (index, op) in ops.iter().enumerate().filter(|(_, op)| !op.event) {
-        last.insert((op.key, op.member), index);
-    }
-    let mut index = 0;
-    ops.retain(|op| {
-        let keep = op.event || last.get(&(op.key, op.member)) == Some(&index);
-        index += 1;
-        keep
-    });
+    let mut seen: HashSet<(&str, Option<&str>)> = HashSet::with_capacity(ops.len());
+    let mut keep: Vec<bool> =
+        ops.iter().rev().map(|op| op.event || seen.insert((op.key, op.member))).collect();
+    ops.retain(|_| keep.pop().unwrap_or(true));
+}
+
+/// Brings coalesced operations of one kind and target together. Each is of a slot of its own, so
+/// they may be done in any order; stream entries come last, in theirs.
+pub fn gather(ops: &mut [OpRef<'_>]) {
+    ops.sort_by_key(|op| if op.event { (true, 0, 0) } else { (false, op.target, op.tag) });
 }
 
 #[cfg(test)]
@@ -374,6 +415,7 @@ mod tests {
 
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashMap;
 
     fn actions() -> impl Strategy<Value = Action> {
         let key = || "[a-c]:[0-9]{1,2}";
@@ -442,6 +484,7 @@ mod tests {
             }
             let mut kept: Vec<OpRef<'_>> = OpRef::decode_all(&bytes).map(Result::unwrap).collect();
             coalesce(&mut kept);
+            gather(&mut kept);
             let kept: Vec<Op> = kept.into_iter().map(|op| op.whole().unwrap()).collect();
             let streams = |ops: &[Op]| -> Vec<Op> {
                 ops.iter().filter(|op| matches!(op.action, Action::StreamAdd { .. })).cloned().collect()
