@@ -255,8 +255,8 @@ impl EngineLoop {
         self.outbox_bytes() >= self.outbox_bytes_max
     }
 
-    /// Reads nothing more until the stores have taken enough, or the stream ends. The replication
-    /// client goes on telling the server that we are there.
+    /// Reads nothing more until the stores have taken enough, or the stream ends, which
+    /// goes on telling the server that we are there.
     fn wait_for_room(
         &mut self,
         runtime: &tokio::runtime::Handle,
