@@ -10,9 +10,9 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures; how it goes")]
 
-mod drain;
 mod figures;
 mod queries;
+mod stream;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -42,7 +42,7 @@ struct Args {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Case {
     /// A backlog through the replication stream, with nothing behind it
-    Drain,
+    Stream,
     /// Reports and look-ups on ClickHouse's exact views
     Queries,
 }
@@ -54,7 +54,7 @@ async fn main() -> Result<()> {
     let mut figures: Vec<Figure> = Vec::new();
     for case in cases {
         figures.extend(match case {
-            Case::Drain => drain::run(args.repeats).await?,
+            Case::Stream => stream::run(args.repeats).await?,
             Case::Queries => queries::run(args.rows, args.repeats).await?,
         });
     }
