@@ -10,9 +10,13 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures; how it goes")]
 
+mod drain;
 mod figures;
+mod latency;
 mod queries;
+mod snapshot;
 mod stream;
+mod world;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -25,6 +29,15 @@ struct Args {
     /// What to measure; everything where nothing is named
     #[arg(value_enum)]
     cases: Vec<Case>,
+    /// Changes in a backlog of inserts; a mixed one has half as many
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..))]
+    changes: u32,
+    /// Rows that are snapshotted
+    #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u32).range(1_000..))]
+    bets: u32,
+    /// How long each rate of transactions is kept up
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(2..))]
+    seconds: u32,
     /// Rows in the table that is queried
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u32).range(100_000..))]
     rows: u32,
@@ -43,6 +56,12 @@ struct Args {
 enum Case {
     /// A backlog through the replication stream, with nothing behind it
     Stream,
+    /// A backlog into both stores, beside pg_recvlogical
+    Drain,
+    /// The first snapshot, beside binary COPY
+    Snapshot,
+    /// From commit to visible, at fixed rates
+    Latency,
     /// Reports and look-ups on ClickHouse's exact views
     Queries,
 }
@@ -55,6 +74,9 @@ async fn main() -> Result<()> {
     for case in cases {
         figures.extend(match case {
             Case::Stream => stream::run(args.repeats).await?,
+            Case::Drain => drain::run(args.changes, args.repeats).await?,
+            Case::Snapshot => snapshot::run(args.bets, args.repeats).await?,
+            Case::Latency => latency::run(args.seconds, args.repeats).await?,
             Case::Queries => queries::run(args.rows, args.repeats).await?,
         });
     }
