@@ -66,16 +66,16 @@ BEGIN
     END LOOP;
 END $$";
 
-struct Backlog {
-    case: &'static str,
+pub(crate) struct Backlog {
+    pub(crate) case: &'static str,
     /// What writes it, for so many changes.
-    call: fn(u32) -> String,
+    pub(crate) call: fn(u32) -> String,
     /// Of `--changes`.
-    part: u32,
-    identity_full: bool,
+    pub(crate) part: u32,
+    pub(crate) identity_full: bool,
 }
 
-const BACKLOGS: [Backlog; 4] = [
+pub(crate) const BACKLOGS: [Backlog; 4] = [
     Backlog {
         case: "drain: inserts, 10 rows a transaction",
         call: |changes| format!("CALL inserts({changes}, 10)"),
@@ -170,7 +170,7 @@ pub(crate) async fn betting(bets: i32) -> Result<World> {
 }
 
 /// Writes a backlog; whoever holds the LSN returned holds all of it.
-async fn write(world: &World, call: &str) -> Result<u64> {
+pub(crate) async fn write(world: &World, call: &str) -> Result<u64> {
     world.client.batch_execute("SET synchronous_commit = off").await?;
     world.client.batch_execute(call).await?;
     world.last_commit().await

@@ -12,7 +12,9 @@
 
 mod drain;
 mod figures;
+mod growth;
 mod latency;
+mod peer;
 mod queries;
 mod snapshot;
 mod stream;
@@ -62,6 +64,10 @@ enum Case {
     Snapshot,
     /// From commit to visible, at fixed rates
     Latency,
+    /// What a change costs with more views, columns, dimension rows, rows a transaction
+    Growth,
+    /// ClickHouse's MaterializedPostgreSQL on the same backlog
+    Peer,
     /// Reports and look-ups on ClickHouse's exact views
     Queries,
 }
@@ -77,6 +83,8 @@ async fn main() -> Result<()> {
             Case::Drain => drain::run(args.changes, args.repeats).await?,
             Case::Snapshot => snapshot::run(args.bets, args.repeats).await?,
             Case::Latency => latency::run(args.seconds, args.repeats).await?,
+            Case::Growth => growth::run(args.changes, args.repeats).await?,
+            Case::Peer => peer::run(args.changes, args.repeats).await?,
             Case::Queries => queries::run(args.rows, args.repeats).await?,
         });
     }

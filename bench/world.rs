@@ -73,6 +73,13 @@ impl World {
         service.stop().await
     }
 
+    /// A new one, for a server more.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.home.path().join(name);
+        std::fs::create_dir(&folder)?;
+        Ok(folder)
+    }
+
     pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.home.log(name)
     }
