@@ -41,7 +41,11 @@ pub(crate) async fn run(seconds: u32, repeats: u32) -> Result<Vec<Figure>> {
         for _ in 0..repeats {
             runs.push(observe(&world, &mut service, rate, seconds).await?);
         }
-        figures.extend(of_rate(&format!("latency: {rate} transactions/s"), aims, &runs));
+        let case = format!("latency: {rate} transactions/s");
+        let rates = runs.iter().map(|run| run.rate).collect();
+        let asked = ("asked for:", f64::from(rate));
+        figures.push(Figure::new([&case, "rate", "transactions/s"], asked, rates));
+        figures.extend(of_rate(&case, aims, &runs));
     }
     let (mut rate, mut sustained) = (RATES[1].0, None);
     loop {
@@ -51,6 +55,9 @@ pub(crate) async fn run(seconds: u32, repeats: u32) -> Result<Vec<Figure>> {
             break;
         }
         sustained = Some(run);
+    }
+    if sustained.is_none() {
+        println!("latency: {rate} transactions/s are not sustained, nothing lower was tried\n");
     }
     if let Some(run) = sustained {
         let case = "latency: highest sustainable rate";
