@@ -57,7 +57,10 @@ pub(crate) async fn run(seconds: u32, repeats: u32) -> Result<Vec<Figure>> {
         sustained = Some(run);
     }
     if sustained.is_none() {
-        println!("latency: {rate} transactions/s are not sustained, nothing lower was tried\n");
+        println!(
+            "latency: {rate} transactions/s are not sustained; lower, only {} were tried\n",
+            RATES[1].0
+        );
     }
     if let Some(run) = sustained {
         let case = "latency: highest sustainable rate";
@@ -65,6 +68,7 @@ pub(crate) async fn run(seconds: u32, repeats: u32) -> Result<Vec<Figure>> {
         figures.push(Figure::new([case, "rate", "transactions/s"], first_not, vec![run.rate]));
         figures.extend(of_rate(case, RATES[1].1, &[run]));
     }
+    service.stop().await?;
     world.verify().await?;
     Ok(figures)
 }
