@@ -38,7 +38,7 @@ struct Args {
     #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u32).range(1_000..))]
     bets: u32,
     /// How long each rate of transactions is kept up
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(4..))]
     seconds: u32,
     /// Rows in the table that is queried
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u32).range(100_000..))]
