@@ -27,7 +27,7 @@ impl Figure {
     ) -> Self {
         let measured = sorted(measured);
         let at = |index: usize| measured.get(index).copied().unwrap_or(f64::NAN);
-        let median = at(measured.len() / 2);
+        let median = median(measured.clone());
         Self {
             case: case.to_owned(),
             figure: figure.to_owned(),
@@ -52,7 +52,8 @@ impl Figure {
 
 pub(crate) fn median(values: Vec<f64>) -> f64 {
     let values = sorted(values);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+    f64::midpoint(at(values.len().saturating_sub(1) / 2), at(values.len() / 2))
 }
 
 fn sorted(mut values: Vec<f64>) -> Vec<f64> {

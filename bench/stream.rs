@@ -55,11 +55,8 @@ pub(crate) async fn run(repeats: u32) -> Result<Vec<Figure>> {
     }
     postgres.server.stop().await?;
     let figure = |name: &str, unit: &str, of: fn(&Drained) -> f64| {
-        let mut reference: Vec<f64> = theirs.iter().map(of).collect();
-        reference.sort_by(f64::total_cmp);
-        let median = reference.get(reference.len() / 2).copied().unwrap_or(f64::NAN);
-        let measured = ours.iter().map(of).collect();
-        Figure::new([CASE, name, unit], ("pg_recvlogical", median), measured)
+        let pairs: Vec<(f64, f64)> = ours.iter().map(of).zip(theirs.iter().map(of)).collect();
+        Figure::paired([CASE, name, unit], "pg_recvlogical", &pairs)
     };
     Ok(vec![
         figure("drained", "rows/s", |drained| drained.rows_per_second),
