@@ -1,158 +1,199 @@
-//! How fast a backlog leaves PostgreSQL: the replication stream alone, with nothing behind it,
-//! beside `pg_recvlogical` on a slot of its own over the same log.
+//! How fast a backlog reaches both stores: the betting views beside `pg_recvlogical`.
 //!
 //! ```text
-//!  1M inserts, ten a transaction ─► log ─┬─ pg_recvlogical ─► /dev/null
-//!                                        └─ Stream::next   ─► counted, dropped
+//!  for each repeat:  walview's slot and the reference's begin here ─► backlog is written
+//!                    ─► the two drain it, one after the other, the first in turns
+//!  at the end:       walview verify
 //! ```
+//!
+//! Walview's clock starts with its process and ends when both stores hold the last commit;
+//! the reference's ends with it.
 
 use crate::figures::Figure;
-use anyhow::{Context as _, Result, ensure};
-use std::path::Path;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
-use tokio::process::Command;
-use walview::demo::servers::TempHome;
-use walview::demo::servers::postgres::{Db, Postgres, Settings};
-use walview::source::SourceConfig;
-use walview::source::stream::{Event, Resume, Stream};
+use crate::world::{Drained, World};
+use anyhow::Result;
+use std::time::Instant;
+use walview::demo::{PIPELINE, Seed, migrate, seed};
 
-const ROWS: u32 = 1_000_000;
-const CASE: &str = "stream alone, 1M inserts, 10 a transaction";
+const USERS: i32 = 100_000;
+const EVENTS: i32 = 1_000;
+const REFERENCE: &str = "pg_recvlogical";
+/// Aims of our own, for views that keep fact state.
+pub(crate) const CPU_MICROSECONDS: f64 = 6.0;
+pub(crate) const PEAK_MIB: f64 = 256.0;
 
-/// What one reader of the backlog took.
-struct Drained {
-    rows_per_second: f64,
-    /// Of CPU, for each row.
-    walsender_us: f64,
-    reader_us: f64,
+const INSERT: &str = "INSERT INTO bets (user_id, event_id, amount, odds) VALUES (1, 1, 1, 2)";
+
+/// `CALL inserts(changes, rows of a transaction)`.
+const INSERTS: &str = "
+CREATE PROCEDURE inserts(changes int, each int) LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1 .. changes / each LOOP
+        INSERT INTO bets (user_id, event_id, amount, odds, placed_at)
+        SELECT 1 + floor(:users * power(random(), 2)), 1 + floor(:events * power(random(), 2)),
+               round((1 + 199 * random())::numeric, 2), round((1.05 + 9 * random())::numeric, 2),
+               clock_timestamp()
+        FROM generate_series(1, each);
+        COMMIT;
+    END LOOP;
+END $$";
+
+/// `CALL mixed(changes)`: of 20 transactions of one row each, 12 place a bet, 7 settle any of those
+/// there, old or new, and 1 deletes the oldest.
+const MIXED: &str = "
+CREATE PROCEDURE mixed(changes int) LANGUAGE plpgsql AS $$
+DECLARE oldest bigint; newest bigint; kept bigint; chosen bigint;
+BEGIN
+    SELECT min(id), max(id) INTO oldest, newest FROM bets;
+    kept := oldest + changes / 20;
+    FOR i IN 1 .. changes LOOP
+        IF i % 20 < 12 THEN
+            INSERT INTO bets (user_id, event_id, amount, odds, placed_at)
+            VALUES (1 + floor(:users * power(random(), 2)), 1 + floor(:events * power(random(), 2)),
+                    round((1 + 199 * random())::numeric, 2), round((1.05 + 9 * random())::numeric, 2),
+                    clock_timestamp())
+            RETURNING id INTO newest;
+        ELSIF i % 20 < 19 THEN
+            chosen := kept + floor((newest - kept + 1) * random());
+            UPDATE bets SET status = 'SETTLED', settled_at = clock_timestamp(),
+                            payout = round(amount * random()::numeric, 2)
+            WHERE id = chosen;
+        ELSE
+            DELETE FROM bets WHERE id = oldest;
+            oldest := oldest + 1;
+        END IF;
+        COMMIT;
+    END LOOP;
+END $$";
+
+pub(crate) struct Backlog {
+    pub(crate) case: &'static str,
+    /// What writes it, for so many changes.
+    pub(crate) call: fn(u32) -> String,
+    /// Of `--changes`.
+    pub(crate) part: u32,
+    pub(crate) identity_full: bool,
 }
 
-pub(crate) async fn run(repeats: u32) -> Result<Vec<Figure>> {
-    let home = TempHome::new("walview-bench-")?;
-    let settings = Settings { fsync: false, ..Settings::default() };
-    let mut postgres =
-        Postgres::start(&home.postgres(), &home.log("postgres"), "bench", settings).await?;
-    let db = postgres.connect().await?;
-    db.batch_execute(
-        "CREATE TABLE bets(id bigint PRIMARY KEY, user_id bigint, event_id bigint, status text,
-           amount numeric(12,2), placed_at timestamptz, settled_at timestamptz);
-         CREATE PUBLICATION bench FOR TABLE bets",
-    )
-    .await?;
-    db.execute("SELECT pg_create_logical_replication_slot('backlog', 'pgoutput')", &[]).await?;
-    db.batch_execute(&format!(
-        "DO $$ BEGIN FOR i IN 1..{} LOOP
-           INSERT INTO bets SELECT i * 10 + j, j, j, 'OPEN', 12.50, now(), NULL
-           FROM generate_series(1, 10) j; COMMIT; END LOOP; END $$",
-        ROWS / 10
-    ))
-    .await?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..repeats {
-        theirs.push(recvlogical(&postgres, &db).await?);
-        ours.push(stream(&postgres, &db).await?);
+pub(crate) const BACKLOGS: [Backlog; 4] = [
+    Backlog {
+        case: "drain: inserts, 10 rows a transaction",
+        call: |changes| format!("CALL inserts({changes}, 10)"),
+        part: 1,
+        identity_full: false,
+    },
+    Backlog {
+        case: "drain: mixed, 1 row a transaction",
+        call: |changes| format!("CALL mixed({changes})"),
+        part: 2,
+        identity_full: false,
+    },
+    Backlog {
+        case: "drain: inserts, one transaction",
+        call: |changes| format!("CALL inserts({changes}, {changes})"),
+        part: 1,
+        identity_full: false,
+    },
+    Backlog {
+        case: "drain: mixed, REPLICA IDENTITY FULL",
+        call: |changes| format!("CALL mixed({changes})"),
+        part: 2,
+        identity_full: true,
+    },
+];
+
+pub(crate) async fn run(changes: u32, repeats: u32) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for backlog in &BACKLOGS {
+        figures.extend(measure(backlog, changes / backlog.part, repeats).await?);
     }
-    postgres.server.stop().await?;
-    let figure = |name: &str, unit: &str, of: fn(&Drained) -> f64| {
-        let mut reference: Vec<f64> = theirs.iter().map(of).collect();
-        reference.sort_by(f64::total_cmp);
-        let median = reference.get(reference.len() / 2).copied().unwrap_or(f64::NAN);
-        let measured = ours.iter().map(of).collect();
-        Figure::new([CASE, name, unit], ("pg_recvlogical", median), measured)
-    };
-    Ok(vec![
-        figure("drained", "rows/s", |drained| drained.rows_per_second),
-        figure("CPU of the walsender", "µs a row", |drained| drained.walsender_us),
-        figure("CPU of the reader", "µs a row", |drained| drained.reader_us),
-    ])
+    Ok(figures)
 }
 
-/// A slot of its own over the whole backlog.
-async fn slot(db: &Db) -> Result<()> {
-    let copy = "SELECT pg_copy_logical_replication_slot('backlog', 'drained')";
-    db.execute(copy, &[]).await?;
-    Ok(())
-}
-
-async fn walsender(db: &Db) -> Result<i32> {
-    let sql = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'drained'";
-    Ok(db.query_one(sql, &[]).await?.try_get(0)?)
-}
-
-async fn drop_slot(db: &Db) -> Result<()> {
-    let limit = Instant::now() + Duration::from_secs(10);
-    while let Err(error) = db.execute("SELECT pg_drop_replication_slot('drained')", &[]).await {
-        ensure!(Instant::now() < limit, "the slot is still held: {error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+async fn measure(backlog: &Backlog, changes: u32, repeats: u32) -> Result<Vec<Figure>> {
+    let world = betting(i32::try_from(changes / 20)?).await?;
+    if backlog.identity_full {
+        world.client.batch_execute("ALTER TABLE bets REPLICA IDENTITY FULL").await?;
     }
-    Ok(())
+    world.publish("bets").await?;
+    let pairs = beside_reference(&world, backlog.case, &(backlog.call)(changes), repeats).await?;
+    world.verify().await?;
+    let changes = f64::from(changes);
+    let mut figures = vec![rate(backlog.case, changes, &pairs)];
+    figures.extend(cost(backlog.case, changes, pairs.iter().map(|(drained, _)| drained)));
+    Ok(figures)
 }
 
-async fn stream(postgres: &Postgres, db: &Db) -> Result<Drained> {
-    slot(db).await?;
-    let config = SourceConfig::from_url(&postgres.url(), None)?;
-    let sql =
-        "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'drained'";
-    let from: String = db.query_one(sql, &[]).await?.try_get(0)?;
-    let resume = Resume::at(from.parse()?);
-    let mut stream = Stream::start(&config, "drained", "bench", resume, None).await?;
-    let walsender = walsender(db).await?.to_string();
-    let (began, own, theirs) = (Instant::now(), cpu("self")?, cpu(&walsender)?);
-    let mut rows = 0;
-    while rows < ROWS {
-        for event in stream.next().await?.events {
-            if let Event::Data(data) = event {
-                rows += u32::from(data.first() == Some(&b'I'));
-            }
-        }
+/// A backlog for each repeat, and both drain it; the reference in seconds.
+pub(crate) async fn beside_reference(
+    world: &World,
+    case: &str,
+    call: &str,
+    repeats: u32,
+) -> Result<Vec<(Drained, f64)>> {
+    let mut pairs = Vec::new();
+    for repeat in 0..repeats {
+        world.park().await?;
+        world.reference_slot().await?;
+        let writing = Instant::now();
+        let end = write(world, call).await?;
+        let written = writing.elapsed();
+        let (drained, reference) = if repeat % 2 == 0 {
+            let drained = world.drain(end).await?;
+            (drained, world.reference(end).await?)
+        } else {
+            let reference = world.reference(end).await?;
+            (world.drain(end).await?, reference)
+        };
+        eprintln!(
+            "{case}: written in {:.1} s, walview {:.1} s, {REFERENCE} {:.1} s",
+            written.as_secs_f64(),
+            drained.elapsed.as_secs_f64(),
+            reference.as_secs_f64()
+        );
+        pairs.push((drained, reference.as_secs_f64()));
     }
-    let drained = Drained {
-        rows_per_second: f64::from(ROWS) / began.elapsed().as_secs_f64(),
-        walsender_us: (cpu(&walsender)? - theirs) / f64::from(ROWS),
-        reader_us: (cpu("self")? - own) / f64::from(ROWS),
-    };
-    stream.stop().await;
-    drop_slot(db).await?;
-    Ok(drained)
+    Ok(pairs)
 }
 
-/// Until its walsender has nothing left to do.
-async fn recvlogical(postgres: &Postgres, db: &Db) -> Result<Drained> {
-    slot(db).await?;
-    let began = Instant::now();
-    let mut reader = Command::new(postgres.client_program("pg_recvlogical"))
-        .args(["--start", "--no-loop", "--slot=drained", "--file=/dev/null", "--dbname"])
-        .arg(postgres.url())
-        .args(["--option=proto_version=1", "--option=publication_names=bench"])
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .context("cannot start pg_recvlogical")?;
-    let idle = "SELECT coalesce(bool_or(wait_event ILIKE 'WalSenderWaitForWAL'), false)
-                FROM pg_stat_activity JOIN pg_replication_slots ON pid = active_pid";
-    while !db.query_one(idle, &[]).await?.try_get::<_, bool>(0)? {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+/// Servers with the betting tables, to drain backlogs of bets.
+pub(crate) async fn betting(bets: i32) -> Result<World> {
+    let world = World::start(PIPELINE, INSERT).await?;
+    migrate(&world.client).await?;
+    seed(&world.client, Seed { users: USERS, events: EVENTS, bets: bets.max(1_000) }).await?;
+    for procedure in [INSERTS, MIXED] {
+        let sql =
+            procedure.replace(":users", &USERS.to_string()).replace(":events", &EVENTS.to_string());
+        world.client.batch_execute(&sql).await?;
     }
-    let elapsed = began.elapsed().as_secs_f64();
-    let pid = reader.id().context("pg_recvlogical has ended")?.to_string();
-    let drained = Drained {
-        rows_per_second: f64::from(ROWS) / elapsed,
-        walsender_us: cpu(&walsender(db).await?.to_string())? / f64::from(ROWS),
-        reader_us: cpu(&pid)? / f64::from(ROWS),
-    };
-    reader.kill().await?;
-    drop_slot(db).await?;
-    Ok(drained)
+    Ok(world)
 }
 
-/// Microseconds that a process has run, all its threads together.
-fn cpu(pid: &str) -> Result<f64> {
-    let mut micros = 0.0;
-    for thread in std::fs::read_dir(Path::new("/proc").join(pid).join("task"))? {
-        let times = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-        let nanos: f64 = times.split(' ').next().unwrap_or("").parse()?;
-        micros += nanos / 1_000.0;
-    }
-    Ok(micros)
+/// Writes a backlog; whoever holds the LSN returned holds all of it.
+pub(crate) async fn write(world: &World, call: &str) -> Result<u64> {
+    world.client.batch_execute("SET synchronous_commit = off").await?;
+    world.client.batch_execute(call).await?;
+    world.last_commit().await
+}
+
+pub(crate) fn rate(case: &str, changes: f64, pairs: &[(Drained, f64)]) -> Figure {
+    let rates: Vec<(f64, f64)> = pairs
+        .iter()
+        .map(|(drained, reference)| (changes / drained.elapsed.as_secs_f64(), changes / reference))
+        .collect();
+    Figure::paired([case, "drained", "changes/s"], REFERENCE, &rates)
+}
+
+/// What the changes took of Walview's processor time and memory.
+pub(crate) fn cost<'a>(
+    case: &str,
+    changes: f64,
+    drained: impl Iterator<Item = &'a Drained> + Clone,
+) -> [Figure; 2] {
+    let cpu = drained.clone().map(|drained| drained.cpu_seconds * 1e6 / changes).collect();
+    let peak = drained.map(|drained| drained.peak_mib).collect();
+    [
+        Figure::new([case, "CPU a change", "µs"], ("aim", CPU_MICROSECONDS), cpu),
+        Figure::new([case, "peak memory", "MiB"], ("aim", PEAK_MIB), peak),
+    ]
 }

@@ -10,7 +10,7 @@ pub(crate) struct Figure {
     pub(crate) unit: String,
     /// What it is held against: another program in the same run, or the aim.
     pub(crate) reference: String,
-    /// The median as a part of the reference.
+    /// The median as a part of the reference; of pairs, the median of their ratios.
     pub(crate) ratio: f64,
     pub(crate) median: f64,
     pub(crate) min: f64,
@@ -23,11 +23,11 @@ impl Figure {
     pub(crate) fn new(
         [case, figure, unit]: [&str; 3],
         reference: (&str, f64),
-        mut measured: Vec<f64>,
+        measured: Vec<f64>,
     ) -> Self {
-        measured.sort_by(f64::total_cmp);
+        let measured = sorted(measured);
         let at = |index: usize| measured.get(index).copied().unwrap_or(f64::NAN);
-        let median = at(measured.len() / 2);
+        let median = median(measured.clone());
         Self {
             case: case.to_owned(),
             figure: figure.to_owned(),
@@ -40,6 +40,25 @@ impl Figure {
             repeats: measured.len(),
         }
     }
+
+    /// Each measurement beside one of the reference, taken right before or after it. The ratio is
+    /// the median of theirs: a machine whose speed varies slows both of a pair.
+    pub(crate) fn paired(name: [&str; 3], reference: &str, pairs: &[(f64, f64)]) -> Self {
+        let (measured, references): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+        let ratios = pairs.iter().map(|(measured, reference)| measured / reference).collect();
+        Self { ratio: median(ratios), ..Self::new(name, (reference, median(references)), measured) }
+    }
+}
+
+pub(crate) fn median(values: Vec<f64>) -> f64 {
+    let values = sorted(values);
+    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+    f64::midpoint(at(values.len().saturating_sub(1) / 2), at(values.len() / 2))
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
 }
 
 /// A Markdown table.

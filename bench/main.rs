@@ -12,7 +12,13 @@
 
 mod drain;
 mod figures;
+mod growth;
+mod latency;
+mod peer;
 mod queries;
+mod snapshot;
+mod stream;
+mod world;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -25,6 +31,15 @@ struct Args {
     /// What to measure; everything where nothing is named
     #[arg(value_enum)]
     cases: Vec<Case>,
+    /// Changes in a backlog of inserts; a mixed one has half as many
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..))]
+    changes: u32,
+    /// Rows that are snapshotted
+    #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u32).range(1_000..))]
+    bets: u32,
+    /// How long each rate of transactions is kept up
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(4..))]
+    seconds: u32,
     /// Rows in the table that is queried
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u32).range(100_000..))]
     rows: u32,
@@ -42,7 +57,17 @@ struct Args {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Case {
     /// A backlog through the replication stream, with nothing behind it
+    Stream,
+    /// A backlog into both stores, beside pg_recvlogical
     Drain,
+    /// The first snapshot, beside binary COPY
+    Snapshot,
+    /// From commit to visible, at fixed rates
+    Latency,
+    /// What a change costs with more views, columns, dimension rows, rows a transaction
+    Growth,
+    /// ClickHouse's MaterializedPostgreSQL on the same backlog
+    Peer,
     /// Reports and look-ups on ClickHouse's exact views
     Queries,
 }
@@ -54,7 +79,12 @@ async fn main() -> Result<()> {
     let mut figures: Vec<Figure> = Vec::new();
     for case in cases {
         figures.extend(match case {
-            Case::Drain => drain::run(args.repeats).await?,
+            Case::Stream => stream::run(args.repeats).await?,
+            Case::Drain => drain::run(args.changes, args.repeats).await?,
+            Case::Snapshot => snapshot::run(args.bets, args.repeats).await?,
+            Case::Latency => latency::run(args.seconds, args.repeats).await?,
+            Case::Growth => growth::run(args.changes, args.repeats).await?,
+            Case::Peer => peer::run(args.changes, args.repeats).await?,
             Case::Queries => queries::run(args.rows, args.repeats).await?,
         });
     }

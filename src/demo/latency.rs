@@ -26,7 +26,7 @@ const XREAD_COUNT: usize = 1_000;
 const XREAD_BLOCK_MS: usize = 1_000;
 
 #[derive(Debug, Default)]
-pub(super) struct Visibility {
+pub struct Visibility {
     inner: Mutex<Inner>,
 }
 
@@ -40,15 +40,15 @@ struct Inner {
 
 /// Percentiles; `None` where nothing was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Percentiles {
-    pub(super) count: usize,
-    pub(super) p50: Duration,
-    pub(super) p99: Duration,
+pub struct Percentiles {
+    pub count: usize,
+    pub p50: Duration,
+    pub p99: Duration,
 }
 
 impl Visibility {
     /// These bets' transaction has just been committed.
-    pub(super) fn committed(&self, ids: &[i64]) {
+    pub fn committed(&self, ids: &[i64]) {
         let now = Instant::now();
         let Ok(mut inner) = self.inner.lock() else {
             return;
@@ -78,18 +78,18 @@ impl Visibility {
     }
 
     /// Of what became visible since the last call.
-    pub(super) fn second(&self) -> Option<Percentiles> {
+    pub fn second(&self) -> Option<Percentiles> {
         let mut latencies = std::mem::take(&mut self.inner.lock().ok()?.second);
         Percentiles::of(&mut latencies)
     }
 
     /// Of the whole run.
-    pub(super) fn total(&self) -> Option<Percentiles> {
+    pub fn total(&self) -> Option<Percentiles> {
         Percentiles::of(self.inner.lock().ok()?.all.make_contiguous())
     }
 
     /// Follows the stream, until it fails or is dropped.
-    pub(super) async fn follow(self: Arc<Self>, mut redis: MultiplexedConnection) -> Result<()> {
+    pub async fn follow(self: Arc<Self>, mut redis: MultiplexedConnection) -> Result<()> {
         type Entries = Vec<(String, Vec<String>)>;
         let newest: Entries = redis::cmd("XREVRANGE")
             .arg(&["recent_bets", "+", "-", "COUNT", "1"])
@@ -134,7 +134,7 @@ impl Inner {
 }
 
 impl Percentiles {
-    pub(super) fn of(latencies: &mut [Duration]) -> Option<Self> {
+    pub fn of(latencies: &mut [Duration]) -> Option<Self> {
         latencies.sort_unstable();
         let at = |percent: usize| latencies.get(latencies.len().saturating_sub(1) * percent / 100);
         Some(Self { count: latencies.len(), p50: *at(50)?, p99: *at(99)? })
@@ -143,7 +143,7 @@ impl Percentiles {
 
 /// How old the newest bet is that `ClickHouse` shows. Read from the rows behind the view: the same
 /// rows, without the work of merging their versions.
-pub(super) async fn clickhouse_behind(address: &str) -> Option<Duration> {
+pub async fn clickhouse_behind(address: &str) -> Option<Duration> {
     let sql = "SELECT toUnixTimestamp64Micro(max(placed_at)) FROM betting_rows.bets_analytics";
     let answer = clickhouse::query(address, sql).await.ok()?;
     let newest = Duration::from_micros(answer.trim().parse().ok()?);

@@ -20,11 +20,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 mod betting;
-mod latency;
+pub mod latency;
 mod report;
 mod reports;
 pub mod servers;
-mod workload;
+pub mod workload;
 
 pub use betting::{MIGRATIONS, PIPELINE, Seed, migrate, options, seed};
 pub use reports::{REPORTS, create_reports};
@@ -36,7 +36,6 @@ use latency::{Visibility, clickhouse_behind};
 use report::{Run, Second, duration, growth, say, thousands};
 use servers::clickhouse::ClickHouse;
 use servers::postgres::{Postgres, Settings};
-use servers::process::{Launch, Process, Signal};
 use servers::redis::{Persistence, Redis};
 use servers::service::{Options, Service, format_lsn, parse_lsn};
 use servers::{TempHome, log_tail};
@@ -44,7 +43,6 @@ use workload::Workload;
 
 const SNAPSHOT_LIMIT: Duration = Duration::from_secs(600);
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(120);
-const VERIFY_LIMIT: Duration = Duration::from_secs(600);
 
 /// The command.
 pub async fn command(args: &DemoArgs, output: Output) -> Exit {
@@ -318,31 +316,11 @@ logs: {}
 
     /// `walview verify`: every view against its SQL on PostgreSQL. What it prints is for people.
     async fn verify(&self) -> Result<Exit> {
-        let log = self.home.log("verify");
-        let launch = Launch {
-            program: self.options.program.clone(),
-            args: vec![
-                "verify".to_owned(),
-                self.options.pipeline_file.display().to_string(),
-                "--state".to_owned(),
-                self.options.state.display().to_string(),
-            ],
-            env: self.options.env.clone(),
-            user: None,
-            log: log.clone(),
-            death: Signal::KILL,
-        };
         say("comparing every view with its SQL on PostgreSQL, value by value");
-        let mut process = Process::spawn("walview verify", &launch)?;
-        let Some(status) = process.exited(VERIFY_LIMIT).await else {
-            return Err(process.failure(&format!("did not end within {VERIFY_LIMIT:?}")));
-        };
+        let log = self.home.log("verify");
+        let equal = self.options.verify(&log).await?;
         say(&log_tail(&log, 200));
-        match status.code() {
-            Some(0) => Ok(Exit::Ok),
-            Some(1) => Ok(Exit::Failed),
-            _ => Err(process.failure(&format!("could not tell ({status})"))),
-        }
+        Ok(if equal { Exit::Ok } else { Exit::Failed })
     }
 
     /// Fails, naming the first that is gone, with the end of its log.

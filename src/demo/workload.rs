@@ -26,7 +26,7 @@ const LATE_EVENTS: i64 = 3;
 
 /// A running workload. Dropping it stops it in the middle of transactions.
 #[derive(Debug)]
-pub(super) struct Workload {
+pub struct Workload {
     shared: Arc<Shared>,
     workers: JoinSet<Result<()>>,
 }
@@ -48,13 +48,13 @@ struct Shared {
 
 /// Totals since the start.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Totals {
-    pub(super) transactions: u64,
-    pub(super) rows: u64,
+pub struct Totals {
+    pub transactions: u64,
+    pub rows: u64,
 }
 
 impl Workload {
-    pub(super) async fn start(url: &str, rate: u32, visibility: &Arc<Visibility>) -> Result<Self> {
+    pub async fn start(url: &str, rate: u32, visibility: &Arc<Visibility>) -> Result<Self> {
         let client = Db::connect(url).await?;
         let last = async |table: &str| -> Result<i64> {
             let sql = format!("SELECT coalesce(max(id), 0) FROM {table}");
@@ -81,7 +81,7 @@ impl Workload {
         Ok(Self { shared, workers })
     }
 
-    pub(super) fn totals(&self) -> Totals {
+    pub fn totals(&self) -> Totals {
         Totals {
             transactions: self.shared.transactions.load(Ordering::Relaxed),
             rows: self.shared.rows.load(Ordering::Relaxed),
@@ -89,7 +89,7 @@ impl Workload {
     }
 
     /// The error of the first worker that failed; pending while all work.
-    pub(super) async fn failed(&mut self) -> anyhow::Error {
+    pub async fn failed(&mut self) -> anyhow::Error {
         match self.workers.join_next().await {
             Some(Ok(Err(error))) => error.context("the workload failed"),
             Some(Err(error)) => anyhow::Error::new(error).context("the workload failed"),
@@ -98,7 +98,7 @@ impl Workload {
     }
 
     /// Lets every worker finish its transaction.
-    pub(super) async fn stop(mut self) -> Result<Totals> {
+    pub async fn stop(mut self) -> Result<Totals> {
         self.shared.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.workers.join_next().await {
             ended?.context("the workload failed")?;

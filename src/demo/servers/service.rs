@@ -16,6 +16,7 @@ use crate::status::Instance;
 const POLL: Duration = Duration::from_millis(20);
 /// Draining to two stores on a machine that compiles on all cores.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+const VERIFY_LIMIT: Duration = Duration::from_secs(600);
 
 /// What to run and where.
 #[derive(Clone, Debug)]
@@ -50,6 +51,34 @@ impl Options {
             user: None,
             log: self.log.clone(),
             death: Signal::KILL,
+        }
+    }
+
+    /// `walview verify` beside the running service: whether every view is equal. What it prints
+    /// goes to `log`.
+    pub async fn verify(&self, log: &Path) -> Result<bool> {
+        let arg = |path: &Path| path.display().to_string();
+        let launch = Launch {
+            program: self.program.clone(),
+            args: vec![
+                "verify".to_owned(),
+                arg(&self.pipeline_file),
+                "--state".to_owned(),
+                arg(&self.state),
+            ],
+            env: self.env.clone(),
+            user: None,
+            log: log.to_owned(),
+            death: Signal::KILL,
+        };
+        let mut process = Process::spawn("walview verify", &launch)?;
+        let Some(status) = process.exited(VERIFY_LIMIT).await else {
+            return Err(process.failure(&format!("did not end within {VERIFY_LIMIT:?}")));
+        };
+        match status.code() {
+            Some(0) => Ok(true),
+            Some(1) => Ok(false),
+            _ => Err(process.failure(&format!("could not tell ({status})"))),
         }
     }
 }

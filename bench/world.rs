@@ -1,0 +1,215 @@
+//! What the cases share: servers of their own, Walview between them, and its reference.
+//!
+//! ```text
+//!  PostgreSQL ──► walview run ──► Redis, ClickHouse      each a child process, in a folder that goes
+//!        └──────► pg_recvlogical ──► /dev/null           a slot of its own over the same WAL
+//! ```
+//!
+//! What would come between two measurements by itself is off: autovacuum, and checkpoints, which
+//! are made before the clock starts.
+
+use anyhow::{Context as _, Result, ensure};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+use walview::demo::options;
+use walview::demo::servers::clickhouse::ClickHouse;
+use walview::demo::servers::postgres::{Db, Postgres, Settings};
+use walview::demo::servers::redis::{Persistence, Redis};
+use walview::demo::servers::service::{Options, Service, format_lsn, parse_lsn};
+use walview::demo::servers::{Launch, Signal, TempHome, log_tail};
+use walview::service::board::{ProcessStatus, Status};
+
+pub(crate) const LIMIT: Duration = Duration::from_secs(1_800);
+const POLL: Duration = Duration::from_millis(200);
+/// Of the reference.
+const SLOT: &str = "reference";
+const PUBLICATION: &str = "reference";
+
+pub(crate) struct World {
+    pub(crate) postgres: Postgres,
+    pub(crate) redis: Redis,
+    pub(crate) clickhouse: ClickHouse,
+    pub(crate) options: Options,
+    /// As the owner of the tables.
+    pub(crate) client: Db,
+    /// A statement whose change Walview follows.
+    insert: &'static str,
+    /// Last, because the servers live in it.
+    home: TempHome,
+}
+
+impl World {
+    pub(crate) async fn start(pipeline: &str, insert: &'static str) -> Result<Self> {
+        let home = TempHome::new("walview-bench-")?;
+        let extra = [("autovacuum", "off"), ("max_wal_size", "20GB"), ("checkpoint_timeout", "1d")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec();
+        let settings = Settings { extra, ..Settings::default() };
+        let (folder, log) = (home.postgres(), home.log("postgres"));
+        let postgres = Postgres::start(&folder, &log, "betting", settings).await?;
+        let redis =
+            Redis::start(&home.redis(), &home.log("redis"), Persistence::AppendOnly).await?;
+        let clickhouse = ClickHouse::start(&home.clickhouse(), &home.log("clickhouse")).await?;
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_walview"));
+        let options = options(program, &home, (&postgres, &redis, &clickhouse));
+        std::fs::write(&options.pipeline_file, pipeline)?;
+        let client = postgres.connect().await?;
+        Ok(Self { postgres, redis, clickhouse, options, client, insert, home })
+    }
+
+    /// Walview, its snapshot done.
+    pub(crate) async fn live(&self) -> Result<Service> {
+        let mut service = Service::spawn(&self.options)?;
+        service.until_live(LIMIT).await?;
+        Ok(service)
+    }
+
+    /// Fails unless every view is what PostgreSQL says.
+    pub(crate) async fn verify(&self) -> Result<()> {
+        let service = self.live().await?;
+        let log = self.home.log("verify");
+        ensure!(self.options.verify(&log).await?, "not equal:\n{}", log_tail(&log, 50));
+        service.stop().await
+    }
+
+    /// A new one, for a server more.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.home.path().join(name);
+        std::fs::create_dir(&folder)?;
+        Ok(folder)
+    }
+
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.home.log(name)
+    }
+
+    /// As if Walview had never run: its state, slot and publication, and all that the stores hold.
+    pub(crate) async fn forget(&self) -> Result<()> {
+        let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+                   WHERE slot_name LIKE 'walview%'";
+        self.client.execute(sql, &[]).await?;
+        self.client.batch_execute("DROP PUBLICATION IF EXISTS walview_betting").await?;
+        std::fs::remove_dir_all(&self.options.state)?;
+        std::fs::create_dir(&self.options.state)?;
+        let mut redis = self.redis.connect().await?;
+        redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
+        for database in ["betting", "betting_rows"] {
+            let sql = format!("DROP DATABASE IF EXISTS {database} SYNC");
+            self.clickhouse.query(&sql).await?;
+        }
+        Ok(())
+    }
+
+    /// The end of the WAL.
+    pub(crate) async fn lsn(&self) -> Result<u64> {
+        self.read_lsn("SELECT pg_current_wal_insert_lsn()::text").await
+    }
+
+    /// The end of the WAL, with another commit behind it: whoever has got beyond holds all that was
+    /// committed before. All of it is on disk then: decoding stops where it is not.
+    pub(crate) async fn last_commit(&self) -> Result<u64> {
+        let end = self.lsn().await?;
+        self.client.batch_execute("SET synchronous_commit = on").await?;
+        self.client.batch_execute(self.insert).await?;
+        Ok(end)
+    }
+
+    async fn read_lsn(&self, sql: &str) -> Result<u64> {
+        let lsn: String = self.client.query_one(sql, &[]).await?.get(0);
+        parse_lsn(&lsn).with_context(|| format!("cannot read the LSN {lsn:?}"))
+    }
+
+    /// Walview's slot has nothing of earlier repeats left to decode, and Walview does not run.
+    pub(crate) async fn park(&self) -> Result<()> {
+        let service = self.live().await?;
+        let behind = self.lsn().await?;
+        let admin = Db::connect(&self.postgres.admin_url("betting")).await?;
+        let started = Instant::now();
+        let restart = "SELECT restart_lsn::text FROM pg_replication_slots
+                       WHERE slot_name LIKE 'walview%'";
+        while self.read_lsn(restart).await? < behind {
+            ensure!(started.elapsed() < LIMIT, "the slot stays before {}", format_lsn(behind));
+            // Slots move to running transactions that are logged, which a checkpoint does.
+            admin.batch_execute("CHECKPOINT").await?;
+            sleep(POLL).await;
+        }
+        service.stop().await
+    }
+
+    /// The reference's publication of `table`; its slot is made for each backlog.
+    pub(crate) async fn publish(&self, table: &str) -> Result<()> {
+        let sql = format!("CREATE PUBLICATION {PUBLICATION} FOR TABLE {table}");
+        Ok(self.client.batch_execute(&sql).await?)
+    }
+
+    /// What is committed from here on is read by [`Self::reference`].
+    pub(crate) async fn reference_slot(&self) -> Result<()> {
+        let sql = format!("SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')");
+        Ok(self.client.batch_execute(&sql).await?)
+    }
+
+    /// How long `pg_recvlogical` takes from its slot to `end`. `ClickHouse`, which may still be
+    /// merging what it got, stands still meanwhile.
+    pub(crate) async fn reference(&self, end: u64) -> Result<Duration> {
+        let launch = Launch {
+            program: self.postgres.client_program("pg_recvlogical"),
+            args: [
+                "--dbname",
+                &self.postgres.url(),
+                "--slot",
+                SLOT,
+                "--start",
+                "--no-loop",
+                "--file=/dev/null",
+                "--option=proto_version=1",
+                &format!("--option=publication_names={PUBLICATION}"),
+                &format!("--endpos={}", format_lsn(end)),
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            env: Vec::new(),
+            user: None,
+            log: self.home.log("pg_recvlogical"),
+            death: Signal::KILL,
+        };
+        self.clickhouse.server.freeze()?;
+        let started = Instant::now();
+        launch.run("pg_recvlogical", LIMIT).await?;
+        let elapsed = started.elapsed();
+        self.clickhouse.server.thaw()?;
+        self.client.execute("SELECT pg_drop_replication_slot($1)", &[&SLOT]).await?;
+        Ok(elapsed)
+    }
+
+    /// From the start of Walview until both stores hold everything up to `end`.
+    pub(crate) async fn drain(&self, end: u64) -> Result<Drained> {
+        let started = Instant::now();
+        let mut service = Service::spawn(&self.options)?;
+        let status = service.until_stores_reach(end, LIMIT).await?;
+        let drained = Drained::new(started.elapsed(), &status);
+        service.stop().await?;
+        Ok(drained)
+    }
+}
+
+/// What a stretch of work took.
+pub(crate) struct Drained {
+    pub(crate) elapsed: Duration,
+    pub(crate) cpu_seconds: f64,
+    pub(crate) peak_mib: f64,
+}
+
+impl Drained {
+    /// Of a process that did nothing else since its start.
+    pub(crate) fn new(elapsed: Duration, status: &Status) -> Self {
+        let ProcessStatus { cpu_seconds, rss_peak_bytes, .. } = status.process;
+        Self { elapsed, cpu_seconds, peak_mib: mib(rss_peak_bytes) }
+    }
+}
+
+pub(crate) fn mib(bytes: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a figure")]
+    let bytes = bytes as f64;
+    bytes / f64::from(1 << 20)
+}
