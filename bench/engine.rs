@@ -54,6 +54,7 @@ fn main() -> Result<()> {
     for (what, events) in passes.iter().filter(|(what, _)| what.contains(&only)) {
         bench.pass(&runtime, what, events(&mut log, changes))?;
     }
+    println!("peak memory {} MiB", peak_kib()? >> 10);
     Ok(())
 }
 
@@ -191,6 +192,13 @@ fn cpu_seconds() -> Result<f64> {
     let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok());
     // Fields 14 and 15 of proc(5); the first here is field 3. A tick is 10 ms.
     Ok((ticks(11).context("utime")? + ticks(12).context("stime")?) / 100.0)
+}
+
+/// The largest resident set of this process, the log that was made up included.
+fn peak_kib() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 /// A log that is made up, with the positions of a real one.

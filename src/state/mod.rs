@@ -9,15 +9,19 @@
 //! Invariants:
 //! - a batch is all or nothing, so state, outbox and position never disagree after a crash;
 //! - an outbox record at or past `Progress::outbox_end` of its store was written ahead of its
-//!   commit and is overwritten by replay: readers never look there after a restart;
+//!   commit: readers never look there after a restart, and it is removed before anything new is
+//!   written (`outbox.rs`);
 //! - reads see the overlay first.
 
 mod frozen;
+mod outbox;
 mod overlay;
 
 pub use frozen::{Freezer, Frozen};
+pub use outbox::Outbox;
 
 use crate::source::fingerprint::{Fingerprint, OwnAlter};
+use fjall::config::{CompressionPolicy, FilterPolicy};
 use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use overlay::Overlay;
 use serde::{Deserialize, Serialize};
@@ -39,11 +43,9 @@ const WORKER_THREADS: usize = 2;
 pub const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 /// Overlay and records held before the caller should commit, whatever the clock says.
 pub const COMMIT_BYTES: usize = 4 << 20;
-/// Records taken from the outbox in one read.
-const OUTBOX_PAGE_BYTES: usize = 4 << 20;
 
 /// The format of everything below; another one is refused, never guessed at.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Who this state belongs to and what it was built from. Changes rarely, and only together with a
 /// snapshot.
@@ -190,7 +192,9 @@ pub struct LocalStore {
     db: Database,
     spaces: Vec<(Space, Keyspace)>,
     meta: Keyspace,
-    outbox: Keyspace,
+    outbox: Outbox,
+    /// The outbox may hold what was written ahead of a commit that never came.
+    ahead: bool,
     overlay: Overlay,
     path: PathBuf,
 }
@@ -219,17 +223,22 @@ impl LocalStore {
             .worker_threads(WORKER_THREADS)
             .open()
             .map_err(fail)?;
-        let keyspace = |name: &str| {
-            db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES))
-                .map_err(fail)
+        let keyspace = |name: &str, options: KeyspaceCreateOptions| {
+            db.keyspace(name, || options.max_memtable_size(MEMTABLE_BYTES)).map_err(fail)
         };
+        let state = KeyspaceCreateOptions::default;
+        // Blocks live for seconds and are read in order, if at all.
+        let blocks = KeyspaceCreateOptions::default()
+            .data_block_compression_policy(CompressionPolicy::disabled())
+            .filter_policy(FilterPolicy::disabled());
         let spaces = Space::ALL
             .into_iter()
-            .map(|space| Ok((space, keyspace(space.name())?)))
+            .map(|space| Ok((space, keyspace(space.name(), state())?)))
             .collect::<Result<Vec<_>, StateError>>()?;
         Ok(Self {
-            meta: keyspace("meta")?,
-            outbox: keyspace("outbox")?,
+            meta: keyspace("meta", state())?,
+            outbox: Outbox { blocks: keyspace("outbox", blocks)?, db: db.clone() },
+            ahead: true,
             spaces,
             db,
             overlay: Overlay::default(),
@@ -238,8 +247,10 @@ impl LocalStore {
     }
 
     fn fail(&self, what: &str) -> impl Fn(fjall::Error) -> StateError {
-        let message = format!("{what} \"{}\"", self.path.display());
-        move |source| StateError { message: message.clone(), source: Some(Box::new(source)) }
+        move |source| StateError {
+            message: format!("{what} \"{}\"", self.path.display()),
+            source: Some(Box::new(source)),
+        }
     }
 
     fn space(&self, space: Space) -> Result<&Keyspace, StateError> {
@@ -290,7 +301,9 @@ impl LocalStore {
         self.meta.remove("identity").map_err(self.fail("cannot write"))?;
         self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))?;
         self.meta.remove("progress").map_err(self.fail("cannot write"))?;
-        for keyspace in self.spaces.iter().map(|(_, keyspace)| keyspace).chain([&self.outbox]) {
+        for keyspace in
+            self.spaces.iter().map(|(_, keyspace)| keyspace).chain([&self.outbox.blocks])
+        {
             keyspace.clear().map_err(self.fail("cannot clear"))?;
         }
         self.write_identity(identity)
@@ -334,9 +347,10 @@ impl LocalStore {
         self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))
     }
 
-    /// Forgets the overlay: what was written since the last commit.
+    /// Forgets what was written since the last commit.
     pub fn discard(&mut self) {
         self.overlay = Overlay::default();
+        self.ahead = true;
     }
 
     /// Bytes that the next commit would write.
@@ -365,12 +379,9 @@ impl LocalStore {
         records: impl Iterator<Item = (usize, &'a Record)>,
         progress: &Progress,
     ) -> Result<(), StateError> {
+        self.remove_ahead()?;
         let mut batch = self.overlay_batch()?.durability(Some(PersistMode::SyncData));
-        for (store, record) in records {
-            let mut bytes = Vec::new();
-            record.encode(&mut bytes);
-            batch.insert(&self.outbox, outbox_key(store, record.seq), bytes);
-        }
+        outbox::write(&mut batch, &self.outbox.blocks, records)?;
         batch.insert(&self.meta, "progress", to_json(progress)?);
         batch.commit().map_err(self.fail("cannot write"))?;
         self.seal_memtables()
@@ -384,14 +395,21 @@ impl LocalStore {
         &mut self,
         records: impl Iterator<Item = (usize, &'a Record)>,
     ) -> Result<(), StateError> {
+        self.remove_ahead()?;
         let mut batch = self.db.batch();
-        for (store, record) in records {
-            let mut bytes = Vec::new();
-            record.encode(&mut bytes);
-            batch.insert(&self.outbox, outbox_key(store, record.seq), bytes);
-        }
+        outbox::write(&mut batch, &self.outbox.blocks, records)?;
         batch.commit().map_err(self.fail("cannot write"))?;
         self.seal_memtables()
+    }
+
+    /// A batch of its own, before anything new: one batch cannot remove a key and write it. The
+    /// journal keeps their order, so what is found of the later one has the earlier one before it.
+    fn remove_ahead(&mut self) -> Result<(), StateError> {
+        if self.ahead {
+            self.outbox.rewind(&self.progress()?)?;
+            self.ahead = false;
+        }
+        Ok(())
     }
 
     /// Seals every memtable that is full. fjall's batches only ask its workers to do it, and write
@@ -399,7 +417,7 @@ impl LocalStore {
     /// ones alone.
     fn seal_memtables(&self) -> Result<(), StateError> {
         let keyspaces = self.spaces.iter().map(|(_, keyspace)| keyspace);
-        for keyspace in keyspaces.chain([&self.meta, &self.outbox]) {
+        for keyspace in keyspaces.chain([&self.meta, &self.outbox.blocks]) {
             if keyspace.tree.active_memtable().size() > MEMTABLE_BYTES {
                 keyspace.rotate_memtable().map_err(self.fail("cannot write"))?;
             }
@@ -424,7 +442,7 @@ impl LocalStore {
     /// A handle for reading and pruning the outbox from other threads.
     #[must_use]
     pub fn outbox(&self) -> Outbox {
-        Outbox { outbox: self.outbox.clone(), db: self.db.clone() }
+        self.outbox.clone()
     }
 
     /// Bytes on disk.
@@ -435,9 +453,10 @@ impl LocalStore {
 }
 
 fn space_of(spaces: &[(Space, Keyspace)], space: Space) -> Result<&Keyspace, StateError> {
-    spaces.iter().find(|(known, _)| *known == space).map(|(_, keyspace)| keyspace).ok_or_else(
-        || StateError { message: format!("no key space \"{}\"", space.name()), source: None },
-    )
+    spaces.get(space as usize).map(|(_, keyspace)| keyspace).ok_or_else(|| StateError {
+        message: format!("no key space \"{}\"", space.name()),
+        source: None,
+    })
 }
 
 fn from_json<T: for<'de> Deserialize<'de>>(bytes: &[u8], what: &str) -> Result<T, StateError> {
@@ -452,77 +471,6 @@ fn to_json(value: &impl Serialize) -> Result<Vec<u8>, StateError> {
         message: "cannot encode".to_owned(),
         source: Some(Box::new(source)),
     })
-}
-
-/// `store u16 | sequence number u64`, big-endian.
-fn outbox_key(store: usize, seq: u64) -> [u8; 10] {
-    let mut key = [0; 10];
-    let (left, right) = key.split_at_mut(2);
-    left.copy_from_slice(&u16::try_from(store).unwrap_or(u16::MAX).to_be_bytes());
-    right.copy_from_slice(&seq.to_be_bytes());
-    key
-}
-
-/// The outbox as writers see it.
-#[derive(Clone)]
-pub struct Outbox {
-    outbox: Keyspace,
-    db: Database,
-}
-
-impl Outbox {
-    /// Records of `store` in `from..end`, at most one page of bytes.
-    ///
-    /// # Errors
-    /// The store cannot be read, or a record cannot be decoded.
-    pub fn read(&self, store: usize, from: u64, end: u64) -> Result<Vec<Record>, StateError> {
-        let fail = |source: Box<dyn std::error::Error + Send + Sync>| StateError {
-            message: "cannot read the outbox".to_owned(),
-            source: Some(source),
-        };
-        let (mut records, mut bytes) = (Vec::new(), 0);
-        for entry in self.outbox.range(outbox_key(store, from)..outbox_key(store, end)) {
-            let (_, value) = entry.into_inner().map_err(|error| fail(Box::new(error)))?;
-            bytes += value.len();
-            records.push(Record::decode(&value).map_err(|error| fail(Box::new(error)))?);
-            if bytes >= OUTBOX_PAGE_BYTES {
-                break;
-            }
-        }
-        Ok(records)
-    }
-
-    /// The sequence number of the oldest record of `store` before `end`; `end` where none is kept.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn first(&self, store: usize, end: u64) -> Result<u64, StateError> {
-        let range = outbox_key(store, 0)..outbox_key(store, end);
-        let Some(entry) = self.outbox.range(range).next() else {
-            return Ok(end);
-        };
-        let key = entry.key().map_err(|source| StateError {
-            message: "cannot read the outbox".to_owned(),
-            source: Some(Box::new(source)),
-        })?;
-        let seq = key.get(2..).and_then(|seq| seq.try_into().ok()).map_or(0, u64::from_be_bytes);
-        Ok(seq)
-    }
-
-    /// Removes the records of `store` in `from..to`.
-    ///
-    /// # Errors
-    /// The store cannot be written.
-    pub fn prune(&self, store: usize, from: u64, to: u64) -> Result<(), StateError> {
-        let mut batch = self.db.batch();
-        for seq in from..to {
-            batch.remove(&self.outbox, outbox_key(store, seq));
-        }
-        batch.commit().map_err(|source| StateError {
-            message: "cannot prune the outbox".to_owned(),
-            source: Some(Box::new(source)),
-        })
-    }
 }
 
 impl State for LocalStore {

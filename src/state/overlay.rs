@@ -1,5 +1,6 @@
 //! Writes of the engine that are not yet in the store.
 
+use fjall::Slice;
 use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
 use walview_core::engine::{Page, Space};
@@ -7,10 +8,13 @@ use walview_core::engine::{Page, Space};
 /// Bytes that an entry costs beside its key and value.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
 
+/// As fjall takes them: short ones need no allocation, and none is copied again.
+type Entries = BTreeMap<Slice, Option<Slice>>;
+
 /// The last write of each key; `None` is a delete.
 #[derive(Default)]
 pub(super) struct Overlay {
-    spaces: [BTreeMap<Vec<u8>, Option<Vec<u8>>>; Space::ALL.len()],
+    spaces: [Entries; Space::ALL.len()],
     bytes: usize,
 }
 
@@ -24,12 +28,8 @@ impl Overlay {
             return;
         };
         self.bytes += value.map_or(0, <[u8]>::len);
-        match entries.get_mut(key) {
-            Some(entry) => *entry = value.map(<[u8]>::to_vec),
-            None => {
-                self.bytes += key.len() + ENTRY_OVERHEAD_BYTES;
-                entries.insert(key.to_vec(), value.map(<[u8]>::to_vec));
-            }
+        if entries.insert(Slice::from(key), value.map(Slice::from)).is_none() {
+            self.bytes += key.len() + ENTRY_OVERHEAD_BYTES;
         }
     }
 
@@ -40,7 +40,7 @@ impl Overlay {
 
     pub(super) fn take(
         &mut self,
-    ) -> impl Iterator<Item = (Space, btree_map::IntoIter<Vec<u8>, Option<Vec<u8>>>)> + use<> {
+    ) -> impl Iterator<Item = (Space, btree_map::IntoIter<Slice, Option<Slice>>)> + use<> {
         self.bytes = 0;
         let spaces = std::mem::take(&mut self.spaces);
         Space::ALL.into_iter().zip(spaces.map(IntoIterator::into_iter))
@@ -60,7 +60,9 @@ impl Overlay {
             .spaces
             .get(space as usize)
             .into_iter()
-            .flat_map(|entries| entries.range((from.clone(), Bound::Unbounded)))
+            .flat_map(|entries| {
+                entries.range::<[u8], _>((from.as_ref().map(Vec::as_slice), Bound::Unbounded))
+            })
             .take_while(|(key, _)| key.starts_with(prefix))
             .peekable();
         let mut stored = stored.peekable();
@@ -73,7 +75,7 @@ impl Overlay {
                 },
                 None => None,
             };
-            let held_key = held.peek().map(|(key, _)| key.as_slice());
+            let held_key = held.peek().map(|(key, _)| &key[..]);
             let held_first = match (stored_key, held_key) {
                 (None, None) => break,
                 (Some(_), None) => false,
@@ -90,7 +92,7 @@ impl Overlay {
                 stored.next();
             }
             if let Some((key, Some(value))) = held.next() {
-                page.push((key.clone(), value.clone()));
+                page.push((key.to_vec(), value.to_vec()));
             }
         }
         Ok(page)

@@ -56,17 +56,92 @@ fn behaves_as_the_memory_state_does() {
     }
 }
 
-#[test]
-fn outbox_keeps_what_was_committed() {
-    let folder = tempfile::tempdir().unwrap();
-    let record = |seq| Record {
+fn record(seq: u64, bytes: usize) -> Record {
+    Record {
         seq,
         to: Position { epoch: 1, lsn: Lsn(10 + seq), ordinal: 1 },
         committed_at: 5,
         ends: true,
-        ops: vec![1, 2, 3].into(),
-    };
-    let records: Vec<Record> = (0..5).map(record).collect();
+        ops: vec![1; bytes].into(),
+    }
+}
+
+/// The outbox against a model of numbers: commits, writes ahead and prunes of any size, given up or
+/// lost with the process at any time. What is read is what was committed, once and in order.
+#[test]
+fn what_was_written_ahead_and_given_up_is_never_read() {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7_u64);
+    println!("SEED={seed}");
+    let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = LocalStore::open(folder.path()).unwrap();
+    // By store: pruned before, committed before, written before; and sizes by number.
+    let mut at = [(0_u64, 0_u64, 0_u64); 2];
+    let mut sizes: [Vec<usize>; 2] = Default::default();
+    for _ in 0..1500 {
+        let action = rng.random_range(0..10);
+        let mut records = Vec::new();
+        for (index, (_, committed, written)) in at.iter_mut().enumerate() {
+            if action >= 7 {
+                continue;
+            }
+            for _ in 0..rng.random_range(0..6) {
+                // Another size than the last time, so that whatever is left of it shows.
+                let limit = if rng.random_bool(0.1) { 300_000 } else { 3000 };
+                let size = rng.random_range(0..limit);
+                sizes[index].truncate(usize::try_from(*written).unwrap());
+                sizes[index].push(size);
+                records.push((index, record(*written, size)));
+                *written += 1;
+            }
+            if action < 4 {
+                *committed = *written;
+            }
+        }
+        let given = records.iter().map(|(index, record)| (*index, record));
+        let progress =
+            Progress { outbox_end: at.iter().map(|at| at.1).collect(), ..Progress::default() };
+        match action {
+            0..4 => store.commit(given, &progress).unwrap(),
+            4..7 => store.write_ahead(given).unwrap(),
+            7 => {
+                for (index, (pruned, committed, _)) in at.iter_mut().enumerate() {
+                    let to = rng.random_range(*pruned..=*committed);
+                    store.outbox().prune(index, *pruned, to).unwrap();
+                    *pruned = to;
+                }
+            }
+            _ => {
+                if action == 8 {
+                    store.discard();
+                } else {
+                    drop(store);
+                    store = LocalStore::open(folder.path()).unwrap();
+                }
+                at.iter_mut().for_each(|at| at.2 = at.1);
+            }
+        }
+        for (index, (pruned, committed, _)) in at.into_iter().enumerate() {
+            let outbox = store.outbox();
+            assert!(outbox.first(index, committed).unwrap() <= pruned);
+            let mut next = rng.random_range(pruned..=committed);
+            while next < committed {
+                let page = outbox.read(index, next, committed).unwrap();
+                assert!(!page.is_empty());
+                for read in page {
+                    let size = sizes[index][usize::try_from(next).unwrap()];
+                    assert_eq!((read.seq, read.ops.len()), (next, size));
+                    next += 1;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn outbox_keeps_what_was_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let records: Vec<Record> = (0..5).map(|seq| record(seq, 3)).collect();
     let progress = Progress { confirmed: 77, outbox_end: vec![5, 2], ..Progress::default() };
     {
         let mut store = LocalStore::open(folder.path()).unwrap();
@@ -77,9 +152,14 @@ fn outbox_keeps_what_was_committed() {
     assert_eq!(store.progress().unwrap(), progress);
     let outbox = store.outbox();
     assert_eq!(outbox.read(0, 0, 5).unwrap(), records);
+    assert_eq!(outbox.read(0, 2, 4).unwrap(), records[2..4]);
     assert_eq!(outbox.read(1, 1, 2).unwrap(), records[1..2]);
-    outbox.prune(0, 0, 3).unwrap();
-    assert_eq!((outbox.first(0, 5).unwrap(), outbox.first(1, 2).unwrap()), (3, 0));
+    assert_eq!(outbox.read(0, 5, 5).unwrap(), []);
+    // A block goes as a whole, and not before its last record does.
+    outbox.prune(0, 0, 4).unwrap();
+    assert_eq!((outbox.first(0, 5).unwrap(), outbox.first(1, 2).unwrap()), (0, 0));
+    outbox.prune(0, 4, 5).unwrap();
+    assert_eq!((outbox.first(0, 5).unwrap(), outbox.first(1, 2).unwrap()), (5, 0));
     assert_eq!(outbox.first(2, 0).unwrap(), 0);
 }
 
@@ -97,15 +177,8 @@ fn a_full_memtable_takes_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = LocalStore::open(folder.path()).unwrap();
     for seq in 0..20 {
-        let record = Record {
-            seq,
-            to: Position { epoch: 1, lsn: Lsn(10 + seq), ordinal: 1 },
-            committed_at: 5,
-            ends: true,
-            ops: vec![1; 5 << 20].into(),
-        };
-        store.write_ahead([(0, &record)].into_iter()).unwrap();
-        let held = store.outbox.tree.active_memtable().size();
+        store.write_ahead([(0, &record(seq, 5 << 20))].into_iter()).unwrap();
+        let held = store.outbox.blocks.tree.active_memtable().size();
         assert!(held <= MEMTABLE_BYTES, "{held} bytes at {seq}");
     }
 }
