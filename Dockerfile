@@ -34,8 +34,6 @@ LABEL org.opencontainers.image.title="walview" \
 COPY --from=build /image/ /
 # A named volume takes owner and mode from here when it is first mounted.
 COPY --from=build --chown=65532:65532 /state/ /var/lib/walview/
-# Fewer heaps of the C library: of 50,000 result rows of 3 kB the peak is 217 MiB instead of 270.
-ENV MALLOC_ARENA_MAX=2
 # By number, so that `runAsNonRoot` and the like can tell.
 USER 65532:65532
 WORKDIR /var/lib/walview

@@ -35,6 +35,10 @@ const USERS: u64 = 100_000;
 const EVENTS: u64 = 1_000;
 const GULP_BYTES: usize = 1 << 20;
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let changes = arguments.next().map_or(Ok(200_000_u64), |argument| argument.parse())?;

@@ -8,6 +8,9 @@ use walview::config::Environment;
 use walview::output::Output;
 use walview::{check, demo, letters, logging, plan, service, status, verify};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = cli.output();
