@@ -46,8 +46,7 @@ impl Outbox {
                 break;
             }
             for seq in first..end {
-                let Some((record, rest)) = next_frame(frames)? else { break };
-                frames = rest;
+                let Some(record) = next_frame(&mut frames)? else { break };
                 if seq >= from {
                     bytes += record.len();
                     let record = Record::decode(record).map_err(unreadable)?;
@@ -164,14 +163,16 @@ fn open(block: &[u8]) -> Result<(u64, &[u8]), StateError> {
     Ok((u64::from_be_bytes(*first), frames))
 }
 
-/// The first record's bytes and the frames behind it; `None` at the end.
-fn next_frame(frames: &[u8]) -> Result<Option<(&[u8], &[u8])>, StateError> {
+/// Takes the first record's bytes from the frames; `None` at the end.
+fn next_frame<'a>(frames: &mut &'a [u8]) -> Result<Option<&'a [u8]>, StateError> {
     if frames.is_empty() {
         return Ok(None);
     }
     let (length, rest) = frames.split_first_chunk().ok_or_else(damaged)?;
     let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-    rest.split_at_checked(length).map(Some).ok_or_else(damaged)
+    let (record, rest) = rest.split_at_checked(length).ok_or_else(damaged)?;
+    *frames = rest;
+    Ok(Some(record))
 }
 
 /// Big-endian, so that the numbers of one store are in order.
