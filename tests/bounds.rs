@@ -10,7 +10,7 @@ use crate::world::World;
 
 /// More than two local commits of a long transaction, and more operations than go to Redis at once.
 const ROWS: u64 = 60_000;
-/// Of about 3 kB each. With 50,000 result rows the limit is still missed, see docs/reliability.md.
+/// Of about 3 kB each.
 const WIDE_ROWS: u64 = 20_000;
 /// Bets on one event: more operations than go to the outbox at once.
 const FACTS: u64 = 30_000;
