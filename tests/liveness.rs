@@ -19,6 +19,8 @@ use crate::world::{LIVE_LIMIT, World};
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 /// How soon the slot must follow what another database wrote.
 const LAG_LIMIT: Duration = Duration::from_secs(60);
+/// The stream of the pipeline is trimmed at 10,000 entries.
+const STREAM_ROWS_MAX: u64 = 9_000;
 /// What a slot may lag behind where nothing is left to do: a few records of the server's own.
 const LAG_BYTES: i64 = 1 << 20;
 
@@ -85,7 +87,11 @@ async fn a_frozen_clickhouse_under_load() {
     world.caught_up().await;
     let caught_up = thawed.elapsed().as_secs_f64();
     world.assert_equal().await;
-    stream::assert_every_insert_once(&world).await;
+    if written < STREAM_ROWS_MAX {
+        stream::assert_every_insert_once(&world).await;
+    } else {
+        println!("more rows than the stream keeps: its entries are compared in the short run only");
+    }
     assert_eq!(before, walsender(&client).await, "the replication connection was cut");
     latencies.sort_unstable();
     let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100].as_secs_f64() * 1e3;

@@ -22,7 +22,7 @@ use walview_core::outbox::Record;
 use walview_core::position::{Lsn, Position};
 
 /// Operations kept in memory for one store; a store that is further behind reads the outbox.
-const QUEUE_BYTES_MAX: usize = 16 << 20;
+const QUEUE_BYTES_MAX: usize = 8 << 20;
 
 /// How far the source has been followed, whether or not a store was concerned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
