@@ -42,10 +42,10 @@ const COMMIT_EVERY: Duration = Duration::from_millis(100);
 /// How often a position that came without changes is made durable.
 const IDLE_COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// A transaction longer than this is made durable in pieces of this many changes.
-const CUT_CHANGES: u64 = 20_000;
+const CUT_CHANGES: u64 = 10_000;
 /// Or as soon as the messages since the last cut hold as much: the same count in a replay, which
 /// begins at a cut or at the transaction's first change.
-const CUT_BYTES: usize = 8 << 20;
+const CUT_BYTES: usize = 4 << 20;
 
 /// How often a loop that waits for room in the outbox looks again.
 const FULL_WAIT: Duration = Duration::from_millis(100);

@@ -177,7 +177,9 @@ impl<S: Store> Writer<S> {
                 draining = Some(Instant::now());
             }
             let from = held.last().map_or(next, |record| record.seq + 1);
-            let room = self.pace.atomic_bytes_max.saturating_sub(bytes(&held));
+            let parted = held.first().is_some_and(|record| record.to.lsn == at.lsn);
+            let bytes_max = if parted { BATCH_BYTES } else { self.pace.atomic_bytes_max };
+            let room = bytes_max.saturating_sub(bytes(&held));
             let taken = self.feed.take(from, self.pace.durable_only, BATCH_BYTES.min(room))?;
             let idle = match taken {
                 // After a replay the feed holds again what the store has already.
@@ -189,7 +191,7 @@ impl<S: Store> Writer<S> {
                 }
                 Taken::Nothing(frontier) => Some(Some(frontier)),
             };
-            let ready = ready(&held, self.pace.atomic_bytes_max);
+            let ready = ready(&held, bytes_max);
             let due = last_flush.map_or(Duration::ZERO, |flush| {
                 self.pace.flush_every.saturating_sub(flush.elapsed())
             });
@@ -282,12 +284,12 @@ fn bytes(records: &[Arc<Record>]) -> usize {
 
 /// How many of the held records make a batch: whole transactions up to `BATCH_BYTES`; else, where
 /// a transaction is larger than may be held, what is there of it.
-fn ready(held: &[Arc<Record>], atomic_bytes_max: usize) -> usize {
+fn ready(held: &[Arc<Record>], bytes_max: usize) -> usize {
     let whole = held.iter().rposition(|record| record.ends).map_or(0, |at| at + 1);
     if whole > 0 {
         return whole;
     }
-    if bytes(held) >= atomic_bytes_max { held.len() } else { 0 }
+    if bytes(held) >= bytes_max { held.len() } else { 0 }
 }
 
 /// The outbox or the state cannot be read.

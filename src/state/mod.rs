@@ -41,6 +41,10 @@ const MEMTABLE_BYTES: u64 = 2 << 20;
 /// Flushed memtables that a compaction takes together: with fjall's 4 it is a tenth more CPU a change.
 /// Writers wait at 20.
 const LEVEL_0_TABLES: u8 = 8;
+/// Of a sorted file. A compaction holds eight bytes for each key of the file that it writes, until the
+/// file's filter is built: with fjall's 64 MiB, of reverse keys, that is 32 MiB. The first level holds
+/// `LEVEL_0_TABLES` of them, and is mostly written anew when level 0 joins it.
+const TABLE_BYTES: u64 = 16 << 20;
 /// One flushes memtables, the other compacts. With a single one a flush waits for a compaction
 /// ahead of it, and memory grows meanwhile.
 const WORKER_THREADS: usize = 2;
@@ -228,24 +232,11 @@ impl LocalStore {
             .worker_threads(WORKER_THREADS)
             .open()
             .map_err(fail)?;
-        let keyspace = |name: &str, options: KeyspaceCreateOptions| {
-            let leveled = Leveled::default().with_l0_threshold(LEVEL_0_TABLES);
-            let options =
-                options.max_memtable_size(MEMTABLE_BYTES).compaction_strategy(Arc::new(leveled));
-            db.keyspace(name, || options).map_err(fail)
-        };
-        let state = KeyspaceCreateOptions::default;
-        // Blocks live for seconds and are read in order, if at all.
-        let blocks = KeyspaceCreateOptions::default()
-            .data_block_compression_policy(CompressionPolicy::disabled())
-            .filter_policy(FilterPolicy::disabled());
-        let spaces = Space::ALL
-            .into_iter()
-            .map(|space| Ok((space, keyspace(space.name(), state())?)))
-            .collect::<Result<Vec<_>, StateError>>()?;
+        let meta = db.keyspace("meta", options).map_err(fail)?;
+        let (spaces, blocks) = keyspaces(&db).map_err(fail)?;
         Ok(Self {
-            meta: keyspace("meta", state())?,
-            outbox: Outbox { blocks: keyspace("outbox", blocks)?, db: db.clone() },
+            meta,
+            outbox: Outbox { blocks, db: db.clone() },
             ahead: true,
             spaces,
             db,
@@ -309,11 +300,13 @@ impl LocalStore {
         self.meta.remove("identity").map_err(self.fail("cannot write"))?;
         self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))?;
         self.meta.remove("progress").map_err(self.fail("cannot write"))?;
-        for keyspace in
-            self.spaces.iter().map(|(_, keyspace)| keyspace).chain([&self.outbox.blocks])
-        {
-            keyspace.clear().map_err(self.fail("cannot clear"))?;
+        // Made anew, not emptied: fjall keeps the options that a key space was made with.
+        for (_, keyspace) in std::mem::take(&mut self.spaces) {
+            self.db.delete_keyspace(keyspace).map_err(self.fail("cannot clear"))?;
         }
+        self.db.delete_keyspace(self.outbox.blocks.clone()).map_err(self.fail("cannot clear"))?;
+        let made = keyspaces(&self.db).map_err(self.fail("cannot write"))?;
+        (self.spaces, self.outbox.blocks) = made;
         self.write_identity(identity)
     }
 
@@ -458,6 +451,29 @@ impl LocalStore {
     pub fn disk_bytes(&self) -> u64 {
         self.db.disk_space().unwrap_or(0)
     }
+}
+
+fn options() -> KeyspaceCreateOptions {
+    let leveled =
+        Leveled::default().with_l0_threshold(LEVEL_0_TABLES).with_table_target_size(TABLE_BYTES);
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(MEMTABLE_BYTES)
+        .compaction_strategy(Arc::new(leveled))
+}
+
+/// The engine's key spaces and the outbox, opened or made.
+fn keyspaces(db: &Database) -> fjall::Result<(Vec<(Space, Keyspace)>, Keyspace)> {
+    let spaces = Space::ALL
+        .into_iter()
+        .map(|space| Ok((space, db.keyspace(space.name(), options)?)))
+        .collect::<fjall::Result<_>>()?;
+    // Blocks live for seconds and are read in order, if at all.
+    let blocks = || {
+        options()
+            .data_block_compression_policy(CompressionPolicy::disabled())
+            .filter_policy(FilterPolicy::disabled())
+    };
+    Ok((spaces, db.keyspace("outbox", blocks)?))
 }
 
 fn space_of(spaces: &[(Space, Keyspace)], space: Space) -> Result<&Keyspace, StateError> {

@@ -66,6 +66,49 @@ fn record(seq: u64, bytes: usize) -> Record {
     }
 }
 
+fn identity() -> Identity {
+    Identity {
+        format: Identity::current_format(),
+        pipeline: "p".to_owned(),
+        definition: String::new(),
+        catalog: Catalog::default(),
+        system_identifier: "1".to_owned(),
+        timeline: 1,
+        database_oid: 5,
+        slot: "s".to_owned(),
+        epoch: 1,
+        stores: vec!["redis".to_owned()],
+        live: false,
+        adopted: Vec::new(),
+    }
+}
+
+/// What was there before a reset never comes back, and what is written after it stays.
+#[test]
+fn a_reset_store_is_empty_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = LocalStore::open(folder.path()).unwrap();
+    let progress = Progress { outbox_end: vec![1], ..Progress::default() };
+    for round in 0..3_u8 {
+        store.reset(&identity()).unwrap();
+        assert_eq!(store.identity().unwrap(), Some(identity()));
+        for space in Space::ALL {
+            assert!(store.scan(space, b"", None, 10).unwrap().is_empty());
+            store.put(space, &[round], b"value");
+        }
+        store.commit([(0, &record(0, 30))].into_iter(), &progress).unwrap();
+        if round == 1 {
+            drop(store);
+            store = LocalStore::open(folder.path()).unwrap();
+        }
+        for space in Space::ALL {
+            let page = store.scan(space, b"", None, 10).unwrap();
+            assert_eq!(page, [(vec![round], b"value".to_vec())]);
+        }
+        assert_eq!(store.outbox().read(0, 0, 1).unwrap(), [record(0, 30)]);
+    }
+}
+
 /// The outbox against a model of numbers: commits, writes ahead and prunes of any size, given up or
 /// lost with the process at any time. What is read is what was committed, once and in order.
 #[test]
