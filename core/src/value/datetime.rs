@@ -193,6 +193,31 @@ pub(crate) fn write_time(micros: i64, out: &mut String) {
     push_time(split_time(micros), out);
 }
 
+/// A `timetz`; `west` is the zone in seconds west of UTC, as PostgreSQL stores it.
+pub(crate) fn write_time_tz(micros: i64, west: i32, out: &mut String) -> Result<(), ValueError> {
+    let seconds = west.unsigned_abs();
+    // PostgreSQL's MAX_TZDISP_HOUR.
+    let (hours @ ..16, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60) else {
+        return Err(zone_out_of_range());
+    };
+    write_time(micros, out);
+    out.push(if west > 0 { '-' } else { '+' });
+    push_two(hours, out);
+    if minutes != 0 || seconds != 0 {
+        out.push(':');
+        push_two(minutes, out);
+    }
+    if seconds != 0 {
+        out.push(':');
+        push_two(seconds, out);
+    }
+    Ok(())
+}
+
+fn zone_out_of_range() -> ValueError {
+    ValueError::new(SqlState::DatetimeFieldOverflow, "time zone displacement out of range")
+}
+
 fn write_infinity(value: i64, negative: i64, positive: i64, out: &mut String) -> bool {
     if value == positive {
         out.push_str("infinity");
@@ -490,10 +515,7 @@ impl<'a> Cursor<'a> {
         }
         // PostgreSQL's MAX_TZDISP_HOUR.
         if hours > 15 || minutes > 59 || seconds > 59 {
-            return Err(ValueError::new(
-                SqlState::DatetimeFieldOverflow,
-                "time zone displacement out of range",
-            ));
+            return Err(zone_out_of_range());
         }
         let total = i32::try_from(hours * 3600 + minutes * 60 + seconds).unwrap_or(0);
         Ok(if negative { -total } else { total })

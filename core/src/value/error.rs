@@ -22,6 +22,8 @@ pub enum SqlState {
     DivisionByZero,
     /// 22P02
     InvalidTextRepresentation,
+    /// 22P03
+    InvalidBinaryRepresentation,
     /// 22007
     InvalidDatetimeFormat,
     /// 22008
@@ -51,6 +53,7 @@ impl SqlState {
             Self::NumericValueOutOfRange => "22003",
             Self::DivisionByZero => "22012",
             Self::InvalidTextRepresentation => "22P02",
+            Self::InvalidBinaryRepresentation => "22P03",
             Self::InvalidDatetimeFormat => "22007",
             Self::DatetimeFieldOverflow => "22008",
             Self::SubstringError => "22011",

@@ -1,13 +1,13 @@
 //! Values and types of PostgreSQL, exact to the last digit.
 //!
 //! One `Value` holds what one column of one row holds. Everything that reads or prints values
-//! (pgoutput text, COPY text, literals in SQL, Redis, `ClickHouse`) goes through this module, so
+//! (pgoutput, COPY, literals in SQL, Redis, `ClickHouse`) goes through this module, so
 //! that a snapshot and the stream give the same bytes.
 //!
 //! ```text
-//!  pgoutput, COPY, SQL literal ── text::parse ──► Value ──┬─ text::write_text ──► psql's text
-//!                                                         ├─ row  ──► state, outbox (exact)
-//!                                                         └─ key  ──► ordered keys (by equality)
+//!  pgoutput, COPY, SQL literal ── text, binary ──► Value ──┬─ text::write_text ──► psql's text
+//!                                                          ├─ row  ──► state, outbox (exact)
+//!                                                          └─ key  ──► ordered keys (by equality)
 //! ```
 
 use compact_str::CompactString;
@@ -135,6 +135,7 @@ impl Interval {
 pub type Row = Vec<Value>;
 
 pub mod array;
+mod binary;
 pub mod datetime;
 mod error;
 mod float;

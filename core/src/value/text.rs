@@ -37,11 +37,7 @@ impl Value {
             Type::Float4 => float::parse_f32(text).map(Self::Float4),
             Type::Float8 => float::parse_f64(text).map(Self::Float8),
             Type::Numeric(typmod) => {
-                let number: Numeric = text.parse()?;
-                Ok(Self::Numeric(match typmod {
-                    Some((precision, scale)) => number.with_typmod(*precision, *scale)?,
-                    None => number,
-                }))
+                text.parse::<Numeric>()?.fitted(*typmod).map(Self::Numeric)
             }
             Type::Varchar(Some(limit)) => {
                 limited(text, *limit, "character varying").map(|text| Self::Text(text.into()))

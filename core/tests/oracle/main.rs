@@ -12,6 +12,7 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod binary;
 mod expressions;
 mod follow;
 mod literals;
@@ -610,6 +611,11 @@ fn text_agrees() {
     let server = Server::start("oracle-text");
     check(&text_of_values(&server));
     check(&literals::differences(&server));
+}
+
+#[test]
+fn binary_agrees_with_text() {
+    check(&binary::differences(&Server::start("oracle-binary")));
 }
 
 #[test]

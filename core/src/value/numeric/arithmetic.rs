@@ -197,6 +197,14 @@ impl Numeric {
         self.to_scale(0, Rounding::Up)
     }
 
+    /// The value as a column with or without precision and scale stores it.
+    pub(in crate::value) fn fitted(self, typmod: Option<(u16, i16)>) -> Result<Self, ValueError> {
+        match typmod {
+            Some((precision, scale)) => self.with_typmod(precision, scale),
+            None => Ok(self),
+        }
+    }
+
     /// The value as a column `numeric(precision, scale)` stores it.
     pub fn with_typmod(&self, precision: u16, scale: i16) -> Result<Self, ValueError> {
         let field_overflow =

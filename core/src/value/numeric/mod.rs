@@ -10,6 +10,7 @@
 //! - scale ≤ 16,383 and at most 131,072 digits before the point, as on PostgreSQL's disk.
 
 mod arithmetic;
+mod binary;
 mod convert;
 mod text;
 
