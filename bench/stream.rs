@@ -15,7 +15,7 @@ use tokio::process::Command;
 use walview::demo::servers::TempHome;
 use walview::demo::servers::postgres::{Db, Postgres, Settings};
 use walview::source::SourceConfig;
-use walview::source::stream::{Event, Resume, Stream};
+use walview::source::stream::{Event, Format, Resume, Stream};
 
 const ROWS: u32 = 1_000_000;
 const CASE: &str = "stream alone, 1M inserts, 10 a transaction";
@@ -93,7 +93,7 @@ async fn stream(postgres: &Postgres, db: &Db) -> Result<Drained> {
         "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'drained'";
     let from: String = db.query_one(sql, &[]).await?.try_get(0)?;
     let resume = Resume::at(from.parse()?);
-    let mut stream = Stream::start(&config, "drained", "bench", resume, None).await?;
+    let mut stream = Stream::start(&config, "drained", "bench", resume, None, Format::Text).await?;
     let walsender = walsender(db).await?.to_string();
     let (began, own, theirs) = (Instant::now(), cpu("self")?, cpu(&walsender)?);
     let mut rows = 0;

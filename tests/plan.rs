@@ -184,7 +184,7 @@ async fn a_good_set_up_and_the_life_after() {
     let before = Everything::of(&world).await;
     let said = plan(&world).await;
     assert_eq!(said.code, 0, "{}", said.text);
-    said.has(&["will be made, values as text ("]);
+    said.has(&["will be made, values in binary ("]);
     said.has(&[
         "the first: tables are copied and the stores filled",
         "walview_betting: will be made",

@@ -1,4 +1,4 @@
-//! What is written and read again: texts of values, rows, keys, records, operations, templates.
+//! What is written and read again: texts and binary forms of values, rows, keys, records, operations, templates.
 
 use walview_core::outbox::Record;
 use walview_core::target::template::{Part, Template};
@@ -36,6 +36,7 @@ pub(crate) fn run(data: &[u8]) {
         return;
     };
     match choice % 8 {
+        _ if *choice == 8 => binary(rest),
         0 => row(rest),
         1 => key(rest),
         2 => record(rest),
@@ -169,6 +170,21 @@ fn value(data: &[u8]) {
     encode_row(std::slice::from_ref(&value), &mut bytes);
     let again = decode_row(&bytes);
     assert!(again.is_ok_and(|again| format!("{again:?}") == format!("[{value:?}]")), "{ty:?}");
+}
+
+/// What is read of a value in binary has a text that is read as the same.
+fn binary(data: &[u8]) {
+    let Some((choice, bytes)) = data.split_first() else { return };
+    let Some(ty) = TYPES.get(usize::from(*choice) % TYPES.len()) else { return };
+    let Ok(value) = Value::from_binary(ty, bytes) else { return };
+    // PostgreSQL prints intervals that it does not read.
+    if *ty == Type::Interval {
+        return;
+    }
+    let written = value.to_text(ty);
+    let again = Value::from_server(ty, &written);
+    let same = again.as_ref().is_ok_and(|again| format!("{again:?}") == format!("{value:?}"));
+    assert!(same, "{ty:?} {bytes:?} {written:?} {again:?}");
 }
 
 fn typed(data: &[u8]) -> Option<(&'static Type, &str)> {

@@ -190,6 +190,10 @@ impl Inspector<'_> {
         };
         let usable = self.without(found);
         let bound = bound::bind(&usable, &self.config().schema, &catalog)?;
+        if let Some(slot) = &mut self.plan.slot {
+            slot.text_only = bound.layout.text_only();
+            slot.format = Some(if slot.text_only.is_some() { "text" } else { "binary" });
+        }
         match self.needs(found, &bound, &catalog, start).await {
             Ok(()) => {}
             Err(error) => self.plan.problems.push(unless_unreachable(&error)),
@@ -272,7 +276,8 @@ impl Inspector<'_> {
         self.plan.slot = Some(SlotPlan {
             name: self.pipeline.slot_name(),
             step,
-            format: "text",
+            format: None,
+            text_only: None,
             wal_status: known.map(|slot| wal_status(slot.wal_status)),
             retained_bytes: known.and_then(|slot| bytes(slot.retained)),
             held_by: known.and_then(|slot| slot.holder.as_ref()).map(|holder| {

@@ -88,17 +88,17 @@ fn slot_lines(slot: &SlotPlan, out: &mut String) {
             format!("{}{retained}{holder}", slot.wal_status.unwrap_or("there"))
         }
     };
+    let format = match (slot.format, &slot.text_only) {
+        (None, _) => String::new(),
+        (Some(format), None) => format!(", values in {format}"),
+        (Some(format), Some(column)) => format!(", values in {format} because of {column}"),
+    };
     line(
         out,
         "slot",
         &format!(
-            "{}: {step}, values as {} ({} of {} slots and {} of {} WAL senders in use)",
-            slot.name,
-            slot.format,
-            slot.slots_used,
-            slot.slots_max,
-            slot.senders_used,
-            slot.senders_max
+            "{}: {step}{format} ({} of {} slots and {} of {} WAL senders in use)",
+            slot.name, slot.slots_used, slot.slots_max, slot.senders_used, slot.senders_max
         ),
     );
     let limit = match slot.wal_kept_bytes_max {

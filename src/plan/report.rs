@@ -107,8 +107,10 @@ pub struct SlotPlan {
     pub name: String,
     /// `create`, `replace` or `keep`.
     pub step: &'static str,
-    /// How pgoutput sends values: `text`.
-    pub format: &'static str,
+    /// How pgoutput sends values: `binary` or `text`; absent where the views do not fit.
+    pub format: Option<&'static str>,
+    /// The column that can only be read as text.
+    pub text_only: Option<String>,
     /// `reserved`, `extended`, `unreserved` or `lost`, of a slot that exists.
     pub wal_status: Option<&'static str>,
     /// WAL that the slot holds back.

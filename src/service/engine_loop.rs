@@ -43,8 +43,8 @@ const COMMIT_EVERY: Duration = Duration::from_millis(100);
 const IDLE_COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// A transaction longer than this is made durable in pieces of this many changes.
 const CUT_CHANGES: u64 = 10_000;
-/// Or as soon as the messages since the last cut hold as much: the same count in a replay, which
-/// begins at a cut or at the transaction's first change.
+/// Or as soon as the values of the changes since the last cut weigh as much: the same in a replay,
+/// which begins at a cut or at the transaction's first change, whatever format the values come in.
 const CUT_BYTES: usize = 4 << 20;
 
 /// How often a loop that waits for room in the outbox looks again.
@@ -93,7 +93,7 @@ pub struct EngineLoop {
     skip: u64,
     /// The state holds the whole transaction already.
     skip_transaction: bool,
-    /// Of the messages applied since the transaction began or was cut.
+    /// Weight of the changes applied since the transaction began or was cut.
     bytes_since_cut: usize,
     uncommitted: bool,
     idle_position: bool,
@@ -310,7 +310,7 @@ impl EngineLoop {
             }
             Event::Data(bytes) => {
                 let message = pgoutput::decode(&bytes)?;
-                self.message(&message, bytes.len())
+                self.message(&message)
             }
             Event::Commit { commit_lsn, end_lsn, committed_at } => {
                 self.in_transaction = false;
@@ -338,7 +338,7 @@ impl EngineLoop {
         }
     }
 
-    fn message(&mut self, message: &Message<'_>, bytes: usize) -> Result<(), PipelineError> {
+    fn message(&mut self, message: &Message<'_>) -> Result<(), PipelineError> {
         if let Message::Relation(relation) = message {
             self.relations.relation(&mut self.engine, &self.catalog, relation);
             self.board.views(self.engine.stopped(), self.engine.dead_letters());
@@ -358,9 +358,9 @@ impl EngineLoop {
                 self.skip -= 1;
                 return Ok(());
             }
+            self.bytes_since_cut += change.weight();
             self.apply(&layout, table, change)?;
             self.board.change();
-            self.bytes_since_cut += bytes;
             if self.engine.changes().is_multiple_of(CUT_CHANGES)
                 || self.bytes_since_cut >= CUT_BYTES
             {

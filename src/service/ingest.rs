@@ -244,34 +244,152 @@ fn cells<T: Clone>(
         let (Some(slot), Some(captured)) = (row.get_mut(column), table.columns.get(column)) else {
             continue;
         };
-        *slot = cell(match sent {
-            Cell::Null => Some(Value::Null),
-            Cell::Unchanged => None,
-            Cell::Text(bytes) => {
-                let text = std::str::from_utf8(bytes).ok();
-                let value = match (&captured.ty, text) {
-                    // A label that was added since: nothing announces it, and it is its own text.
-                    (Type::Enum { .. }, Some(text)) => Some(Value::Text(text.into())),
-                    (ty, Some(text)) => Value::from_server(ty, text).ok(),
-                    (_, None) => None,
-                };
-                Some(value.ok_or_else(|| {
-                    fail(format!(
-                        "a value of column \"{}\" of \"{}\" cannot be read as its type",
-                        captured.name,
-                        table.qualified()
-                    ))
-                })?)
-            }
-            Cell::Binary(_) => {
-                return Err(fail(format!(
-                    "column \"{}\" of \"{}\" came in binary form, which was not asked for",
-                    captured.name,
-                    table.qualified()
-                ))
-                .into());
-            }
-        });
+        let value = match sent {
+            Cell::Null => Ok(Some(Value::Null)),
+            Cell::Unchanged => Ok(None),
+            Cell::Text(bytes) => read_text(&captured.ty, bytes).map(Some),
+            Cell::Binary(bytes) => read_binary(&captured.ty, bytes).map(Some),
+        };
+        *slot = cell(value.map_err(|why| {
+            fail(format!(
+                "a value of column \"{}\" of \"{}\" cannot be read as its type: {why}",
+                captured.name,
+                table.qualified()
+            ))
+        })?);
     }
     Ok(row)
+}
+
+fn read_text(ty: &Type, bytes: &[u8]) -> Result<Value, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_refused| "it is not UTF-8".to_owned())?;
+    match ty {
+        // A label that was added since: nothing announces it, and it is its own text.
+        Type::Enum { .. } => Ok(Value::Text(text.into())),
+        _ => Value::from_server(ty, text).map_err(|error| error.to_string()),
+    }
+}
+
+fn read_binary(ty: &Type, bytes: &[u8]) -> Result<Value, String> {
+    match ty {
+        // A label is sent as its text.
+        Type::Enum { .. } => read_text(ty, bytes),
+        _ => Value::from_binary(ty, bytes).map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use walview_core::engine::Captured;
+    use walview_core::pgoutput;
+
+    /// `bets(id bigint, note text, amount numeric, at timestamp, status)`, of which `note` is not
+    /// captured.
+    fn layout() -> Layout {
+        let status = Type::Enum { oid: 1, name: "status".to_owned(), labels: Vec::new() };
+        let columns = [
+            ("id", Type::Int8),
+            ("amount", Type::Numeric(Some((12, 2)))),
+            ("at", Type::Timestamp),
+            ("status", status),
+        ];
+        let columns = columns.into_iter().enumerate().map(|(catalog, (name, ty))| Captured {
+            name: name.to_owned(),
+            ty,
+            catalog,
+        });
+        let table = TableLayout {
+            oid: 9,
+            schema: "public".to_owned(),
+            name: "bets".to_owned(),
+            columns: columns.collect(),
+            identity: vec![0],
+            lookups: Vec::new(),
+            child_edges: Vec::new(),
+            uses: Vec::new(),
+        };
+        Layout { tables: vec![table], edges: Vec::new(), views: Vec::new() }
+    }
+
+    fn insert(cells: [(u8, &[u8]); 5]) -> Vec<u8> {
+        let mut message = b"I\0\0\0\x09N\0\x05".to_vec();
+        for (kind, bytes) in cells {
+            message.push(kind);
+            message.extend(u32::try_from(bytes.len()).unwrap().to_be_bytes());
+            message.extend(bytes);
+        }
+        message
+    }
+
+    fn read(message: &[u8]) -> Result<RowChange, String> {
+        let cells = vec![Some(0), None, Some(1), Some(2), Some(3)];
+        let mapping = Mapping { table: 0, cells, broken: false };
+        let relations = Relations { by_oid: HashMap::from([(9, mapping)]) };
+        let mut change = None;
+        let message = pgoutput::decode(message).unwrap();
+        let visit = |_, found| {
+            change = Some(found);
+            Ok(())
+        };
+        match relations.changes(&layout(), &message, visit) {
+            Ok(()) => Ok(change.unwrap()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    const NUMERIC: &[u8] = b"\0\x02\0\0\0\0\0\x02\0\x0c\x13\x88";
+
+    /// Where a long transaction is cut follows from the weight of its changes.
+    #[test]
+    fn text_and_binary_are_one_change_of_one_weight() {
+        let text = insert([
+            (b't', b"7"),
+            (b't', b"a note"),
+            (b't', b"12.50"),
+            (b't', b"2000-01-01 00:00:01"),
+            (b't', b"OPEN"),
+        ]);
+        let binary = insert([
+            (b'b', &7_i64.to_be_bytes()),
+            (b'b', b"whatever is not captured"),
+            (b'b', NUMERIC),
+            (b't', b"2000-01-01 00:00:01"),
+            (b'b', b"OPEN"),
+        ]);
+        assert_ne!(text.len(), binary.len());
+        let (text, binary) = (read(&text).unwrap(), read(&binary).unwrap());
+        assert_eq!(text.weight(), binary.weight());
+        let rows = [text, binary].map(|change| match change {
+            RowChange::Insert { new } => new,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(rows[0], rows[1]);
+        assert_eq!(rows[0].len(), 4);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let id = 7_i64.to_be_bytes();
+        let with = |at: (u8, &[u8]), status: (u8, &[u8])| {
+            read(&insert([(b'b', &id), (b't', b""), (b'b', NUMERIC), at, status])).unwrap_err()
+        };
+        let at: (u8, &[u8]) = (b'b', &[0; 8]);
+        assert_eq!(
+            with((b'b', b"\0\0\x01"), (b'b', b"OPEN")),
+            "a value of column \"at\" of \"public.bets\" cannot be read as its type: invalid binary form of \
+             type timestamp: 3 bytes where 8 belong (SQLSTATE 22P03)"
+        );
+        assert_eq!(
+            with((b't', b"soon"), (b'b', b"OPEN")),
+            "a value of column \"at\" of \"public.bets\" cannot be read as its type: invalid input syntax for \
+             type timestamp (SQLSTATE 22007)"
+        );
+        assert_eq!(
+            with(at, (b'b', b"\xFF")),
+            "a value of column \"status\" of \"public.bets\" cannot be read as its type: it is not UTF-8"
+        );
+    }
 }

@@ -9,7 +9,7 @@ use super::watch::Watch;
 use crate::fail_point;
 use crate::letters::Desk;
 use crate::source::server::{self, Lineage};
-use crate::source::stream::{Resume, Stream};
+use crate::source::stream::{Format, Resume, Stream};
 use crate::source::{Kind, SourceConfig, connect, publication};
 use crate::state::Identity;
 use std::sync::Arc;
@@ -40,8 +40,9 @@ impl Runner {
         writers: &mut JoinSet<(usize, Result<(), PipelineError>)>,
     ) -> Result<(), PipelineError> {
         let (mut attempt, mut outage) = (0_u32, None::<Instant>);
+        let mut format = Format::of(engine.engine.layout());
         loop {
-            let error = match self.start(&engine, identity).await {
+            let error = match self.start(&engine, identity, format).await {
                 Ok(stream) => {
                     self.board.source(None);
                     if let Some(since) = outage.take() {
@@ -63,6 +64,11 @@ impl Runner {
                 }
                 Err(error) => error,
             };
+            if format == Format::Binary && is_for_text(&error) {
+                tracing::warn!(error = describe(&error), "values are asked for as text");
+                format = Format::Text;
+                continue;
+            }
             if !error.is_retry() {
                 return Err(error);
             }
@@ -85,6 +91,7 @@ impl Runner {
         &self,
         engine: &EngineLoop,
         identity: &Identity,
+        format: Format,
     ) -> Result<Stream, PipelineError> {
         let lineage = identity
             .system_identifier
@@ -97,7 +104,7 @@ impl Runner {
         };
         // The publication has the slot's name.
         let slot = &identity.slot;
-        Ok(Stream::start(&self.source, slot, slot, resume, lineage).await?)
+        Ok(Stream::start(&self.source, slot, slot, resume, lineage, format).await?)
     }
 
     fn watch(&self, engine: &EngineLoop, inputs: mpsc::Sender<Input>) -> Watch {
@@ -161,6 +168,11 @@ impl Runner {
         };
         Ok((engine, ended))
     }
+}
+
+/// A column that no view reads, an array of a type without a send function, ends the whole stream.
+fn is_for_text(error: &PipelineError) -> bool {
+    matches!(error, PipelineError::Source(error) if error.kind == Kind::NoBinaryForm)
 }
 
 /// Moves gulps to the engine and confirmed positions to the server. Ends well when told to stop or

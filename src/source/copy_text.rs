@@ -23,6 +23,7 @@ pub(super) enum CopyError {
     NotUtf8 { field: usize },
     Escape { field: usize },
     FieldCount { found: usize },
+    Format(&'static str),
     CutOff,
 }
 

@@ -36,6 +36,8 @@ pub enum Kind {
     /// Another cluster or timeline answered than the one that the position belongs to.
     LineageChanged,
     PublicationMissing,
+    /// A column that no view reads holds what the server cannot send in binary.
+    NoBinaryForm,
     /// A table cannot be followed as it is.
     Table,
     /// The caller asked for it.
@@ -302,6 +304,8 @@ fn replication_refused(
             SourceError::stop(format!("cannot {what}: {said}"), "run: walview rebuild")
                 .kind(Kind::SlotLost)
         }
+        // No function that the text needs is missing.
+        "42883" => SourceError::stop(format!("cannot {what}: {said}"), "").kind(Kind::NoBinaryForm),
         "55006" => SourceError::retry(format!("cannot {what}: {said}"), "stop the other session")
             .kind(Kind::SlotHeld),
         "28P01" | "28000" | "3D000" | "42501" | "08P01" | "53300" => refused(config, code, message),

@@ -9,7 +9,7 @@
 //!
 //! Invariants:
 //! - every session has the same pinned settings, so the same value has the same text in COPY, in the
-//!   stream and in verify;
+//!   stream and in verify; where values come in binary they are the same values;
 //! - an error says whether to retry or to stop, and what to type ([`SourceError`]);
 //! - nothing here decides what is durable: positions move only through [`stream::Stream::confirm`];
 //! - no slot and no transaction outlives what it was opened for.
@@ -18,6 +18,7 @@ pub mod capacity;
 pub mod catalog;
 pub mod config;
 mod connect;
+mod copy_binary;
 mod copy_text;
 mod error;
 pub mod estimate;

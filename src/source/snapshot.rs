@@ -6,13 +6,14 @@
 //! ```
 //!
 //! Invariants:
-//! - rows come in the text that the stream uses, so the same value is the same `Value`;
+//! - the same value is the same `Value` as from the stream, in binary and in text;
 //! - at most one chunk per range is in memory here, beyond what the channel holds;
 //! - the transaction ends with the copy on every path: it is committed, or its session's socket is
 //!   closed.
 
 use super::config::SourceConfig;
 use super::connect::{Session, connect};
+use super::copy_binary::BinaryReader;
 use super::copy_text::{CopyError, CopyReader};
 use super::error::{Fix, Kind, SourceError, quote_name, quote_text};
 use futures_util::StreamExt;
@@ -23,7 +24,7 @@ use tokio::task::JoinSet;
 use walview_core::catalog::Table;
 use walview_core::value::{Row, Type};
 
-/// A chunk is handed on once it holds this much COPY text: large enough that the channel costs
+/// A chunk is handed on once it holds this much COPY data: large enough that the channel costs
 /// nothing per row, small enough that several fit the memory of a small machine.
 pub const CHUNK_BYTES: usize = 1 << 20;
 
@@ -32,7 +33,7 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 pub struct CopyChunk {
     /// The columns asked for, in the order asked for.
     pub rows: Vec<Row>,
-    /// The COPY text that they took.
+    /// The COPY data that they took.
     pub bytes: usize,
     /// Rows of this table handed on so far, these included.
     pub rows_done: u64,
@@ -211,6 +212,44 @@ impl Size {
     }
 }
 
+/// COPY's format is chosen by table: binary where all its columns can be read so.
+enum Reader {
+    Text(CopyReader),
+    Binary(BinaryReader),
+}
+
+impl Reader {
+    fn new(types: Vec<Type>) -> Self {
+        if types.iter().all(Type::has_binary) {
+            Self::Binary(BinaryReader::new(types))
+        } else {
+            Self::Text(CopyReader::new(types))
+        }
+    }
+
+    /// As an option of COPY.
+    fn format(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "(FORMAT text)",
+            Self::Binary(_) => "(FORMAT binary)",
+        }
+    }
+
+    fn feed(&mut self, piece: &[u8], rows: &mut Vec<Row>) -> Result<(), CopyError> {
+        match self {
+            Self::Text(reader) => reader.feed(piece, rows),
+            Self::Binary(reader) => reader.feed(piece, rows),
+        }
+    }
+
+    fn finish(&self) -> Result<(), CopyError> {
+        match self {
+            Self::Text(reader) => reader.finish(),
+            Self::Binary(reader) => reader.finish(),
+        }
+    }
+}
+
 /// What all ranges of one table share.
 struct Copy {
     config: SourceConfig,
@@ -231,13 +270,15 @@ impl Copy {
         let names: Vec<_> = self.names.iter().map(|name| quote_name(name)).collect();
         // A partitioned table holds its rows in its partitions; any other holds its own only.
         let only = if self.partitioned { "" } else { "ONLY " };
+        let mut reader = Reader::new(self.types.clone());
+        let format = reader.format();
+        let names = names.join(", ");
         let statement =
-            format!("COPY (SELECT {} FROM {only}{}{bound}) TO STDOUT", names.join(", "), self.from);
+            format!("COPY (SELECT {names} FROM {only}{}{bound}) TO STDOUT {format}", self.from);
         let what = format!("copy table {}", self.label);
         let failed = |error| self.failed(&what, error);
         let stream = session.copy_out(statement.as_str()).await.map_err(failed)?;
         tokio::pin!(stream);
-        let mut reader = CopyReader::new(self.types.clone());
         let mut rows = Vec::new();
         let mut bytes = 0;
         let mut copied = Copied::default();
@@ -311,10 +352,12 @@ impl Copy {
                 format!("a value in column \"{}\" of table {label} is not UTF-8", column(field)),
                 "walview needs a database whose encoding is UTF8",
             ),
-            CopyError::Escape { .. } | CopyError::FieldCount { .. } => SourceError::stop(
-                format!("the COPY of table {label} is not in the text format"),
-                "connect to PostgreSQL itself, not through a proxy that changes data",
-            ),
+            CopyError::Escape { .. } | CopyError::FieldCount { .. } | CopyError::Format(_) => {
+                SourceError::stop(
+                    format!("the COPY of table {label} is not in the format that was asked for"),
+                    "connect to PostgreSQL itself, not through a proxy that changes data",
+                )
+            }
             CopyError::CutOff => {
                 SourceError::retry(format!("the COPY of table {label} ended inside a row"), "")
             }

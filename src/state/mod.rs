@@ -54,7 +54,7 @@ pub const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 pub const COMMIT_BYTES: usize = 4 << 20;
 
 /// The format of everything below; another one is refused, never guessed at.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// Who this state belongs to and what it was built from. Changes rarely, and only together with a
 /// snapshot.

@@ -120,6 +120,17 @@ impl Layout {
     pub fn table_by_oid(&self, oid: u32) -> Option<usize> {
         self.tables.iter().position(|table| table.oid == oid)
     }
+
+    /// A captured column that cannot be read in binary, for messages.
+    #[must_use]
+    pub fn text_only(&self) -> Option<String> {
+        let mut columns = self
+            .tables
+            .iter()
+            .flat_map(|table| table.columns.iter().map(move |column| (table, column)));
+        let (table, column) = columns.find(|(_, column)| !column.ty.has_binary())?;
+        Some(format!("column \"{}\" of \"{}\"", column.name, table.qualified()))
+    }
 }
 
 impl TableLayout {

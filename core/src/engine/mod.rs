@@ -67,6 +67,23 @@ pub enum RowChange {
     Truncate,
 }
 
+impl RowChange {
+    /// About how many bytes its values take: the same from text and from binary.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let sum = |row: &[Value]| row.iter().map(Value::weight).sum::<usize>();
+        match self {
+            Self::Insert { new } => sum(new),
+            Self::Update { old, new } => {
+                let new: usize = new.iter().flatten().map(Value::weight).sum();
+                new + old.as_deref().map_or(0, sum)
+            }
+            Self::Delete { old } => sum(old),
+            Self::Truncate => 0,
+        }
+    }
+}
+
 /// How far into a transaction the state has come: kept where a transaction is made durable in
 /// pieces, so that a restart can skip what was applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -184,6 +184,27 @@ impl PartialEq for Value {
 impl Eq for Value {}
 
 impl Value {
+    /// About how many bytes it takes: a function of the value, not of how it came here.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        8 + match self {
+            Self::Text(text) => text.len(),
+            Self::Bytea(bytes) => bytes.len(),
+            Self::Numeric(number) => number.weight(),
+            Self::Null
+            | Self::Bool(_)
+            | Self::Int(_)
+            | Self::Float4(_)
+            | Self::Float8(_)
+            | Self::Date(_)
+            | Self::Time(_)
+            | Self::Timestamp(_)
+            | Self::TimestampTz(_)
+            | Self::Interval(_)
+            | Self::Uuid(_) => 0,
+        }
+    }
+
     #[must_use]
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)

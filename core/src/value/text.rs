@@ -36,9 +36,7 @@ impl Value {
             Type::Int2 | Type::Int4 | Type::Int8 => parse_int(ty, text).map(Self::Int),
             Type::Float4 => float::parse_f32(text).map(Self::Float4),
             Type::Float8 => float::parse_f64(text).map(Self::Float8),
-            Type::Numeric(typmod) => {
-                text.parse::<Numeric>()?.fitted(*typmod).map(Self::Numeric)
-            }
+            Type::Numeric(typmod) => text.parse::<Numeric>()?.fitted(*typmod).map(Self::Numeric),
             Type::Varchar(Some(limit)) => {
                 limited(text, *limit, "character varying").map(|text| Self::Text(text.into()))
             }

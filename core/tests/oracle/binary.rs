@@ -146,7 +146,8 @@ pub(crate) fn differences(server: &Server) -> Vec<String> {
     for (name, ty, _) in COLUMNS {
         let special = SPECIAL.iter().filter(|(of, _)| of == name).flat_map(|(_, texts)| *texts);
         let mut rows: Vec<String> = special.map(|text| format!("({})", quoted(text))).collect();
-        let random = (0..VALUES).map(|_| format!("({})", literal(&mut random, name, server.major())));
+        let random =
+            (0..VALUES).map(|_| format!("({})", literal(&mut random, name, server.major())));
         rows.extend(random);
         script.push_str(&format!(
             "CREATE TABLE {name}_values (n serial, x {ty});\n\
@@ -179,7 +180,8 @@ pub(crate) fn differences(server: &Server) -> Vec<String> {
             };
             let (from_text, from_binary) =
                 (Value::from_server(&ty, text), Value::from_binary(&ty, &bytes));
-            if from_text.as_ref().map(kept) != from_binary.as_ref().map(kept) || from_text.is_err() {
+            if from_text.as_ref().map(kept) != from_binary.as_ref().map(kept) || from_text.is_err()
+            {
                 wrong.push(format!("{name} {text:?} {hex}: {from_text:?}, {from_binary:?}"));
             }
         }

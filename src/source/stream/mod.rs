@@ -48,6 +48,7 @@ use continuity::{Broken, Continuity};
 use probe::Probe;
 use status::Status;
 use std::time::Duration;
+use walview_core::engine::Layout;
 use walview_core::pgoutput::{self, Message};
 use walview_core::position::Lsn;
 
@@ -105,6 +106,22 @@ pub struct Gulp {
     pub bytes: usize,
 }
 
+/// How values are sent. They are the same values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    /// Where the type has a binary form; the others come as text.
+    Binary,
+}
+
+impl Format {
+    /// Binary where every captured column can be read so.
+    #[must_use]
+    pub fn of(layout: &Layout) -> Self {
+        if layout.text_only().is_some() { Self::Text } else { Self::Binary }
+    }
+}
+
 /// A running stream.
 pub struct Stream {
     config: SourceConfig,
@@ -142,6 +159,7 @@ impl Stream {
         publication: &str,
         resume: Resume,
         lineage: Option<Lineage>,
+        format: Format,
     ) -> Result<Self, SourceError> {
         let from = resume.confirmed;
         slot::check_name(slot)?;
@@ -161,7 +179,7 @@ impl Stream {
         let what = format!("stream from slot \"{slot}\"");
         let failed = |error| SourceError::replication(config, &what, error);
         let pid = slot::backend_pid(&mut session).await.map_err(failed)?;
-        let command = start_replication(slot, publication, begin);
+        let command = start_replication(slot, publication, begin, format);
         let started = tokio::time::timeout(config.connect_timeout, session.start(&command)).await;
         let (mut incoming, outgoing) = match started {
             Ok(Ok(started)) => started,
@@ -340,12 +358,13 @@ impl Stream {
     }
 }
 
-fn start_replication(slot: &str, publication: &str, from: Lsn) -> String {
+fn start_replication(slot: &str, publication: &str, from: Lsn, format: Format) -> String {
     // The command's own grammar: a name in quotes inside of a text in quotes, no backslashes.
     let publication = quote_name(publication).replace('\'', "''");
+    let binary = format == Format::Binary;
     format!(
         "START_REPLICATION SLOT {slot} LOGICAL {from} (proto_version '1', \
-         publication_names '{publication}', messages 'true')"
+         publication_names '{publication}', messages 'true', binary '{binary}')"
     )
 }
 

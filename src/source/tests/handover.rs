@@ -1,6 +1,6 @@
 //! Snapshot and stream together are the table: nothing missing, nothing twice, the same values.
 
-use super::super::stream::{Event, Resume, Stream};
+use super::super::stream::{Event, Format, Resume, Stream};
 use super::super::{Action, Kind, catalog, slot, snapshot};
 use super::*;
 use std::collections::BTreeMap;
@@ -46,7 +46,9 @@ fn values(table: &Table, tuple: Tuple<'_>) -> Row {
             Cell::Text(text) => {
                 Value::from_server(&column.ty, std::str::from_utf8(text).unwrap()).unwrap()
             }
-            Cell::Unchanged | Cell::Binary(_) => panic!("not in this test"),
+            Cell::Binary(_) if !column.ty.has_binary() => Value::Null,
+            Cell::Binary(bytes) => Value::from_binary(&column.ty, bytes).unwrap(),
+            Cell::Unchanged => panic!("not in this test"),
         })
         .collect()
 }
@@ -166,7 +168,9 @@ async fn snapshot_and_stream_are_the_table_while_others_write() {
         let mut rows: BTreeMap<i64, Row> = rows.into_iter().map(|row| (key(&row), row)).collect();
         assert_eq!(rows.len(), count, "a row was copied twice");
         let mut stream =
-            Stream::start(&config, &name, "p", Resume::at(from), Some(lineage)).await.unwrap();
+            Stream::start(&config, &name, "p", Resume::at(from), Some(lineage), Format::Text)
+                .await
+                .unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         if round == 2 {
             stop.send(true).unwrap();
@@ -248,7 +252,8 @@ async fn a_commit_at_exactly_the_consistent_point_is_streamed() {
         made.close().await;
         let mut rows: BTreeMap<i64, Row> = rows.into_iter().map(|row| (key(&row), row)).collect();
         assert!(rows.contains_key(&id(1)) && !rows.contains_key(&id(2)));
-        let mut stream = Stream::start(&config, &name, "p", Resume::at(from), None).await.unwrap();
+        let mut stream =
+            Stream::start(&config, &name, "p", Resume::at(from), None, Format::Text).await.unwrap();
         let first = loop {
             let gulp = stream.next().await.unwrap();
             let begun = gulp.events.iter().find_map(|event| match event {
@@ -331,18 +336,34 @@ async fn a_value_is_the_same_in_snapshot_and_stream() {
     let columns: Vec<usize> = (0..table.columns.len()).collect();
     let mut copied = copy(&config, &made.snapshot_name, &table, &columns, 2).await;
     copied.sort_by_key(key);
+    // All but the array are copied in binary, too.
+    let array = table.column("v").unwrap();
+    let others: Vec<usize> = columns.into_iter().filter(|column| *column != array).collect();
+    let mut binary = copy(&config, &made.snapshot_name, &table, &others, 2).await;
+    binary.sort_by_key(key);
+    for (mut text, binary) in copied.iter().cloned().zip(binary) {
+        text.remove(array);
+        assert_eq!(text, binary);
+    }
     let from = made.consistent_point;
     made.close().await;
     let end = lsn(&app, "SELECT pg_current_wal_flush_lsn()::text").await;
-    let mut stream = Stream::start(&config, "s", "p", Resume::at(from), None).await.unwrap();
-    let mut streamed = BTreeMap::new();
-    follow(&mut stream, &mut streamed, &table, end).await;
-    stream.stop().await;
-    assert_eq!((copied.len(), streamed.len()), (4, 4));
-    for (copied, streamed) in copied.iter().zip(streamed.values()) {
-        assert_eq!(key(copied) + 4, key(streamed));
-        for ((a, b), column) in copied.iter().zip(streamed).zip(&table.columns).skip(1) {
-            assert_eq!(a, b, "{}", column.name);
+    let again = "SELECT pg_copy_logical_replication_slot('s', 'binary')";
+    app.execute(again, &[]).await.unwrap();
+    for (slot, format) in [("s", Format::Text), ("binary", Format::Binary)] {
+        let mut stream =
+            Stream::start(&config, slot, "p", Resume::at(from), None, format).await.unwrap();
+        let mut streamed = BTreeMap::new();
+        follow(&mut stream, &mut streamed, &table, end).await;
+        stream.stop().await;
+        assert_eq!((copied.len(), streamed.len()), (4, 4));
+        for (copied, streamed) in copied.iter().zip(streamed.values()) {
+            assert_eq!(key(copied) + 4, key(streamed));
+            for ((a, b), column) in copied.iter().zip(streamed).zip(&table.columns).skip(1) {
+                if format == Format::Text || column.ty.has_binary() {
+                    assert_eq!(a, b, "{} as {format:?}", column.name);
+                }
+            }
         }
     }
     // The columns asked for, in the order asked for; and what the text was.

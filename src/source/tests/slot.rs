@@ -1,7 +1,7 @@
 //! Slots: waiting, cancelling, and every state that a slot can be found in.
 
 use super::super::slot::{self, Blocker, WalStatus};
-use super::super::stream::{Resume, Stream};
+use super::super::stream::{Format, Resume, Stream};
 use super::super::{Action, Kind};
 use super::*;
 use std::sync::{Arc, Mutex};
@@ -126,7 +126,7 @@ async fn a_slot_that_cannot_be_used() {
     let elsewhere = SourceConfig { database: "elsewhere".to_owned(), ..config.clone() };
     let start = |slot: &'static str, from: Lsn| {
         let config = &config;
-        async move { Stream::start(config, slot, "p", Resume::at(from), None).await }
+        async move { Stream::start(config, slot, "p", Resume::at(from), None, Format::Text).await }
     };
     for sql in [
         "SELECT pg_create_logical_replication_slot('strange', 'test_decoding')",
@@ -162,7 +162,8 @@ async fn a_slot_that_cannot_be_used() {
     assert_eq!(error.kind, Kind::SlotMoved);
     let said = format!("slot \"s\" stands at {from}, past the stored position {}", Lsn(from.0 - 1));
     assert_says(&error, &[&said, "walview rebuild"]);
-    let error = refusal(Stream::start(&config, "s", "nix", Resume::at(from), None).await);
+    let error =
+        refusal(Stream::start(&config, "s", "nix", Resume::at(from), None, Format::Text).await);
     assert_eq!(error.kind, Kind::PublicationMissing);
     assert_says(&error, &["publication \"nix\" does not exist", "walview rebuild"]);
 
@@ -192,10 +193,13 @@ async fn a_held_slot_names_its_holder() {
     let made = slot::create_exporting(&config, "s", |_| {}, std::future::pending()).await.unwrap();
     let (from, lineage) = (made.consistent_point, made.lineage);
     made.close().await;
-    let stream = Stream::start(&config, "s", "p", Resume::at(from), Some(lineage)).await.unwrap();
+    let stream = Stream::start(&config, "s", "p", Resume::at(from), Some(lineage), Format::Text)
+        .await
+        .unwrap();
     let holder = slot::info(&app, "s").await.unwrap().unwrap().holder.unwrap();
     let second = SourceConfig { pipeline: "second".to_owned(), ..config.clone() };
-    let error = refusal(Stream::start(&second, "s", "p", Resume::at(from), None).await);
+    let error =
+        refusal(Stream::start(&second, "s", "p", Resume::at(from), None, Format::Text).await);
     assert_eq!((error.action, error.kind), (Action::Retry, Kind::SlotHeld));
     let said = format!("held by pid {} (\"walview:test\" from 127.0.0.1)", holder.pid);
     assert_says(&error, &[&said, &format!("SELECT pg_terminate_backend({})", holder.pid)]);
@@ -213,7 +217,9 @@ async fn a_held_slot_names_its_holder() {
     let other = super::super::server::Lineage { timeline: 2, ..lineage };
     run(&app, "SELECT pg_create_logical_replication_slot('s', 'pgoutput')").await;
     let from = slot::info(&app, "s").await.unwrap().unwrap().confirmed_flush_lsn.unwrap();
-    let error = refusal(Stream::start(&config, "s", "p", Resume::at(from), Some(other)).await);
+    let error = refusal(
+        Stream::start(&config, "s", "p", Resume::at(from), Some(other), Format::Text).await,
+    );
     assert_eq!(error.kind, Kind::LineageChanged);
     assert_says(&error, &["is on timeline 1, the stored position on timeline 2"]);
 }

@@ -1,7 +1,7 @@
 //! What the stream says, and what becomes of the slot.
 
 use super::super::slot;
-use super::super::stream::{Event, Resume, Stream};
+use super::super::stream::{Event, Format, Resume, Stream};
 use super::super::{Action, Kind};
 use super::*;
 use walview_core::pgoutput::{Message, decode};
@@ -12,7 +12,7 @@ async fn start(config: &SourceConfig, app: &Session) -> (Stream, Lsn) {
     let made = slot::create_exporting(config, "s", |_| {}, std::future::pending()).await.unwrap();
     let from = made.consistent_point;
     made.close().await;
-    (Stream::start(config, "s", "p", Resume::at(from), None).await.unwrap(), from)
+    (Stream::start(config, "s", "p", Resume::at(from), None, Format::Text).await.unwrap(), from)
 }
 
 async fn confirmed(app: &Session) -> Lsn {
@@ -271,7 +271,8 @@ async fn a_server_that_ends_the_stream_says_why() {
         slot::info(&app, "s").await.unwrap().unwrap().holder.is_none()
     })
     .await;
-    let mut stream = Stream::start(&config, "s", "p", Resume::at(from), None).await.unwrap();
+    let mut stream =
+        Stream::start(&config, "s", "p", Resume::at(from), None, Format::Text).await.unwrap();
     run(&app, "DROP PUBLICATION p; INSERT INTO t VALUES (9, 'x')").await;
     let error = loop {
         match stream.next().await {

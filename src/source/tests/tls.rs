@@ -1,6 +1,6 @@
 //! TLS with a private authority, on the SQL and on the replication connection.
 
-use super::super::stream::{Resume, Stream};
+use super::super::stream::{Format, Resume, Stream};
 use super::super::{Action, slot};
 use super::*;
 use std::path::Path;
@@ -69,7 +69,8 @@ async fn both_connections_verify_the_server() {
             slot::create_exporting(&config, &name, |_| {}, std::future::pending()).await.unwrap();
         let from = made.consistent_point;
         made.close().await;
-        let stream = Stream::start(&config, &name, "p", Resume::at(from), None).await.unwrap();
+        let stream =
+            Stream::start(&config, &name, "p", Resume::at(from), None, Format::Text).await.unwrap();
         let sql = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_replication USING (pid) WHERE ssl";
         assert_eq!(session.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 1);
         stream.stop().await;

@@ -170,6 +170,11 @@ impl Numeric {
         }
     }
 
+    /// Bytes beyond those of a number of ordinary size.
+    pub(super) fn weight(&self) -> usize {
+        self.as_big().map_or(0, |(big, _)| usize::try_from(big.bits() / 8).unwrap_or(usize::MAX))
+    }
+
     fn class(&self) -> u8 {
         match self.0 {
             Repr::NegativeInfinity => 0,
