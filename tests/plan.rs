@@ -16,14 +16,14 @@ use crate::workload;
 use crate::world::World;
 
 /// What a run of `plan` said.
-struct Said {
+pub struct Said {
     code: i32,
     text: String,
 }
 
 impl Said {
     #[track_caller]
-    fn has(&self, phrases: &[&str]) {
+    pub fn has(&self, phrases: &[&str]) {
         for phrase in phrases {
             assert!(self.text.contains(phrase), "{phrase:?} is not said:\n{}", self.text);
         }
@@ -62,7 +62,7 @@ async fn plan_with(world: &World, more: &[&str]) -> Said {
 }
 
 /// For people, and shown by `--nocapture`.
-async fn plan(world: &World) -> Said {
+pub async fn plan(world: &World) -> Said {
     let said = plan_with(world, &[]).await;
     println!("{}\n(exit code {})\n", said.text, said.code);
     said
@@ -197,6 +197,7 @@ async fn a_good_set_up_and_the_life_after() {
     let json = plan_json(&world).await.json();
     assert_eq!(json["result"], "ready");
     assert_eq!(json["pipelines"][0]["start"], "first");
+    assert_eq!(json["pipelines"][0]["slot"]["format"], "binary");
     let bets = &json["pipelines"][0]["tables"][0];
     assert_eq!((&bets["table"], &bets["rows"]), (&"public.bets".into(), &500.into()));
     before.assert_unchanged(&world).await;
