@@ -244,13 +244,7 @@ fn cells<T: Clone>(
         let (Some(slot), Some(captured)) = (row.get_mut(column), table.columns.get(column)) else {
             continue;
         };
-        let value = match sent {
-            Cell::Null => Ok(Some(Value::Null)),
-            Cell::Unchanged => Ok(None),
-            Cell::Text(bytes) => read_text(&captured.ty, bytes).map(Some),
-            Cell::Binary(bytes) => read_binary(&captured.ty, bytes).map(Some),
-        };
-        *slot = cell(value.map_err(|why| {
+        *slot = cell(read(&captured.ty, sent).map_err(|why| {
             fail(format!(
                 "a value of column \"{}\" of \"{}\" cannot be read as its type: {why}",
                 captured.name,
@@ -261,21 +255,20 @@ fn cells<T: Clone>(
     Ok(row)
 }
 
-fn read_text(ty: &Type, bytes: &[u8]) -> Result<Value, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_refused| "it is not UTF-8".to_owned())?;
-    match ty {
+/// `None`: unchanged.
+fn read(ty: &Type, sent: Cell<'_>) -> Result<Option<Value>, String> {
+    let utf8 = |bytes| std::str::from_utf8(bytes).map_err(|_refused| "it is not UTF-8".to_owned());
+    let value = match (ty, sent) {
+        (_, Cell::Null) => return Ok(Some(Value::Null)),
+        (_, Cell::Unchanged) => return Ok(None),
         // A label that was added since: nothing announces it, and it is its own text.
-        Type::Enum { .. } => Ok(Value::Text(text.into())),
-        _ => Value::from_server(ty, text).map_err(|error| error.to_string()),
-    }
-}
-
-fn read_binary(ty: &Type, bytes: &[u8]) -> Result<Value, String> {
-    match ty {
-        // A label is sent as its text.
-        Type::Enum { .. } => read_text(ty, bytes),
-        _ => Value::from_binary(ty, bytes).map_err(|error| error.to_string()),
-    }
+        (Type::Enum { .. }, Cell::Text(bytes) | Cell::Binary(bytes)) => {
+            return Ok(Some(Value::Text(utf8(bytes)?.into())));
+        }
+        (ty, Cell::Text(bytes)) => Value::from_server(ty, utf8(bytes)?),
+        (ty, Cell::Binary(bytes)) => Value::from_binary(ty, bytes),
+    };
+    value.map(Some).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -362,9 +355,9 @@ mod tests {
         assert_ne!(text.len(), binary.len());
         let (text, binary) = (read(&text).unwrap(), read(&binary).unwrap());
         assert_eq!(text.weight(), binary.weight());
-        let rows = [text, binary].map(|change| match change {
-            RowChange::Insert { new } => new,
-            other => panic!("{other:?}"),
+        let rows = [text, binary].map(|change| {
+            let RowChange::Insert { new } = change else { panic!("{change:?}") };
+            new
         });
         assert_eq!(rows[0], rows[1]);
         assert_eq!(rows[0].len(), 4);
