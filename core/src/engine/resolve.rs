@@ -4,6 +4,7 @@
 //! *overlay* stands for the changed row) and as it is after. The difference of the two is the
 //! change of the result, whatever role the changed row plays in the view.
 
+use super::fan_out::FanOut;
 use super::layout::{Access, Layout, TableLayout, ViewLayout};
 use super::row_cache::RowCache;
 use super::rows;
@@ -70,6 +71,7 @@ pub(super) enum Resolved<'a> {
     Failed(EvalError),
 }
 
+/// `ahead` is the view's cursor, where it has not passed the fact.
 pub(super) fn resolve<'a>(
     layout: &Layout,
     view: &ViewLayout,
@@ -77,10 +79,11 @@ pub(super) fn resolve<'a>(
     state: &impl ReadState,
     cache: &mut RowCache,
     overlay: Option<Overlay<'_>>,
+    ahead: Option<&FanOut>,
 ) -> Result<Resolved<'a>, StateError> {
     let dimensions = Vec::with_capacity(view.inputs.len().saturating_sub(1));
     let mut joined = Joined { fact, dimensions };
-    for input in &view.inputs {
+    for (at, input) in view.inputs.iter().enumerate() {
         let Some(join) = &input.join else { continue };
         let (Some(edge), Some(table)) =
             (layout.edges.get(join.edge), layout.tables.get(input.table))
@@ -94,7 +97,10 @@ pub(super) fn resolve<'a>(
         };
         let found = match key {
             None => None,
-            Some(key) => fetch((state, cache), input.table, table, edge.access, &key, overlay)?,
+            Some(key) => match ahead.filter(|ahead| ahead.input == at && ahead.key == key) {
+                Some(ahead) => ahead.before.clone(),
+                None => fetch((state, cache), input.table, table, edge.access, &key, overlay)?,
+            },
         };
         joined.dimensions.push(found);
         if joined.dimensions.last().is_some_and(Option::is_some)
