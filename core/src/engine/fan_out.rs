@@ -26,7 +26,7 @@
 //! - how far a cursor goes follows from the log (and from orders), never from the clock.
 
 use super::layout::{InputLayout, ViewLayout};
-use super::resolve::Overlay;
+use super::resolve::{self, Overlay};
 use super::state::{ReadState, Space, State, StateError};
 use super::{Engine, EngineError, rows};
 use crate::plan::ViewKind;
@@ -121,7 +121,8 @@ impl FanOut {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut values = row::decode_row(bytes).ok()?.into_iter();
         let mut next = || values.next();
-        let number = |value| if let Value::Int(int) = value { u64::try_from(int).ok() } else { None };
+        let number =
+            |value| if let Value::Int(int) = value { u64::try_from(int).ok() } else { None };
         let bytes = |value| match value {
             Value::Null => Some(None),
             Value::Bytea(bytes) => Some(Some(bytes)),
@@ -230,8 +231,11 @@ impl Engine {
             };
             for fact_key in &page {
                 let Some(fact) = rows::get(state, table, fact_key)? else { continue };
-                let old = self.evaluate(state, view, &fact, None, Some(&fan_out))?;
-                let new = self.evaluate(state, view, &fact, None, None)?;
+                let mut given = |ahead| {
+                    let reads = (&*state, &mut self.rows);
+                    resolve::evaluate(&layout, view, &fact, reads, None, ahead)
+                };
+                let (old, new) = (given(Some(&fan_out))?, given(None)?);
                 self.apply_delta(state, view, fact_key, old, new)?;
             }
             done += page.len();
@@ -317,7 +321,8 @@ impl Engine {
         let join = layout.inputs.get(*input).and_then(|input| input.join.as_ref());
         // Columns that depend on the grouped ones follow the latest member, which must not be one
         // that sees the row as it was.
-        let depends = matches!(&layout.kind, ViewKind::Groups { by, by_key, .. } if by.len() > *by_key);
+        let depends =
+            matches!(&layout.kind, ViewKind::Groups { by, by_key, .. } if by.len() > *by_key);
         let Some(join) = join.filter(|join| join.child_input == 0 && !depends) else {
             return Ok(None);
         };

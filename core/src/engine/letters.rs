@@ -222,7 +222,8 @@ pub fn look(
     let Some(fact) = fact_of(layout, state, letter, view)? else {
         return Ok(None);
     };
-    let resolved = resolve::resolve(layout, view, &fact, state, &mut RowCache::default(), None, None)?;
+    let resolved =
+        resolve::resolve(layout, view, &fact, (state, &mut RowCache::default()), None, None)?;
     let mut shown = Shown::default();
     for (at, input) in view.inputs.iter().enumerate() {
         let row = match &resolved {
@@ -374,9 +375,7 @@ impl Engine {
             None => None,
         };
         let new = match fact {
-            Some(fact) => {
-                self.contribution(state, letter.view, (letter.row_key(), &fact), None)?
-            }
+            Some(fact) => self.contribution(state, letter.view, (letter.row_key(), &fact), None)?,
             None => Contribution::Absent,
         };
         if let Contribution::Failed(error) = new {

@@ -480,7 +480,8 @@ impl Engine {
             return true;
         };
         // A fact with another key may have jumped over the view's cursor.
-        if changed.old_key != changed.new_key && self.fan_outs.get(view).is_some_and(Option::is_some)
+        if changed.old_key != changed.new_key
+            && self.fan_outs.get(view).is_some_and(Option::is_some)
         {
             return true;
         }
@@ -677,28 +678,9 @@ impl Engine {
         (key, fact): (&[u8], &Row),
         overlay: Option<Overlay<'_>>,
     ) -> Result<Contribution, EngineError> {
-        let fan_out = self.fan_outs.get_mut(view).and_then(Option::take);
-        let ahead = fan_out.as_ref().filter(|fan_out| fan_out.is_ahead(key));
-        let evaluated = self.evaluate(state, view, fact, overlay, ahead);
-        if let Some(slot) = self.fan_outs.get_mut(view) {
-            *slot = fan_out;
-        }
-        evaluated
-    }
-
-    fn evaluate(
-        &mut self,
-        state: &impl ReadState,
-        view: usize,
-        fact: &Row,
-        overlay: Option<Overlay<'_>>,
-        ahead: Option<&FanOut>,
-    ) -> Result<Contribution, EngineError> {
-        let Some(layout) = self.layout.views.get(view) else {
-            return Ok(Contribution::Absent);
-        };
-        let resolved =
-            resolve::resolve(&self.layout, layout, fact, state, &mut self.rows, overlay, ahead)?;
-        Ok(resolve::contribution(layout, &resolved))
+        let fan_out = self.fan_outs.get(view).and_then(Option::as_ref);
+        let ahead = fan_out.filter(|fan_out| fan_out.is_ahead(key));
+        let reads = (state, &mut self.rows);
+        Ok(resolve::evaluate(&self.layout, view, fact, reads, overlay, ahead)?)
     }
 }

@@ -152,9 +152,9 @@ impl Refill {
         let (mut last, mut cache) = (None, RowCache::default());
         for (key, fact) in rows::page(state, table, after)? {
             let ahead = fan_out.as_ref().filter(|fan_out| fan_out.is_ahead(&key));
-            let (plan, cache) = (&self.layout, &mut cache);
-            let resolved = resolve::resolve(plan, layout, &fact, state, cache, None, ahead)?;
-            if let Contribution::Row(row) = resolve::contribution(layout, &resolved) {
+            let (layout, reads) = (&self.layout, (state, &mut cache));
+            let given = resolve::evaluate(layout, view, &fact, reads, None, ahead)?;
+            if let Contribution::Row(row) = given {
                 self.render(view, &row, page);
             }
             last = Some(key);

@@ -76,8 +76,7 @@ pub(super) fn resolve<'a>(
     layout: &Layout,
     view: &ViewLayout,
     fact: &'a Row,
-    state: &impl ReadState,
-    cache: &mut RowCache,
+    (state, cache): (&impl ReadState, &mut RowCache),
     overlay: Option<Overlay<'_>>,
     ahead: Option<&FanOut>,
 ) -> Result<Resolved<'a>, StateError> {
@@ -150,11 +149,27 @@ pub(super) fn contribution(view: &ViewLayout, resolved: &Resolved<'_>) -> Contri
     match resolved {
         Resolved::Absent => Contribution::Absent,
         Resolved::Failed(error) => Contribution::Failed(error.clone()),
-        Resolved::Joined(joined) => evaluate(view, joined).unwrap_or_else(Contribution::Failed),
+        Resolved::Joined(joined) => outcome(view, joined).unwrap_or_else(Contribution::Failed),
     }
 }
 
-fn evaluate(view: &ViewLayout, joined: &Joined<'_>) -> Result<Contribution, EvalError> {
+/// What a fact gives to a view; `ahead` is the view's cursor, where it has not passed the fact.
+pub(super) fn evaluate(
+    layout: &Layout,
+    view: usize,
+    fact: &Row,
+    (state, cache): (&impl ReadState, &mut RowCache),
+    overlay: Option<Overlay<'_>>,
+    ahead: Option<&FanOut>,
+) -> Result<Contribution, StateError> {
+    let Some(view) = layout.views.get(view) else {
+        return Ok(Contribution::Absent);
+    };
+    let resolved = resolve(layout, view, fact, (state, cache), overlay, ahead)?;
+    Ok(contribution(view, &resolved))
+}
+
+fn outcome(view: &ViewLayout, joined: &Joined<'_>) -> Result<Contribution, EvalError> {
     if let Some(filter) = &view.filter
         && !filter.is_true(joined)?
     {

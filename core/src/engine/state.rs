@@ -26,14 +26,8 @@ pub enum Space {
 }
 
 impl Space {
-    pub const ALL: [Self; 6] = [
-        Self::Rows,
-        Self::Lookups,
-        Self::Reverse,
-        Self::Groups,
-        Self::DeadLetters,
-        Self::FanOuts,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Rows, Self::Lookups, Self::Reverse, Self::Groups, Self::DeadLetters, Self::FanOuts];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
