@@ -341,7 +341,7 @@ impl EngineLoop {
                 if self.skip_transaction {
                     return Ok(());
                 }
-                self.engine.commit(&mut self.store)?;
+                self.with_engine(Engine::commit)?;
                 self.progress.set_partial(None);
                 self.progress.confirmed = end_lsn.0;
                 self.progress.commit_lsn = commit_lsn.0;
@@ -410,15 +410,7 @@ impl EngineLoop {
         {
             self.progress.truncated.push(table.oid);
         }
-        let frontier = self.frontier();
-        let mut state = Applying {
-            store: &mut self.store,
-            records: &mut self.records,
-            progress: &mut self.progress,
-            outlets: &self.outlets,
-            frontier,
-        };
-        match self.engine.apply(&mut state, table, change) {
+        match self.with_engine(|engine, state| engine.apply(state, table, change)) {
             Err(EngineError::Inconsistent(what)) => {
                 let why = format!(
                     "{what}, so rows of it came or went in a way that the log does not tell"
@@ -431,10 +423,23 @@ impl EngineLoop {
         }
     }
 
+    /// Lets the engine work where what it emits does not gather in memory.
+    fn with_engine<T>(&mut self, work: impl FnOnce(&mut Engine, &mut Applying<'_>) -> T) -> T {
+        let frontier = self.frontier();
+        let mut state = Applying {
+            store: &mut self.store,
+            records: &mut self.records,
+            progress: &mut self.progress,
+            outlets: &self.outlets,
+            frontier,
+        };
+        work(&mut self.engine, &mut state)
+    }
+
     /// Makes a long transaction durable up to here.
     fn cut(&mut self) -> Result<(), PipelineError> {
         fail_point::hit(fail_point::CUT_BEFORE);
-        let partial = self.engine.cut(&mut self.store)?;
+        let partial = self.with_engine(Engine::cut)?;
         self.progress.set_partial(Some(partial));
         self.hand_over();
         self.just_cut = true;
@@ -452,7 +457,7 @@ impl EngineLoop {
     }
 
     /// Gives the feeds what was handed over.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let frontier = self.frontier();
         self.records.publish(&self.outlets, frontier);
     }

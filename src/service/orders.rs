@@ -86,6 +86,8 @@ impl EngineLoop {
         if self.uncommitted {
             self.commit()?;
         }
+        // What was handed over claims no more than it brings.
+        self.publish();
         let Some(lsn) = self.order_lsn() else {
             return Ok(());
         };
