@@ -341,7 +341,7 @@ impl EngineLoop {
                 if self.skip_transaction {
                     return Ok(());
                 }
-                self.with_engine(Engine::commit)?;
+                self.with_engine(|engine, state| engine.commit(state))?;
                 self.progress.set_partial(None);
                 self.progress.confirmed = end_lsn.0;
                 self.progress.commit_lsn = commit_lsn.0;
@@ -439,7 +439,7 @@ impl EngineLoop {
     /// Makes a long transaction durable up to here.
     fn cut(&mut self) -> Result<(), PipelineError> {
         fail_point::hit(fail_point::CUT_BEFORE);
-        let partial = self.with_engine(Engine::cut)?;
+        let partial = self.with_engine(|engine, state| engine.cut(state))?;
         self.progress.set_partial(Some(partial));
         self.hand_over();
         self.just_cut = true;
