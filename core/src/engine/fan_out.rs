@@ -123,10 +123,12 @@ impl FanOut {
         let mut next = || values.next();
         let number =
             |value| if let Value::Int(int) = value { u64::try_from(int).ok() } else { None };
-        let bytes = |value| match value {
-            Value::Null => Some(None),
-            Value::Bytea(bytes) => Some(Some(bytes)),
-            _ => None,
+        let bytes = |value| {
+            if let Value::Bytea(bytes) = value {
+                Some(Some(bytes))
+            } else {
+                (value == Value::Null).then_some(None)
+            }
         };
         let input = usize::try_from(number(next()?)?).ok()?;
         let key = bytes(next()?)??;
