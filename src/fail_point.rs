@@ -14,6 +14,8 @@ pub const PRUNE_AFTER: &str = "prune.after";
 pub const CUT_BEFORE: &str = "cut.before";
 pub const CUT_AFTER: &str = "cut.after";
 pub const WRITE_AHEAD_AFTER: &str = "write_ahead.after";
+/// An order is durable, and no store has seen it.
+pub const ORDER_DURABLE: &str = "order.durable";
 /// Between the local commit and PostgreSQL.
 pub const CONFIRM_BEFORE: &str = "confirm.before";
 pub const CONFIRM_AFTER: &str = "confirm.after";

@@ -320,6 +320,14 @@ pub fn render(status: &Status) -> String {
         if let Some(reason) = &view.reason {
             writeln!(out, "view {} STOPPED: {reason}", view.name).ok();
         }
+        if let Some(facts) = view.correcting {
+            writeln!(
+                out,
+                "view {} is being corrected for a changed row: {facts} of the rows that join it so far",
+                view.name
+            )
+            .ok();
+        }
     }
     let dead: u64 = status.views.iter().map(|view| view.dead_letters).sum();
     if dead > 0 {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use walview::demo::servers::postgres::Db;
-use walview::fail_point::{DIE_VARIABLE, LOG_VARIABLE, SNAPSHOT, STREAMING};
+use walview::fail_point::{DIE_VARIABLE, LOG_VARIABLE, ORDER_DURABLE, SNAPSHOT, STREAMING};
 
 use crate::end_to_end::SMALL;
 use crate::soak::events::Events;
@@ -45,6 +45,29 @@ async fn dies_at_every_place_while_streaming() {
 #[ignore = "takes minutes: make crash-points"]
 async fn dies_at_every_place_of_the_snapshot() {
     snapshot(true).await;
+}
+
+/// Between the local commit of a step that nothing in the log asked for, and the stores.
+#[tokio::test]
+async fn dies_while_a_view_is_corrected_in_steps() {
+    let mut world = World::betting(SMALL).await;
+    crate::fan_out::begin(&mut world, 30_000).await;
+    world.stop().await;
+    let mut events = Events::begin(&world).await;
+    let client = world.db().await;
+    for hit in [1, 4] {
+        arm(&mut world, Some((ORDER_DURABLE, hit)));
+        world.start().await;
+        client
+            .batch_execute("UPDATE events SET category = category || '+' WHERE id = 1")
+            .await
+            .unwrap();
+        died(&mut world, ORDER_DURABLE, hit).await;
+    }
+    arm(&mut world, None);
+    world.start().await;
+    check(&mut world, &mut events).await;
+    world.stop().await;
 }
 
 async fn streaming(all: bool) {

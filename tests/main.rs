@@ -36,6 +36,7 @@ mod end_to_end;
 // Release builds have no fail points.
 #[cfg(debug_assertions)]
 mod fail_points;
+mod fan_out;
 mod fuzz;
 mod lineage;
 mod liveness;

@@ -14,7 +14,10 @@ pub struct Record {
     pub seq: u64,
     /// The position of the last operation in it; the store stands there once it has applied it.
     pub to: Position,
-    /// Of the source transaction: microseconds since 2000-01-01 UTC.
+    /// A store that has applied it holds everything that was committed before this LSN: the
+    /// transaction's own, or that of the oldest one for which a view is still being corrected.
+    pub complete: Lsn,
+    /// The time of that commit: microseconds since 2000-01-01 UTC.
     pub committed_at: i64,
     /// Whether the source transaction ends here.
     pub ends: bool,
@@ -22,7 +25,7 @@ pub struct Record {
     pub ops: Bytes,
 }
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 impl Record {
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -32,6 +35,7 @@ impl Record {
         put_varint(out, self.to.epoch.into());
         put_varint(out, self.to.lsn.0);
         put_varint(out, self.to.ordinal);
+        put_varint(out, self.complete.0);
         put_signed(out, self.committed_at);
         out.push(self.ends.into());
         put_bytes(out, &self.ops);
@@ -50,13 +54,14 @@ impl Record {
             lsn: Lsn(reader.varint()?),
             ordinal: reader.varint()?,
         };
+        let complete = Lsn(reader.varint()?);
         let committed_at = reader.signed()?;
         let ends = reader.byte()? != 0;
         let ops = Bytes::copy_from_slice(reader.bytes()?);
         if to.ordinal > ORDINAL_MAX || !reader.is_empty() {
             return Err(CodecError { what: "a damaged record" });
         }
-        Ok(Self { seq, to, committed_at, ends, ops })
+        Ok(Self { seq, to, complete, committed_at, ends, ops })
     }
 }
 
@@ -68,12 +73,13 @@ mod tests {
     proptest! {
         #[test]
         fn records_round_trip(
-            seq: u64, epoch: u16, lsn: u64, ordinal in 0..=ORDINAL_MAX,
+            seq: u64, epoch: u16, lsn: u64, ordinal in 0..=ORDINAL_MAX, complete: u64,
             committed_at: i64, ends: bool, ops: Vec<u8>,
         ) {
             let record = Record {
                 seq,
                 to: Position { epoch, lsn: Lsn(lsn), ordinal },
+                complete: Lsn(complete),
                 committed_at,
                 ends,
                 ops: ops.into(),

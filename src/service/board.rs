@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use walview_core::engine::Engine;
 use walview_core::position::Lsn;
 
 /// Seconds over which rates are taken.
@@ -111,6 +112,9 @@ pub struct ViewStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     pub dead_letters: u64,
+    /// While it is corrected for a changed row that very many facts join: how many of them were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correcting: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -259,6 +263,7 @@ impl Board {
                         state: "live".to_owned(),
                         reason: None,
                         dead_letters: 0,
+                        correcting: None,
                     })
                     .collect(),
                 snapshot: None,
@@ -312,9 +317,14 @@ impl Board {
     }
 
     /// After a local commit.
-    pub fn local(&self, confirmed: Lsn, stopped: &[Option<String>], dead: &[u64]) {
-        self.lock().confirmed = confirmed;
-        self.views(stopped, dead);
+    pub fn local(&self, confirmed: Lsn, engine: &Engine) {
+        let mut inner = self.lock();
+        inner.confirmed = confirmed;
+        for (view, correcting) in inner.views.iter_mut().zip(engine.fan_outs()) {
+            view.correcting = correcting;
+        }
+        drop(inner);
+        self.views(engine.stopped(), engine.dead_letters());
     }
 
     pub fn views(&self, stopped: &[Option<String>], dead: &[u64]) {

@@ -12,6 +12,7 @@
 //! - a transaction is made durable in pieces only at every `CUT_CHANGES`th change or after
 //!   `CUT_BYTES` of them, never by the clock, because where it is cut decides what is emitted;
 //! - a keepalive's position counts only between transactions;
+//! - while a view is being corrected in steps, nobody is told of more than what is complete in it;
 //! - where the outbox is full nothing more is read, so the source keeps what comes (its WAL grows);
 //!   the loop waits only where everything whole is durable, because pruning is part of a commit.
 
@@ -46,6 +47,9 @@ const CUT_CHANGES: u64 = 10_000;
 /// Or as soon as the values of the changes since the last cut weigh as much: the same in a replay,
 /// which begins at a cut or at the transaction's first change, whatever format the values come in.
 const CUT_BYTES: usize = 4 << 20;
+
+/// How long the source must be silent before views are corrected in steps of their own.
+const IDLE_AFTER: Duration = Duration::from_millis(10);
 
 /// How often a loop that waits for room in the outbox looks again.
 const FULL_WAIT: Duration = Duration::from_millis(100);
@@ -95,8 +99,10 @@ pub struct EngineLoop {
     skip_transaction: bool,
     /// Weight of the changes applied since the transaction began or was cut.
     bytes_since_cut: usize,
-    uncommitted: bool,
+    pub(super) uncommitted: bool,
     idle_position: bool,
+    /// Nothing was read since the last step of its own.
+    idle: bool,
     /// A long transaction has just been made durable up to here.
     just_cut: bool,
     last_commit: Instant,
@@ -132,6 +138,7 @@ impl EngineLoop {
             bytes_since_cut: 0,
             uncommitted: false,
             idle_position: false,
+            idle: false,
             just_cut: false,
             last_commit: Instant::now(),
             clock: None,
@@ -175,14 +182,22 @@ impl EngineLoop {
         confirmed: &watch::Sender<Lsn>,
     ) -> Result<(), PipelineError> {
         loop {
-            let input = match self.commit_due_in() {
+            let (commit, step) = (self.commit_due_in(), self.step_due_in());
+            let input = match commit.into_iter().chain(step).min() {
                 None => runtime.block_on(inputs.recv()),
                 Some(due) => {
                     match runtime.block_on(async { tokio::time::timeout(due, inputs.recv()).await })
                     {
                         Ok(input) => input,
                         Err(_elapsed) => {
-                            self.commit()?;
+                            if step == Some(due) && self.is_full() {
+                                self.wait_for_room(runtime, inputs, confirmed)?;
+                            } else if step == Some(due) {
+                                self.step()?;
+                                self.idle = true;
+                            } else {
+                                self.commit()?;
+                            }
                             confirmed.send_replace(self.progress.confirmed());
                             continue;
                         }
@@ -198,6 +213,7 @@ impl EngineLoop {
             };
             match input {
                 Input::Gulp(gulp) => {
+                    self.idle = false;
                     for event in gulp.events {
                         self.event(event)?;
                         self.judge()?;
@@ -297,6 +313,14 @@ impl EngineLoop {
         Some(every.saturating_sub(self.last_commit.elapsed()))
     }
 
+    /// When views that are being corrected go on by themselves; `None` where none is, or cannot.
+    fn step_due_in(&self) -> Option<Duration> {
+        let goes_on = self.engine.held().is_some()
+            && self.is_between_transactions()
+            && self.order_lsn().is_some();
+        goes_on.then_some(if self.idle { Duration::ZERO } else { IDLE_AFTER })
+    }
+
     fn event(&mut self, event: Event) -> Result<(), PipelineError> {
         match event {
             Event::Begin { commit_lsn, committed_at, .. } => {
@@ -317,7 +341,7 @@ impl EngineLoop {
                 if self.skip_transaction {
                     return Ok(());
                 }
-                self.engine.commit(&mut self.store)?;
+                self.with_engine(|engine, state| engine.commit(state))?;
                 self.progress.set_partial(None);
                 self.progress.confirmed = end_lsn.0;
                 self.progress.commit_lsn = commit_lsn.0;
@@ -386,15 +410,7 @@ impl EngineLoop {
         {
             self.progress.truncated.push(table.oid);
         }
-        let frontier = self.frontier();
-        let mut state = Applying {
-            store: &mut self.store,
-            records: &mut self.records,
-            progress: &mut self.progress,
-            outlets: &self.outlets,
-            frontier,
-        };
-        match self.engine.apply(&mut state, table, change) {
+        match self.with_engine(|engine, state| engine.apply(state, table, change)) {
             Err(EngineError::Inconsistent(what)) => {
                 let why = format!(
                     "{what}, so rows of it came or went in a way that the log does not tell"
@@ -407,10 +423,23 @@ impl EngineLoop {
         }
     }
 
+    /// Lets the engine work where what it emits does not gather in memory.
+    fn with_engine<T>(&mut self, work: impl FnOnce(&mut Engine, &mut Applying<'_>) -> T) -> T {
+        let frontier = self.frontier();
+        let mut state = Applying {
+            store: &mut self.store,
+            records: &mut self.records,
+            progress: &mut self.progress,
+            outlets: &self.outlets,
+            frontier,
+        };
+        work(&mut self.engine, &mut state)
+    }
+
     /// Makes a long transaction durable up to here.
     fn cut(&mut self) -> Result<(), PipelineError> {
         fail_point::hit(fail_point::CUT_BEFORE);
-        let partial = self.engine.cut(&mut self.store)?;
+        let partial = self.with_engine(|engine, state| engine.cut(state))?;
         self.progress.set_partial(Some(partial));
         self.hand_over();
         self.just_cut = true;
@@ -428,7 +457,7 @@ impl EngineLoop {
     }
 
     /// Gives the feeds what was handed over.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let frontier = self.frontier();
         self.records.publish(&self.outlets, frontier);
     }
@@ -439,7 +468,7 @@ impl EngineLoop {
         // What the source had flushed when its clock stood there has all been seen.
         let clock =
             self.clock.filter(|(flushed, _)| *flushed <= lsn).map_or(i64::MIN, |(_, at)| at);
-        Frontier { lsn, at: self.progress.committed_at.max(clock) }
+        Frontier::new(lsn, self.progress.committed_at.max(clock), self.engine.held())
     }
 
     fn commit_if_large(&mut self) -> Result<(), PipelineError> {
@@ -483,11 +512,7 @@ impl EngineLoop {
                 fail_point::hit(fail_point::PRUNE_AFTER);
             }
         }
-        self.board.local(
-            self.progress.confirmed(),
-            self.engine.stopped(),
-            self.engine.dead_letters(),
-        );
+        self.board.local(self.progress.confirmed(), &self.engine);
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use walview_core::engine::StateError;
+use walview_core::engine::{Held, StateError};
 use walview_core::outbox::Record;
 use walview_core::position::{Lsn, Position};
 
@@ -31,6 +31,14 @@ pub struct Frontier {
     pub lsn: Lsn,
     /// The source's clock there: microseconds since 2000-01-01 UTC.
     pub at: i64,
+}
+
+impl Frontier {
+    /// Where a view is being corrected in steps, nobody is told of more than what is complete in it.
+    #[must_use]
+    pub fn new(lsn: Lsn, at: i64, held: Option<Held>) -> Self {
+        held.map_or(Self { lsn, at }, |Held { lsn, at }| Self { lsn, at })
+    }
 }
 
 /// The records of one store, shared by the engine and the store's writer.

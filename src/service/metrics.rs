@@ -21,6 +21,8 @@ pub const SOURCE_UP: &str = "walview_source_up";
 pub const VIEW_UP: &str = "walview_view_up";
 /// Rows left out of a view because it cannot hold them.
 pub const DEAD_LETTERS: &str = "walview_view_dead_letters";
+/// Facts that a correction of the view in steps has passed so far; 0 where none runs.
+pub const CORRECTING: &str = "walview_view_correcting_facts";
 /// Bytes of the local store.
 pub const LOCAL_BYTES: &str = "walview_local_disk_bytes";
 
@@ -56,5 +58,6 @@ pub fn publish(status: &Status) {
         let labels = [("pipeline", pipeline.clone()), ("view", view.name.clone())];
         gauge!(VIEW_UP, &labels).set(up(view.reason.is_none()));
         gauge!(DEAD_LETTERS, &labels).set(view.dead_letters as f64);
+        gauge!(CORRECTING, &labels).set(view.correcting.unwrap_or(0) as f64);
     }
 }

@@ -1,20 +1,26 @@
-//! What operators ask of a running engine: dead letters replayed or dropped.
+//! What a running engine is asked beside the log: operators replay or drop dead letters, and views
+//! that are being corrected in steps go on while the source is silent.
 //!
 //! Invariants:
 //! - an order is carried out between two transactions and is durable, state and records together,
 //!   before any store sees it or anybody hears of it: it is no function of the log, so replay could
 //!   not make it again;
-//! - what it emits stands at an LSN of its own, after the last commit and before the next: past
-//!   every record that was numbered before, below all that will be.
+//! - what it emits stands at an LSN of its own, after the last commit and before the next, behind
+//!   what earlier orders emitted there: past every record that was numbered before, below all that
+//!   will be.
 
 use super::PipelineError;
 use super::engine_loop::EngineLoop;
 use super::records;
+use crate::fail_point;
 use crate::letters::{Order, Outcome, Work};
 use std::collections::VecDeque;
-use walview_core::engine::EngineError;
 use walview_core::engine::letters::Replayed;
+use walview_core::engine::{EngineError, Partial};
 use walview_core::position::Lsn;
+
+/// Facts that a silent source's step corrects: what is read meanwhile waits as long as that takes.
+const STEP_FACTS: usize = 2_000;
 
 pub type OrderQueue = VecDeque<Order>;
 
@@ -54,14 +60,12 @@ impl EngineLoop {
         &mut self,
         keys: &[Vec<u8>],
     ) -> Result<Result<Vec<Outcome>, String>, PipelineError> {
-        // A later commit record starts where the last one ends, or after.
-        let lsn = self.progress.commit_lsn.max(self.progress.replayed) + 1;
-        if lsn >= self.progress.confirmed {
-            let why = "nothing was committed at the source since the last replay, so there is no \
+        let Some(lsn) = self.order_lsn() else {
+            let why = "nothing was committed at the source since the snapshot, so there is no \
                        position to deliver at; try again after the next commit";
             return Ok(Err(why.to_owned()));
-        }
-        self.engine.begin(Lsn(lsn), self.progress.committed_at, None);
+        };
+        self.begin_order(lsn);
         let mut outcomes = Vec::with_capacity(keys.len());
         for key in keys {
             outcomes.push(match self.engine.replay(&mut self.store, key)? {
@@ -70,17 +74,57 @@ impl EngineLoop {
                 Replayed::Gone => Outcome::Gone,
             });
         }
-        self.engine.commit(&mut self.store)?;
+        self.end_order(lsn)?;
+        Ok(Ok(outcomes))
+    }
+
+    /// Corrects further facts of the views that are being corrected.
+    ///
+    /// # Errors
+    /// The state cannot be read or written.
+    pub(super) fn step(&mut self) -> Result<(), PipelineError> {
+        if self.uncommitted {
+            self.commit()?;
+        }
+        // What was handed over claims no more than it brings.
+        self.publish();
+        let Some(lsn) = self.order_lsn() else {
+            return Ok(());
+        };
+        self.begin_order(lsn);
+        self.engine.advance(&mut self.store, STEP_FACTS)?;
+        self.end_order(lsn)
+    }
+
+    /// Where an order stands; `None` where there is no room. A later commit record starts where the
+    /// last one ends, or after.
+    pub(super) fn order_lsn(&self) -> Option<Lsn> {
+        let lsn = self.progress.commit_lsn + 1;
+        (lsn < self.progress.confirmed).then_some(Lsn(lsn))
+    }
+
+    fn begin_order(&mut self, lsn: Lsn) {
+        let ordinals = match &self.progress.ordered {
+            Some((at, ordinals)) if *at == lsn.0 => ordinals.clone(),
+            _ => Vec::new(),
+        };
+        let behind = Partial { lsn, changes: 0, ordinals };
+        self.engine.begin(lsn, self.progress.committed_at, Some(&behind));
+    }
+
+    fn end_order(&mut self, lsn: Lsn) -> Result<(), PipelineError> {
+        let ordinals = self.engine.end_order(&mut self.store)?;
         let by_store = self.records.number(self.engine.take_parts(), &mut self.progress);
         if by_store.iter().any(|records| !records.is_empty()) {
-            self.progress.replayed = lsn;
+            self.progress.ordered = Some((lsn.0, ordinals));
         }
         self.commit()?;
+        fail_point::hit(fail_point::ORDER_DURABLE);
         records::push(&self.outlets, by_store, self.frontier());
         for outlet in &self.outlets {
             outlet.feed.committed();
         }
-        Ok(Ok(outcomes))
+        Ok(())
     }
 }
 

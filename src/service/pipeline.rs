@@ -240,7 +240,7 @@ impl Runner {
             partial: None,
             outbox_end: vec![0; identity.stores.len()],
             outbox_bytes: vec![0; identity.stores.len()],
-            replayed: 0,
+            ordered: None,
             pruned: vec![Position::end_of(epoch, before).to_string(); identity.stores.len()],
             stopped: filled.engine.stopped().to_vec(),
             truncated: Vec::new(),
@@ -337,7 +337,8 @@ impl Runner {
         let ours = store_identity(&identity)?;
         let accepted = (store.fingerprint()?, store.own_alters()?);
         let faults: Faults = Arc::new(Mutex::new(Vec::new()));
-        let frontier = Frontier { lsn: progress.confirmed(), at: progress.committed_at };
+        let (lsn, at) = (progress.confirmed(), progress.committed_at);
+        let frontier = Frontier::new(lsn, at, engine.held());
         let mut feeds = Vec::new();
         for index in 0..stores.len() {
             let end = progress.outbox_end.get(index).copied().unwrap_or(0);
@@ -371,7 +372,7 @@ impl Runner {
                 },
             })
             .collect();
-        self.board.local(progress.confirmed(), engine.stopped(), engine.dead_letters());
+        self.board.local(progress.confirmed(), &engine);
         self.desk.open(Books {
             freezer: store.freezer(),
             layout: engine.shared_layout(),

@@ -59,13 +59,14 @@ impl Records {
         progress: &mut Progress,
     ) -> Vec<Vec<Arc<Record>>> {
         let mut by_store: Vec<Vec<Arc<Record>>> = vec![Vec::new(); progress.outbox_end.len()];
-        for Part { store, to, committed_at, ends, ops } in parts {
+        for Part { store, to, complete, committed_at, ends, ops } in parts {
             let (Some(end), Some(records)) =
                 (progress.outbox_end.get_mut(store), by_store.get_mut(store))
             else {
                 continue;
             };
-            let record = Arc::new(Record { seq: *end, to, committed_at, ends, ops: ops.into() });
+            let (seq, ops) = (*end, ops.into());
+            let record = Arc::new(Record { seq, to, complete, committed_at, ends, ops });
             *end += 1;
             self.pending_bytes += record.ops.len();
             self.pending.push((store, Arc::clone(&record)));

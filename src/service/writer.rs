@@ -201,8 +201,8 @@ impl<S: Store> Writer<S> {
                 let records = std::mem::replace(&mut held, rest);
                 last_flush = Some(Instant::now());
                 let Some(last) = records.last() else { continue };
-                let (to, committed_at) = (last.to, last.committed_at);
-                let batch = Batch { from: at, to, committed_at, records };
+                let (to, complete, committed_at) = (last.to, last.complete, last.committed_at);
+                let batch = Batch { from: at, to, complete, committed_at, records };
                 match self.apply(batch, in_flight).await {
                     Ok((position, seq)) => (at, next) = (position, seq),
                     Err(error) => return Ok(Ended::Failed(error)),
@@ -243,7 +243,7 @@ impl<S: Store> Writer<S> {
         batch: Batch,
         in_flight: &mut Option<Batch>,
     ) -> Result<(Position, u64), StoreError> {
-        let (to, committed_at) = (batch.to, batch.committed_at);
+        let (to, complete, committed_at) = (batch.to, batch.complete, batch.committed_at);
         let next = batch.records.last().map_or(0, |last| last.seq + 1);
         self.board.store_waits(self.index, self.feed.waiting(next.saturating_sub(1)));
         fail_point::hit(fail_point::APPLY_BEFORE);
@@ -256,7 +256,7 @@ impl<S: Store> Writer<S> {
         self.stands = Some(to);
         self.feed.applied(next, to);
         fail_point::hit(fail_point::APPLIED);
-        self.board.store_at(self.index, to.lsn, committed_at, self.feed.waiting(next));
+        self.board.store_at(self.index, complete, committed_at, self.feed.waiting(next));
         Ok((to, next))
     }
 

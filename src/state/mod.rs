@@ -31,7 +31,7 @@ use std::sync::Arc;
 use walview_core::catalog::Catalog;
 use walview_core::engine::{Page, Partial, ReadState, Space, State, StateError, scan_range};
 use walview_core::outbox::Record;
-use walview_core::position::Lsn;
+use walview_core::position::{Lsn, Position};
 
 /// Blocks read from disk, kept in memory. Twice as much bought no CPU; the kernel has them, too.
 const BLOCK_CACHE_BYTES: u64 = 24 << 20;
@@ -114,9 +114,10 @@ pub struct Progress {
     /// By store: bytes of operations that the outbox keeps for it, about.
     #[serde(default)]
     pub outbox_bytes: Vec<u64>,
-    /// The last LSN between two commits at which dead letters were replayed.
+    /// The last LSN between two commits at which an order stood, and the ordinals (by store) behind
+    /// which the next one goes on there.
     #[serde(default)]
-    pub replayed: u64,
+    pub ordered: Option<(u64, Vec<u64>)>,
     /// By view: why it stopped.
     pub stopped: Vec<Option<String>>,
     /// Tables that a TRUNCATE of the log emptied since the fingerprint was taken.
@@ -134,6 +135,13 @@ impl Progress {
     #[must_use]
     pub fn commit_lsn(&self) -> Lsn {
         Lsn(self.commit_lsn)
+    }
+
+    /// Where what the state emitted ends.
+    #[must_use]
+    pub fn emitted_to(&self, epoch: u16) -> Position {
+        let ordered = self.ordered.as_ref().map_or(0, |(lsn, _)| *lsn);
+        Position::end_of(epoch, Lsn(self.commit_lsn.max(ordered)))
     }
 
     #[must_use]

@@ -60,6 +60,7 @@ fn record(seq: u64, bytes: usize) -> Record {
     Record {
         seq,
         to: Position { epoch: 1, lsn: Lsn(10 + seq), ordinal: 1 },
+        complete: Lsn(10 + seq),
         committed_at: 5,
         ends: true,
         ops: vec![1; bytes].into(),

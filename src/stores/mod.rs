@@ -117,7 +117,9 @@ pub struct Batch {
     pub from: Position,
     /// The last record's position, or a later one where nothing more was to write.
     pub to: Position,
-    /// Of the last source transaction: microseconds since 2000-01-01 UTC.
+    /// Everything that was committed before is there then ([`Record::complete`]).
+    pub complete: Lsn,
+    /// Of that commit: microseconds since 2000-01-01 UTC.
     pub committed_at: i64,
     pub records: Vec<Arc<Record>>,
 }

@@ -19,6 +19,7 @@ use crate::config::{Connections, Environment, Pipeline};
 use crate::output::Output;
 use crate::service::PipelineError;
 use crate::service::adopt;
+use crate::service::board::Status;
 use crate::service::bound::{self, Bound};
 use crate::service::patience::describe;
 use crate::source::{Session, SourceConfig, catalog, connect, server};
@@ -312,19 +313,36 @@ impl Verifier<'_> {
 
     /// Waits until the running instance says that the store holds everything before `lsn`.
     async fn caught_up(&self, store: usize, lsn: Lsn) -> Result<(), PipelineError> {
-        let since = Instant::now();
+        let reached = |status: &Status| {
+            let at = status.stores.get(store).and_then(|store| store.lsn.parse::<Lsn>().ok());
+            at.is_some_and(|at| at >= lsn)
+        };
+        let name = self.pipeline.stores.get(store).map_or("", |store| store.name.as_str());
+        self.until(&format!("store \"{name}\" did not reach {lsn}"), reached).await
+    }
+
+    /// Waits until the running instance's status is as wanted. While a view is being corrected in
+    /// steps it is not waited for in vain.
+    async fn until(
+        &self,
+        otherwise: &str,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Result<(), PipelineError> {
+        let (mut since, mut passed) = (Instant::now(), None);
         loop {
             let status = status::ask(self.state, self.pipeline.name.as_str())
                 .await
                 .map_err(|why| PipelineError::refused(why, "verify needs a pipeline that runs"))?;
-            let at = status.stores.get(store).and_then(|store| store.lsn.parse::<Lsn>().ok());
-            if at.is_some_and(|at| at >= lsn) {
+            if wanted(&status) {
                 return Ok(());
             }
+            let now: Option<u64> = status.views.iter().map(|view| view.correcting).sum();
+            if now != std::mem::replace(&mut passed, now) {
+                since = Instant::now();
+            }
             if since.elapsed() >= CATCH_UP_MAX {
-                let name = self.pipeline.stores.get(store).map_or("", |store| store.name.as_str());
                 return Err(PipelineError::refused(
-                    format!("store \"{name}\" did not reach {lsn} within {CATCH_UP_MAX:?}"),
+                    format!("{otherwise} within {CATCH_UP_MAX:?}"),
                     "look at: walview status",
                 ));
             }

@@ -5,9 +5,8 @@
 use super::Verifier;
 use crate::letters::{self, Action, Info, Request};
 use crate::service::PipelineError;
+use crate::service::board::Status;
 use crate::source::{Session, SourceError, connect, server};
-use crate::status;
-use std::time::Instant;
 use walview_core::position::Lsn;
 use walview_core::value::Row;
 
@@ -111,24 +110,14 @@ impl Verifier<'_> {
         Ok(rows)
     }
 
-    /// Waits until everything before `lsn` is durable here: letters are read from there.
+    /// Waits until everything before `lsn` is durable here, and in every view: letters are read from
+    /// there.
     pub(super) async fn durable(&self, lsn: Lsn) -> Result<(), PipelineError> {
-        let since = Instant::now();
-        loop {
-            let status = status::ask(self.state, self.pipeline.name.as_str())
-                .await
-                .map_err(|why| PipelineError::refused(why, "verify needs a pipeline that runs"))?;
-            if status.source.lsn.parse::<Lsn>().is_ok_and(|at| at >= lsn) {
-                return Ok(());
-            }
-            if since.elapsed() >= super::CATCH_UP_MAX {
-                return Err(PipelineError::refused(
-                    format!("the pipeline did not reach {lsn} within {:?}", super::CATCH_UP_MAX),
-                    "look at: walview status",
-                ));
-            }
-            tokio::time::sleep(super::CATCH_UP_POLL).await;
-        }
+        let reached = |status: &Status| {
+            status.source.lsn.parse::<Lsn>().is_ok_and(|at| at >= lsn)
+                && status.views.iter().all(|view| view.correcting.is_none())
+        };
+        self.until(&format!("the pipeline did not reach {lsn}"), reached).await
     }
 }
 

@@ -222,7 +222,8 @@ pub fn look(
     let Some(fact) = fact_of(layout, state, letter, view)? else {
         return Ok(None);
     };
-    let resolved = resolve::resolve(layout, view, &fact, state, &mut RowCache::default(), None)?;
+    let resolved =
+        resolve::resolve(layout, view, &fact, (state, &mut RowCache::default()), None, None)?;
     let mut shown = Shown::default();
     for (at, input) in view.inputs.iter().enumerate() {
         let row = match &resolved {
@@ -374,7 +375,7 @@ impl Engine {
             None => None,
         };
         let new = match fact {
-            Some(fact) => self.contribution(state, letter.view, &fact, None)?,
+            Some(fact) => self.contribution(state, letter.view, (letter.row_key(), &fact), None)?,
             None => Contribution::Absent,
         };
         if let Contribution::Failed(error) = new {
@@ -396,6 +397,10 @@ impl Engine {
     ) -> Result<Replayed, EngineError> {
         if self.output.targets.get(target).is_some_and(|target| target.kind.is_events()) {
             let why = "what a stream did not take is past; drop the letter";
+            return Ok(Replayed::Still(why.to_owned()));
+        }
+        if self.fan_outs.get(letter.view).is_some_and(Option::is_some) {
+            let why = "the view is being corrected for a changed row; try again afterwards";
             return Ok(Replayed::Still(why.to_owned()));
         }
         let shown = look(&self.layout, state, letter)?;

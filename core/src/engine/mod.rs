@@ -21,6 +21,7 @@
 //!   where the state takes parts over while a change is applied (`State::spill`).
 
 mod deltas;
+mod fan_out;
 mod group_cache;
 mod groups;
 mod layout;
@@ -32,6 +33,7 @@ mod row_cache;
 mod rows;
 mod state;
 
+pub use fan_out::{Held, Pace};
 pub use layout::{
     Access, Captured, Edge, InputLayout, JoinLayout, Layout, LayoutError, TableLayout, ViewLayout,
     identity_columns,
@@ -42,6 +44,7 @@ pub use state::{MemoryState, Page, ReadState, Space, State, StateError, scan_ran
 
 use crate::position::Lsn;
 use crate::value::{Row, Value};
+use fan_out::FanOut;
 use group_cache::GroupCache;
 use output::Output;
 use resolve::{Contribution, Overlay};
@@ -112,7 +115,12 @@ pub struct Engine {
     rows: RowCache,
     /// Why a view stopped, by view.
     stopped: Vec<Option<String>>,
+    /// By view.
+    fan_outs: Vec<Option<FanOut>>,
+    pace: Pace,
     changes: u64,
+    /// At the transaction's last cut.
+    changes_at_cut: u64,
 }
 
 /// What `walk` calls for each fact: the engine and state back, and the fact's key.
@@ -136,7 +144,10 @@ impl Engine {
             groups: GroupCache::default(),
             rows: RowCache::default(),
             stopped: vec![None; views],
+            fan_outs: vec![None; views],
+            pace: Pace::default(),
             changes: 0,
+            changes_at_cut: 0,
         }
     }
 
@@ -151,9 +162,11 @@ impl Engine {
     ) -> Result<(), EngineError> {
         self.stopped = stopped;
         self.stopped.resize(self.layout.views.len(), None);
-        for view in 0..self.layout.views.len() {
+        for (view, fan_out) in self.fan_outs.iter_mut().enumerate() {
             self.output.letters.recount(state, view)?;
+            *fan_out = FanOut::load(state, view)?;
         }
+        self.output.held = self.held();
         Ok(())
     }
 
@@ -211,6 +224,7 @@ impl Engine {
     pub fn begin(&mut self, lsn: Lsn, committed_at: i64, resume: Option<&Partial>) {
         let resume = resume.filter(|partial| partial.lsn == lsn);
         self.changes = resume.map_or(0, |partial| partial.changes);
+        self.changes_at_cut = self.changes;
         self.output.begin(lsn, committed_at, resume.map_or(&[], |p| p.ordinals.as_slice()));
     }
 
@@ -246,7 +260,7 @@ impl Engine {
                 if rows::get(state, layout, &key)?.is_some() {
                     return Err(unfit("an insert of a row that is already there"));
                 }
-                self.replace(state, table, None, Some((key, new)))
+                self.replace(state, table, None, Some((key, new)), true)
             }
             RowChange::Update { old, new } => {
                 let old_key = match &old {
@@ -265,13 +279,13 @@ impl Engine {
                     .map(|(new, before)| new.unwrap_or_else(|| before.clone()))
                     .collect();
                 let key = identity(&filled)?;
-                self.replace(state, table, Some((old_key, before)), Some((key, filled)))
+                self.replace(state, table, Some((old_key, before)), Some((key, filled)), true)
             }
             RowChange::Delete { old } => {
                 let key = identity(&old)?;
                 let before = rows::get(state, layout, &key)?
                     .ok_or_else(|| unfit("a delete of a row that is not there"))?;
-                self.replace(state, table, Some((key, before)), None)
+                self.replace(state, table, Some((key, before)), None, true)
             }
             RowChange::Truncate => self.truncate(state, table),
         }?;
@@ -285,7 +299,7 @@ impl Engine {
     /// # Errors
     /// The state cannot be read.
     pub fn cut(&mut self, state: &mut impl State) -> Result<Partial, EngineError> {
-        self.flush_groups(state)?;
+        self.go_on(state)?;
         self.output.cut();
         Ok(Partial {
             lsn: self.output.lsn,
@@ -299,9 +313,30 @@ impl Engine {
     /// # Errors
     /// The state cannot be read.
     pub fn commit(&mut self, state: &mut impl State) -> Result<(), EngineError> {
-        self.flush_groups(state)?;
+        self.go_on(state)?;
         self.output.end();
         self.changes = 0;
+        Ok(())
+    }
+
+    /// Ends what was begun between two transactions: an order. Returns the ordinals by store, behind
+    /// which a later order may go on at the same LSN.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn end_order(&mut self, state: &mut impl State) -> Result<Vec<u64>, EngineError> {
+        self.flush_groups(state)?;
+        self.output.held = self.held();
+        Ok(self.output.end_order())
+    }
+
+    /// Lets cursors go on by a step, and writes what waits.
+    fn go_on(&mut self, state: &mut impl State) -> Result<(), EngineError> {
+        let changes = usize::try_from(self.changes - self.changes_at_cut).unwrap_or(usize::MAX);
+        self.changes_at_cut = self.changes;
+        self.advance(state, self.pace.step.saturating_add(changes))?;
+        self.flush_groups(state)?;
+        self.output.held = self.held();
         Ok(())
     }
 
@@ -360,7 +395,7 @@ impl Engine {
         let page = rows::page(state, table, after)?;
         let last = page.last().map(|(key, _)| key.clone());
         for (key, row) in &page {
-            let new = self.contribution(state, view, row, None)?;
+            let new = self.contribution(state, view, (key, row), None)?;
             self.apply_delta(state, view, key, Contribution::Absent, new)?;
         }
         self.flush_groups_if_many(state)?;
@@ -385,34 +420,28 @@ impl Engine {
                 break;
             }
             for row in page {
-                self.replace(state, table, Some(row), None)?;
+                self.replace(state, table, Some(row), None, false)?;
             }
             self.output.spill(state)?;
         }
         Ok(())
     }
 
-    /// Replaces a row in the state and corrects every result that depends on it.
+    /// Replaces a row in the state and corrects every result that depends on it, now or (where
+    /// `in_steps`) by a cursor.
     fn replace(
         &mut self,
         state: &mut impl State,
         table: usize,
         old: Option<(Vec<u8>, Row)>,
         new: Option<(Vec<u8>, Row)>,
+        in_steps: bool,
     ) -> Result<(), EngineError> {
         let shared = Arc::clone(&self.layout);
         let Some(layout) = shared.tables.get(table) else {
             return Ok(());
         };
         let uses = layout.uses.as_slice();
-        rows::replace(
-            state,
-            &mut self.rows,
-            &shared,
-            layout,
-            old.as_ref().map(|(key, row)| (key.as_slice(), row)),
-            new.as_ref().map(|(key, row)| (key.as_slice(), row)),
-        );
         let changed = Changed {
             overlay: Overlay {
                 table,
@@ -422,27 +451,57 @@ impl Engine {
             old_key: old.as_ref().map(|(key, _)| key.as_slice()),
             new_key: new.as_ref().map(|(key, _)| key.as_slice()),
         };
+        let views = || uses.chunk_by(|(view, _), (next, _)| view == next);
+        let mut wide = Vec::new();
+        if uses.iter().any(|(_, input)| *input > 0) {
+            for roles in views() {
+                let Some((view, _)) = roles.first() else { continue };
+                if self.is_relevant(*view, roles, &changed)
+                    && let Some(by) =
+                        self.make_way(state, (*view, roles), changed.overlay, in_steps)?
+                {
+                    wide.push((*view, by));
+                }
+            }
+        }
+        rows::replace(
+            state,
+            &mut self.rows,
+            &shared,
+            layout,
+            old.as_ref().map(|(key, row)| (key.as_slice(), row)),
+            new.as_ref().map(|(key, row)| (key.as_slice(), row)),
+        );
         if let (Some(old_key), Some(new_key)) = (changed.old_key, changed.new_key)
             && old_key != new_key
         {
             self.move_letters(state, uses, old_key, new_key)?;
         }
-        for roles in uses.chunk_by(|(view, _), (next, _)| view == next) {
+        for roles in views() {
             let Some((view, _)) = roles.first() else { continue };
-            if self.is_relevant(*view, roles, changed.overlay) {
+            if let Some(at) = wide.iter().position(|(wide, _)| wide == view) {
+                let (_, by) = wide.swap_remove(at);
+                self.open_fan_out(state, *view, by, changed.overlay.old);
+            } else if self.is_relevant(*view, roles, &changed) {
                 self.correct(state, *view, roles, &changed)?;
             }
         }
         Ok(())
     }
 
-    fn is_relevant(&self, view: usize, roles: &[(usize, usize)], overlay: Overlay<'_>) -> bool {
+    fn is_relevant(&self, view: usize, roles: &[(usize, usize)], changed: &Changed<'_>) -> bool {
         if self.stopped.get(view).is_some_and(Option::is_some) {
             return false;
         }
-        let (Some(old), Some(new)) = (overlay.old, overlay.new) else {
+        let (Some(old), Some(new)) = (changed.overlay.old, changed.overlay.new) else {
             return true;
         };
+        // A fact with another key may have jumped over the view's cursor.
+        if changed.old_key != changed.new_key
+            && self.fan_outs.get(view).is_some_and(Option::is_some)
+        {
+            return true;
+        }
         let Some(view) = self.layout.views.get(view) else {
             return false;
         };
@@ -465,12 +524,12 @@ impl Engine {
         for (role, &(_, input)) in roles.iter().enumerate() {
             if input == 0 {
                 let key = changed.new_key.or(changed.old_key).unwrap_or(&[]);
-                let old = match overlay.old {
-                    Some(row) => self.contribution(state, view, row, Some(overlay))?,
+                let old = match changed.old_key.zip(overlay.old) {
+                    Some(fact) => self.contribution(state, view, fact, Some(overlay))?,
                     None => Contribution::Absent,
                 };
-                let new = match overlay.new {
-                    Some(row) => self.contribution(state, view, row, None)?,
+                let new = match changed.new_key.zip(overlay.new) {
+                    Some(fact) => self.contribution(state, view, fact, None)?,
                     None => Contribution::Absent,
                 };
                 self.apply_delta(state, view, key, old, new)?;
@@ -522,7 +581,8 @@ impl Engine {
         };
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let children = rows::children(state, edge, parent, after.as_deref())?;
+            let limit = rows::SCAN_PAGE_KEYS;
+            let children = rows::children(state, edge, parent, after.as_deref(), limit)?;
             for child in &children {
                 if child_input == 0 {
                     visit(self, state, child)?;
@@ -586,8 +646,8 @@ impl Engine {
                 return Ok(());
             }
         }
-        let old = self.contribution(state, view, &fact, Some(changed.overlay))?;
-        let new = self.contribution(state, view, &fact, None)?;
+        let old = self.contribution(state, view, (fact_key, &fact), Some(changed.overlay))?;
+        let new = self.contribution(state, view, (fact_key, &fact), None)?;
         self.apply_delta(state, view, fact_key, old, new)
     }
 
@@ -627,18 +687,17 @@ impl Engine {
         Ok(row.and_then(|row| rows::parent_key(edge, &row).ok().flatten()))
     }
 
+    /// What a fact gives to a view, seen as the view's cursor has it.
     fn contribution(
         &mut self,
         state: &impl ReadState,
         view: usize,
-        fact: &Row,
+        (key, fact): (&[u8], &Row),
         overlay: Option<Overlay<'_>>,
     ) -> Result<Contribution, EngineError> {
-        let Some(layout) = self.layout.views.get(view) else {
-            return Ok(Contribution::Absent);
-        };
-        let resolved =
-            resolve::resolve(&self.layout, layout, fact, state, &mut self.rows, overlay)?;
-        Ok(resolve::contribution(layout, &resolved))
+        let fan_out = self.fan_outs.get(view).and_then(Option::as_ref);
+        let ahead = fan_out.filter(|fan_out| fan_out.is_ahead(key));
+        let reads = (state, &mut self.rows);
+        Ok(resolve::evaluate(&self.layout, view, fact, reads, overlay, ahead)?)
     }
 }

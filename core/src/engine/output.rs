@@ -4,6 +4,7 @@
 //! timing, so a replay gives the same parts with the same positions.
 
 use super::EngineError;
+use super::fan_out::Held;
 use super::letters::{self, Counts};
 use super::state::{State, StateError};
 use crate::position::{Lsn, Position};
@@ -46,7 +47,10 @@ pub struct Part {
     pub store: usize,
     /// The position of the last operation; the end of the commit where `ends`.
     pub to: Position,
-    /// Microseconds since 2000-01-01 UTC.
+    /// Everything committed before this LSN is in what was emitted up to here: the transaction's
+    /// own, or that of the oldest one for which a view is still being corrected.
+    pub complete: Lsn,
+    /// The time of that commit: microseconds since 2000-01-01 UTC.
     pub committed_at: i64,
     /// Whether the transaction ends with this part.
     pub ends: bool,
@@ -64,6 +68,9 @@ pub(super) struct Output {
     pub epoch: u16,
     pub lsn: Lsn,
     pub commit: Commit,
+    /// What is complete in every view while one is being corrected. It goes where groups were
+    /// flushed, so that no part claims what waits in memory.
+    pub held: Option<Held>,
     /// A snapshot shows what is there; it is not a series of events.
     pub snapshot: bool,
     pub letters: Counts,
@@ -73,6 +80,8 @@ pub(super) struct Output {
 struct StoreOutput {
     /// Of the last change emitted in this transaction.
     ordinal: u64,
+    /// The same where the transaction or order began.
+    began: u64,
     ops: Vec<u8>,
 }
 
@@ -91,6 +100,7 @@ impl Output {
             epoch,
             lsn: Lsn(0),
             commit: Commit { committed_at: 0 },
+            held: None,
             snapshot: false,
             letters: Counts::new(views),
         }
@@ -101,6 +111,7 @@ impl Output {
         self.commit = Commit { committed_at };
         for (index, store) in self.stores.iter_mut().enumerate() {
             store.ordinal = ordinals.get(index).copied().unwrap_or(0);
+            store.began = store.ordinal;
         }
     }
 
@@ -185,7 +196,7 @@ impl Output {
             && let Some(store) = self.stores.get_mut(target.store)
             && store.ops.len() >= PART_BYTES
         {
-            self.parts.push(store.cut(target.store, at, self.commit, false));
+            self.parts.push(store.cut(target.store, at, (self.commit, self.held), false));
         }
     }
 
@@ -194,10 +205,24 @@ impl Output {
         let end = Position::end_of(self.epoch, self.lsn);
         for (index, store) in self.stores.iter_mut().enumerate() {
             if store.ordinal > 0 {
-                self.parts.push(store.cut(index, end, self.commit, true));
+                self.parts.push(store.cut(index, end, (self.commit, self.held), true));
                 store.ordinal = 0;
             }
         }
+    }
+
+    /// Ends an order: what is left becomes each store's last part, and a later order may go on
+    /// behind it at the same LSN. Returns the ordinals by store.
+    pub(super) fn end_order(&mut self) -> Vec<u64> {
+        let ordinals = self.ordinals();
+        for (index, store) in self.stores.iter_mut().enumerate() {
+            if store.ordinal > store.began {
+                let at = Position { epoch: self.epoch, lsn: self.lsn, ordinal: store.ordinal };
+                self.parts.push(store.cut(index, at, (self.commit, self.held), true));
+            }
+            store.ordinal = 0;
+        }
+        ordinals
     }
 
     /// Cuts what is there so far, without ending the transaction.
@@ -205,7 +230,7 @@ impl Output {
         for (index, store) in self.stores.iter_mut().enumerate() {
             if !store.ops.is_empty() {
                 let at = Position { epoch: self.epoch, lsn: self.lsn, ordinal: store.ordinal };
-                self.parts.push(store.cut(index, at, self.commit, false));
+                self.parts.push(store.cut(index, at, (self.commit, self.held), false));
             }
         }
     }
@@ -248,8 +273,16 @@ impl StoreOutput {
         }
     }
 
-    fn cut(&mut self, store: usize, to: Position, commit: Commit, ends: bool) -> Part {
+    fn cut(
+        &mut self,
+        store: usize,
+        to: Position,
+        (commit, held): (Commit, Option<Held>),
+        ends: bool,
+    ) -> Part {
         let ops = std::mem::take(&mut self.ops);
-        Part { store, to, committed_at: commit.committed_at, ends, ops }
+        let Held { lsn: complete, at: committed_at } =
+            held.unwrap_or(Held { lsn: to.lsn, at: commit.committed_at });
+        Part { store, to, complete, committed_at, ends, ops }
     }
 }

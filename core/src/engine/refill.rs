@@ -11,6 +11,7 @@
 //! - events have no rows to be filled from; only the keys of streams are named.
 
 use super::deltas::{group_plan, group_prefix};
+use super::fan_out::FanOut;
 use super::groups::Group;
 use super::output::{Target, TargetKind};
 use super::resolve::{self, Contribution};
@@ -147,10 +148,13 @@ impl Refill {
         else {
             return Ok(None);
         };
+        let fan_out = FanOut::load(state, view)?;
         let (mut last, mut cache) = (None, RowCache::default());
         for (key, fact) in rows::page(state, table, after)? {
-            let resolved = resolve::resolve(&self.layout, layout, &fact, state, &mut cache, None)?;
-            if let Contribution::Row(row) = resolve::contribution(layout, &resolved) {
+            let ahead = fan_out.as_ref().filter(|fan_out| fan_out.is_ahead(&key));
+            let (layout, reads) = (&self.layout, (state, &mut cache));
+            let given = resolve::evaluate(layout, view, &fact, reads, None, ahead)?;
+            if let Contribution::Row(row) = given {
                 self.render(view, &row, page);
             }
             last = Some(key);

@@ -4,6 +4,7 @@
 //! *overlay* stands for the changed row) and as it is after. The difference of the two is the
 //! change of the result, whatever role the changed row plays in the view.
 
+use super::fan_out::FanOut;
 use super::layout::{Access, Layout, TableLayout, ViewLayout};
 use super::row_cache::RowCache;
 use super::rows;
@@ -70,17 +71,18 @@ pub(super) enum Resolved<'a> {
     Failed(EvalError),
 }
 
+/// `ahead` is the view's cursor, where it has not passed the fact.
 pub(super) fn resolve<'a>(
     layout: &Layout,
     view: &ViewLayout,
     fact: &'a Row,
-    state: &impl ReadState,
-    cache: &mut RowCache,
+    (state, cache): (&impl ReadState, &mut RowCache),
     overlay: Option<Overlay<'_>>,
+    ahead: Option<&FanOut>,
 ) -> Result<Resolved<'a>, StateError> {
     let dimensions = Vec::with_capacity(view.inputs.len().saturating_sub(1));
     let mut joined = Joined { fact, dimensions };
-    for input in &view.inputs {
+    for (at, input) in view.inputs.iter().enumerate() {
         let Some(join) = &input.join else { continue };
         let (Some(edge), Some(table)) =
             (layout.edges.get(join.edge), layout.tables.get(input.table))
@@ -94,7 +96,10 @@ pub(super) fn resolve<'a>(
         };
         let found = match key {
             None => None,
-            Some(key) => fetch((state, cache), input.table, table, edge.access, &key, overlay)?,
+            Some(key) => match ahead.filter(|ahead| ahead.input == at && ahead.key == key) {
+                Some(ahead) => ahead.before.clone(),
+                None => fetch((state, cache), input.table, table, edge.access, &key, overlay)?,
+            },
         };
         joined.dimensions.push(found);
         if joined.dimensions.last().is_some_and(Option::is_some)
@@ -144,11 +149,27 @@ pub(super) fn contribution(view: &ViewLayout, resolved: &Resolved<'_>) -> Contri
     match resolved {
         Resolved::Absent => Contribution::Absent,
         Resolved::Failed(error) => Contribution::Failed(error.clone()),
-        Resolved::Joined(joined) => evaluate(view, joined).unwrap_or_else(Contribution::Failed),
+        Resolved::Joined(joined) => outcome(view, joined).unwrap_or_else(Contribution::Failed),
     }
 }
 
-fn evaluate(view: &ViewLayout, joined: &Joined<'_>) -> Result<Contribution, EvalError> {
+/// What a fact gives to a view; `ahead` is the view's cursor, where it has not passed the fact.
+pub(super) fn evaluate(
+    layout: &Layout,
+    view: usize,
+    fact: &Row,
+    (state, cache): (&impl ReadState, &mut RowCache),
+    overlay: Option<Overlay<'_>>,
+    ahead: Option<&FanOut>,
+) -> Result<Contribution, StateError> {
+    let Some(view) = layout.views.get(view) else {
+        return Ok(Contribution::Absent);
+    };
+    let resolved = resolve(layout, view, fact, (state, cache), overlay, ahead)?;
+    Ok(contribution(view, &resolved))
+}
+
+fn outcome(view: &ViewLayout, joined: &Joined<'_>) -> Result<Contribution, EvalError> {
     if let Some(filter) = &view.filter
         && !filter.is_true(joined)?
     {

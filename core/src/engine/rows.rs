@@ -17,7 +17,7 @@ use std::slice;
 use std::sync::Arc;
 
 /// How many keys one page of a scan brings into memory.
-const SCAN_PAGE_KEYS: usize = 1024;
+pub(super) const SCAN_PAGE_KEYS: usize = 1024;
 
 /// One row as an environment of expressions with a single input.
 struct Single<'a>(&'a Row);
@@ -187,16 +187,18 @@ pub(super) fn replace(
     }
 }
 
-/// Identities of rows that join by `edge` to the row with `parent_key`, a page after `after`.
+/// Identities of rows that join by `edge` to the row with `parent_key`, in order: at most `limit`
+/// after `after`.
 pub(super) fn children(
     state: &impl ReadState,
     edge: usize,
     parent_key: &[u8],
     after: Option<&[u8]>,
+    limit: usize,
 ) -> Result<Vec<Vec<u8>>, StateError> {
     let prefix = reverse_prefix(edge, parent_key);
     let after = after.map(|identity| [&prefix, identity].concat());
-    let page = state.scan(Space::Reverse, &prefix, after.as_deref(), SCAN_PAGE_KEYS)?;
+    let page = state.scan(Space::Reverse, &prefix, after.as_deref(), limit)?;
     Ok(page.into_iter().map(|(key, _)| key.get(prefix.len()..).unwrap_or(&[]).to_vec()).collect())
 }
 

@@ -21,11 +21,13 @@ pub enum Space {
     Groups,
     /// Rows that could not be evaluated or held, with the reason.
     DeadLetters,
+    /// Views that are being corrected for a row that very many facts join.
+    FanOuts,
 }
 
 impl Space {
-    pub const ALL: [Self; 5] =
-        [Self::Rows, Self::Lookups, Self::Reverse, Self::Groups, Self::DeadLetters];
+    pub const ALL: [Self; 6] =
+        [Self::Rows, Self::Lookups, Self::Reverse, Self::Groups, Self::DeadLetters, Self::FanOuts];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Space {
             Self::Reverse => "reverse",
             Self::Groups => "groups",
             Self::DeadLetters => "dead_letters",
+            Self::FanOuts => "fan_outs",
         }
     }
 }

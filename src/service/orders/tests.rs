@@ -128,17 +128,19 @@ fn a_replay_stands_between_two_commits_and_is_durable_first() {
     of.orders.push_back(first);
     of.carry_out().unwrap();
     assert_eq!(answer.blocking_recv().unwrap(), Ok(vec![Outcome::Delivered]));
-    assert_eq!(durable(&of), [Position::end_of(1, Lsn(101))]);
-    assert_eq!(of.store.progress().unwrap().replayed, 101);
-    // Killed now, it is there, and the next replay stands behind it.
+    let at = |ordinal| Position { epoch: 1, lsn: Lsn(101), ordinal };
+    assert_eq!(durable(&of), [at(1)]);
+    assert_eq!(of.store.progress().unwrap().ordered, Some((101, vec![1])));
+    // Killed now, it is there, and the next replay stands behind it, at the same LSN.
     drop(of);
     let mut of = resumed(folder.path(), "10 / nullif(amount, 0)");
-    assert_eq!(of.store.outbox().read(0, 0, 1).unwrap()[0].to, Position::end_of(1, Lsn(101)));
+    assert_eq!(of.store.outbox().read(0, 0, 1).unwrap()[0].to, at(1));
     let (second, answer) = order(&of, Work::Replay, 0);
     of.orders.push_back(second);
     of.carry_out().unwrap();
     assert_eq!(answer.blocking_recv().unwrap(), Ok(vec![Outcome::Delivered]));
-    assert_eq!(durable(&of).last(), Some(&Position::end_of(1, Lsn(102))));
+    assert_eq!(durable(&of).last(), Some(&at(2)));
+    assert_eq!(of.progress.emitted_to(1), Position::end_of(1, Lsn(101)));
     assert!(letters::page(&of.store, None, None).unwrap().is_empty());
 }
 
@@ -147,7 +149,8 @@ fn a_replay_without_room_before_the_next_commit_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     parked(folder.path());
     let mut of = resumed(folder.path(), "10 / nullif(amount, 0)");
-    of.progress.replayed = 139;
+    // As after a snapshot: nothing was committed since.
+    of.progress.commit_lsn = 139;
     let (replay, answer) = order(&of, Work::Replay, 0);
     of.orders.push_back(replay);
     of.carry_out().unwrap();
@@ -171,7 +174,7 @@ fn what_still_fails_stays_and_a_dropped_letter_is_durable() {
     let still = "division by zero (SQLSTATE 22012)".to_owned();
     assert_eq!(replayed.blocking_recv().unwrap(), Ok(vec![Outcome::Still(still)]));
     assert_eq!(dropped.blocking_recv().unwrap(), Ok(vec![Outcome::Dropped]));
-    assert_eq!((durable(&of), of.progress.replayed), (vec![], 0));
+    assert_eq!((durable(&of), of.progress.ordered.clone()), (vec![], None));
     drop(of);
     let of = resumed(folder.path(), "10 / amount");
     let dropped: Vec<bool> =
@@ -202,7 +205,7 @@ fn an_order_waits_for_the_end_of_the_transaction() {
     let (confirmed, _) = watch::channel(Lsn(0));
     of.run(runtime.handle(), &mut received, &confirmed).unwrap();
     assert_eq!(answer.blocking_recv().unwrap(), Ok(vec![Outcome::Delivered]));
-    assert_eq!(durable(&of), [Position::end_of(1, Lsn(151))]);
+    assert_eq!(durable(&of), [Position { epoch: 1, lsn: Lsn(151), ordinal: 1 }]);
     assert!(unanswered.blocking_recv().is_err());
     assert_eq!(letters::page(&of.store, None, None).unwrap().len(), 1);
 }

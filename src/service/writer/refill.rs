@@ -120,7 +120,7 @@ impl<S: Store> Writer<S> {
             let to = known.max(believed).unwrap_or_default();
             let next = self.next_after(to)?;
             let frozen = self.refiller.freezer.freeze().map_err(unreadable)?;
-            let at = Position::end_of(self.refiller.epoch, frozen.progress.commit_lsn());
+            let at = frozen.progress.emitted_to(self.refiller.epoch);
             // Inside a transaction there is no state that a reader may see.
             if at >= to && frozen.progress.partial.is_none() {
                 let next = next.ok_or_else(|| {

@@ -243,7 +243,8 @@ fn records(random: &mut StdRng) -> Vec<Arc<Record>> {
             let bytes = if random.random_bool(0.02) { 3 << 20 } else { 40 };
             let seq = records.len() as u64;
             let ops = [vec![target], vec![0; bytes]].concat().into();
-            records.push(Arc::new(Record { seq, to, committed_at: 0, ends, ops }));
+            let complete = to.lsn;
+            records.push(Arc::new(Record { seq, to, complete, committed_at: 0, ends, ops }));
         }
     }
     records

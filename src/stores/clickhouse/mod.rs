@@ -326,7 +326,7 @@ impl Store for ClickHouse {
             return inserted;
         }
         fail_point::hit(fail_point::CLICKHOUSE_ROWS);
-        self.remember(to, complete_as_of(batch), batch.to.lsn).await?;
+        self.remember(to, complete_as_of(batch), batch.complete).await?;
         inserted
     }
 

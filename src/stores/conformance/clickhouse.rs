@@ -185,9 +185,11 @@ async fn freshness_says_loading_live_and_stopped() {
         [(false, 1, "2026-11-20 23:02:00.999999"), (true, 2, "2026-11-20 23:02:01.000000")]
     {
         let (to, committed_at) = (at(from + 1), 848_530_921_000_000);
-        let record = Record { seq: from, to, committed_at, ends, ops: Bytes::new() };
+        let (complete, ops) = (to.lsn, Bytes::new());
+        let record = Record { seq: from, to, complete, committed_at, ends, ops };
         let records = vec![Arc::new(record)];
-        store.apply(&Batch { from: at(from), to, committed_at, records }).await.unwrap();
+        let batch = Batch { from: at(from), to, complete, committed_at, records };
+        store.apply(&batch).await.unwrap();
         assert_eq!(rig.sql(as_of).await, expected);
     }
     // One of two targets of a view that is stopped is reason enough not to trust the view.
@@ -354,8 +356,9 @@ async fn every_type_reads_back() {
 
 pub(super) fn one_record(from: u64, ops: Vec<u8>) -> Batch {
     let to = at(from + 1);
-    let record = Record { seq: from, to, committed_at: 0, ends: true, ops: ops.into() };
-    Batch { from: at(from), to, committed_at: 0, records: vec![Arc::new(record)] }
+    let (complete, ops) = (to.lsn, ops.into());
+    let record = Record { seq: from, to, complete, committed_at: 0, ends: true, ops };
+    Batch { from: at(from), to, complete, committed_at: 0, records: vec![Arc::new(record)] }
 }
 
 /// Rows over 400 partitions in one batch (the server's default limit is 100).

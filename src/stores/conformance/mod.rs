@@ -110,6 +110,7 @@ fn batch<R: Rig>(rig: &R, from: u64, to: u64, changes: &[(Option<Row>, Option<Ro
     let record = Record {
         seq: to,
         to: at(to),
+        complete: Lsn(to),
         committed_at: 848_530_920_123_456,
         ends: true,
         ops: rig.ops(changes, at(to)),
@@ -117,6 +118,7 @@ fn batch<R: Rig>(rig: &R, from: u64, to: u64, changes: &[(Option<Row>, Option<Ro
     Batch {
         from: at(from),
         to: at(to),
+        complete: Lsn(to),
         committed_at: record.committed_at,
         records: vec![Arc::new(record)],
     }
