@@ -36,6 +36,8 @@ mod end_to_end;
 // Release builds have no fail points.
 #[cfg(debug_assertions)]
 mod fail_points;
+#[cfg(debug_assertions)]
+mod follow;
 mod fuzz;
 mod lineage;
 mod liveness;

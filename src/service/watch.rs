@@ -35,6 +35,8 @@ pub(super) struct Watch {
     pub(super) slot: String,
     pub(super) asked: Vec<Asked>,
     pub(super) published: Vec<PublishedTable>,
+    /// By table, whether a view shows every column of it, new ones too.
+    pub(super) whole: Vec<bool>,
     pub(super) board: Arc<Board>,
     pub(super) changed: Arc<Notify>,
     pub(super) inputs: mpsc::Sender<Input>,
@@ -104,11 +106,14 @@ impl Watch {
             .published
             .iter()
             .zip(&self.asked)
-            .filter_map(|(table, (schema, name, oid))| {
+            .zip(&self.whole)
+            .filter_map(|((table, (schema, name, oid)), whole)| {
                 let named = |t: &&TablePrint| (&t.schema, &t.name) == (schema, name);
                 let now = print.tables.iter().find(named).filter(|now| now.oid == *oid)?;
                 let there = |name: &&String| now.columns.iter().any(|c| c.name == **name);
-                let columns = table.columns.iter().filter(there).cloned().collect();
+                let used = table.columns.iter().filter(there).cloned();
+                let shown = now.columns.iter().filter(|_| *whole).map(|c| c.name.clone());
+                let columns = used.chain(shown).collect();
                 // One that was taken out by hand stays out: its views have stopped.
                 now.member.as_ref()?;
                 Some(PublishedTable { columns, ..table.clone() })

@@ -380,10 +380,28 @@ impl LocalStore {
         records: impl Iterator<Item = (usize, &'a Record)>,
         progress: &Progress,
     ) -> Result<(), StateError> {
+        self.commit_with(records, progress, None)
+    }
+
+    /// As [`LocalStore::commit`], together with what the state is laid out by, and the fingerprint
+    /// that is accepted with it.
+    ///
+    /// # Errors
+    /// As of [`LocalStore::commit`].
+    pub fn commit_with<'a>(
+        &mut self,
+        records: impl Iterator<Item = (usize, &'a Record)>,
+        progress: &Progress,
+        shape: Option<(&Identity, &Fingerprint)>,
+    ) -> Result<(), StateError> {
         self.remove_ahead()?;
         let mut batch = self.overlay_batch()?.durability(Some(PersistMode::SyncData));
         outbox::write(&mut batch, &self.outbox.blocks, records)?;
         batch.insert(&self.meta, "progress", to_json(progress)?);
+        if let Some((identity, print)) = shape {
+            batch.insert(&self.meta, "identity", to_json(identity)?);
+            batch.insert(&self.meta, "fingerprint", to_json(print)?);
+        }
         batch.commit().map_err(self.fail("cannot write"))?;
         self.seal_memtables()
     }
