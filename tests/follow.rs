@@ -151,8 +151,10 @@ async fn added_columns_are_followed() {
     run(&client, owners).await;
     equal(&mut world, &client).await;
     // Two after each other, faster than anybody looks; and a table that keeps what it has.
-    run(&client, "ALTER TABLE items ADD one int DEFAULT 1; UPDATE items SET one = 2 WHERE id = 1").await;
-    run(&client, "ALTER TABLE items ADD two int DEFAULT 2; UPDATE items SET two = 3 WHERE id = 2").await;
+    run(&client, "ALTER TABLE items ADD one int DEFAULT 1; UPDATE items SET one = 2 WHERE id = 1")
+        .await;
+    run(&client, "ALTER TABLE items ADD two int DEFAULT 2; UPDATE items SET two = 3 WHERE id = 2")
+        .await;
     equal(&mut world, &client).await;
     // While walview is away, ended and killed.
     world.stop().await;
@@ -162,8 +164,11 @@ async fn added_columns_are_followed() {
     equal(&mut world, &client).await;
     run(&client, WRITES).await;
     world.kill9().await;
-    run(&client, "BEGIN; UPDATE items SET a = 'k'; ALTER TABLE items ADD killed text DEFAULT 'k'; COMMIT")
-        .await;
+    run(
+        &client,
+        "BEGIN; UPDATE items SET a = 'k'; ALTER TABLE items ADD killed text DEFAULT 'k'; COMMIT",
+    )
+    .await;
     world.start().await;
     run(&client, WRITES).await;
     equal(&mut world, &client).await;
@@ -180,11 +185,8 @@ async fn what_rows_hold_must_be_known() {
     let mut world = world().await;
     let client = world.db().await;
     run(&client, "ALTER TABLE items ADD lucky double precision DEFAULT random()").await;
-    let status = world
-        .service()
-        .until("stopped", LIMIT, |status| stopped(status).len() >= 2)
-        .await
-        .unwrap();
+    let status =
+        world.service().until("stopped", LIMIT, |status| stopped(status).len() >= 2).await.unwrap();
     let stops = stopped(&status);
     assert_eq!(stops.keys().collect::<Vec<_>>(), ["items", "joined"]);
     for why in stops.values() {

@@ -38,7 +38,10 @@ impl Catalog {
     #[must_use]
     pub fn taken_in_at(&self) -> Lsn {
         let columns = self.tables.iter().flat_map(|table| &table.columns);
-        columns.filter_map(|column| Some(column.added.as_ref()?.taken_in_at)).max().unwrap_or_default()
+        columns
+            .filter_map(|column| Some(column.added.as_ref()?.taken_in_at))
+            .max()
+            .unwrap_or_default()
     }
 
     /// The catalog as it was when added columns had been taken in this often.

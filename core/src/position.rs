@@ -10,7 +10,9 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A byte position in the write-ahead log, printed as PostgreSQL prints `pg_lsn`: `16/B374D848`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Lsn(pub u64);
 
 impl fmt::Display for Lsn {

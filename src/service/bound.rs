@@ -131,6 +131,7 @@ pub fn published(layout: &Layout) -> Vec<PublishedTable> {
             schema: table.schema.clone(),
             name: table.name.clone(),
             columns: table.columns.iter().map(|column| column.name.clone()).collect(),
+            whole: false,
         })
         .collect()
 }

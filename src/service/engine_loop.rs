@@ -400,8 +400,7 @@ impl EngineLoop {
     fn grow(&mut self, table: usize, column: &str) -> Result<(), PipelineError> {
         let layout = self.engine.shared_layout();
         let views = drift::showing_all(&layout, &self.schema.stars, table);
-        let goes_on =
-            |view: &usize| self.engine.stopped().get(*view).is_some_and(Option::is_none);
+        let goes_on = |view: &usize| self.engine.stopped().get(*view).is_some_and(Option::is_none);
         let Some(captured) = layout.tables.get(table).filter(|_| views.iter().any(goes_on)) else {
             return Ok(());
         };

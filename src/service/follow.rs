@@ -29,7 +29,7 @@ use crate::source::fingerprint::{ColumnPrint, Fingerprint, Question, TablePrint,
 use crate::source::{SourceError, connect};
 use crate::state::{COMMIT_BYTES, Identity, LocalStore, Progress};
 use walview_core::catalog::{Added, Catalog, Column};
-use walview_core::engine::{Engine, TargetKind};
+use walview_core::engine::{Engine, TableLayout, TargetKind};
 use walview_core::plan::ViewKind;
 use walview_core::position::Lsn;
 use walview_core::value::Value;
@@ -89,7 +89,7 @@ impl Runner {
             tracing::info!(table, column, "an added column was taken in");
         } else if let Some(index) = bound.layout.table_by_oid(grown.table) {
             let stars = bound::stars(&self.pipeline);
-            let name = bound.layout.tables.get(index).map(|table| table.qualified());
+            let name = bound.layout.tables.get(index).map(TableLayout::qualified);
             let why = drift::has_new_column(&name.unwrap_or_default(), &grown.column);
             for view in drift::showing_all(&bound.layout, &stars, index) {
                 let name = bound.layout.views.get(view).map_or("", |view| view.name.as_str());
@@ -162,7 +162,8 @@ impl Runner {
         let mut print = accepted.clone();
         let generation = identity.catalog.generation() + 1;
         let found = now.catalog.by_oid(grown.table)?;
-        let columns = &mut identity.catalog.tables.iter_mut().find(|t| t.oid == grown.table)?.columns;
+        let columns =
+            &mut identity.catalog.tables.iter_mut().find(|t| t.oid == grown.table)?.columns;
         let mut shows = false;
         for column in &added {
             let known = found.columns.iter().find(|known| known.attnum == column.attnum)?;

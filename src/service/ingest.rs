@@ -64,9 +64,7 @@ impl Relations {
             }
             return None;
         };
-        let Some(captured) = layout.tables.get(table) else {
-            return None;
-        };
+        let captured = layout.tables.get(table)?;
         let source = catalog.by_oid(relation.oid);
         let mut cells = vec![None; relation.columns.len()];
         let mut problems = Vec::new();

@@ -90,9 +90,7 @@ impl Runner {
             lineage::start(&self.pipeline, &self.connections, stored, &found)?
         };
         let mut ready = match stored {
-            Some(identity) if start == Start::Resume => {
-                self.resume(local, identity, progress)?
-            }
+            Some(identity) if start == Start::Resume => self.resume(local, identity, progress)?,
             stored => {
                 preflight::none_of(std::mem::take(&mut found.problems))?;
                 self.begin(local, stored, &found).await?

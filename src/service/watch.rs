@@ -111,12 +111,10 @@ impl Watch {
                 let named = |t: &&TablePrint| (&t.schema, &t.name) == (schema, name);
                 let now = print.tables.iter().find(named).filter(|now| now.oid == *oid)?;
                 let there = |name: &&String| now.columns.iter().any(|c| c.name == **name);
-                let used = table.columns.iter().filter(there).cloned();
-                let shown = now.columns.iter().filter(|_| *whole).map(|c| c.name.clone());
-                let columns = used.chain(shown).collect();
+                let columns = table.columns.iter().filter(there).cloned().collect();
                 // One that was taken out by hand stays out: its views have stopped.
                 now.member.as_ref()?;
-                Some(PublishedTable { columns, ..table.clone() })
+                Some(PublishedTable { columns, whole: *whole, ..table.clone() })
             })
             .collect();
         let looked = publication::look_at_own(session, &self.slot, &self.pipeline, &tables).await?;

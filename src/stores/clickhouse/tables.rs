@@ -4,9 +4,9 @@
 //! anything else of that name is never touched.
 
 use super::super::{MarkText, StoreError};
-use crate::fail_point;
 use super::standing::{Found, Standing, adopted_comment, is_adopted};
 use super::{ClickHouse, arrow::unix_micros};
+use crate::fail_point;
 use walview_core::position::Lsn;
 use walview_core::target::clickhouse::{Misfit, Target, literal, quote, rows_database};
 

@@ -354,8 +354,8 @@ impl Target {
     ) -> Result<(), CodecError> {
         if op.schema != self.fingerprint {
             let earlier = self.earlier.iter().find(|earlier| earlier.fingerprint == op.schema);
-            let earlier = earlier
-                .ok_or(CodecError { what: "rows of an earlier definition of the view" })?;
+            let earlier =
+                earlier.ok_or(CodecError { what: "rows of an earlier definition of the view" })?;
             return self.earlier_cells(earlier, op, put);
         }
         self.own_cells(op, &mut put)
