@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tokio_postgres::Column;
 use walview::demo::Seed;
 use walview::demo::servers::postgres::Db;
 use walview::fail_point::{DIE_VARIABLE, FOLLOW};
@@ -69,7 +70,7 @@ async fn equal(world: &mut World, client: &Db) {
     ];
     for (view, sql) in views {
         let statement = client.prepare(sql).await.unwrap();
-        let mut names: Vec<&str> = statement.columns().iter().map(|c| c.name()).collect();
+        let mut names: Vec<&str> = statement.columns().iter().map(Column::name).collect();
         names.push("_committed_at");
         let wanted = names.join(",");
         let asked = format!(
