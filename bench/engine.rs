@@ -366,6 +366,7 @@ fn catalog() -> Catalog {
                 not_null: *not_null,
                 generated: false,
                 toastable: false,
+                added: None,
             })
             .collect(),
         unique_keys: vec![UniqueKey {

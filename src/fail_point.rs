@@ -19,6 +19,11 @@ pub const ORDER_DURABLE: &str = "order.durable";
 /// Between the local commit and PostgreSQL.
 pub const CONFIRM_BEFORE: &str = "confirm.before";
 pub const CONFIRM_AFTER: &str = "confirm.after";
+/// While an added column is taken in, in this order: before and after the commit that does it, and
+/// once a ClickHouse table has the column.
+pub const FOLLOW_BEFORE: &str = "follow.before";
+pub const FOLLOW_AFTER: &str = "follow.after";
+pub const FOLLOW_ALTERED: &str = "follow.altered";
 /// In a store's writer.
 pub const APPLY_BEFORE: &str = "apply.before";
 /// The store has the batch, nobody here knows it yet.
@@ -62,6 +67,9 @@ pub const STREAMING: [&str; 15] = [
     CLICKHOUSE_TABLE,
     CLICKHOUSE_ROWS,
 ];
+
+/// Places where an added column is taken in.
+pub const FOLLOW: [&str; 3] = [FOLLOW_BEFORE, FOLLOW_AFTER, FOLLOW_ALTERED];
 
 /// Places of a refill.
 pub const REFILL: [&str; 4] = [REFILL_BEGUN, REFILL_PAGE, REFILL_FILLED, REFILL_MARK_SET];

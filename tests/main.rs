@@ -37,6 +37,8 @@ mod end_to_end;
 #[cfg(debug_assertions)]
 mod fail_points;
 mod fan_out;
+#[cfg(debug_assertions)]
+mod follow;
 mod fuzz;
 mod lineage;
 mod liveness;

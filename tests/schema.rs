@@ -229,11 +229,31 @@ const CASES: &[Case] = &[
         table: "starred",
         before: WHOLE,
         views: &[
-            ("all", "SELECT * FROM T", Some("table \"public.starred\" has a new column \"d\", which * shows; to take it in: walview rebuild")),
+            ("all", "SELECT * FROM T", None),
             ("uses", USES, None),
         ],
         change: &["ALTER TABLE T ADD d int DEFAULT 7"],
         write: WRITE,
+    },
+    Case {
+        table: "starred_volatile",
+        before: WHOLE,
+        views: &[
+            ("all", "SELECT * FROM T", Some("table \"public.starred_volatile\" has a new column \"d\", which * shows; to take it in: walview rebuild")),
+            ("uses", USES, None),
+        ],
+        change: &["ALTER TABLE T ADD d double precision DEFAULT random()"],
+        write: WRITE,
+    },
+    Case {
+        table: "starred_parted",
+        before: PARTED,
+        views: &[
+            ("all", "SELECT * FROM T", Some("table \"public.starred_parted\" has a new column \"d\", which * shows; to take it in: walview rebuild")),
+            ("uses", OTHER, None),
+        ],
+        change: &["ALTER TABLE T ADD d int DEFAULT 7"],
+        write: "UPDATE T SET c = 2 WHERE id = 50",
     },
     Case {
         table: "widened",

@@ -45,6 +45,8 @@ struct Table {
     count: usize,
     label: String,
     parts: usize,
+    /// The view over every column of `<name>_s` has stopped.
+    star_stopped: bool,
 }
 
 impl Table {
@@ -57,6 +59,8 @@ impl Table {
             "CREATE TYPE {name}_e AS ENUM ('l0', 'x', 'y');
              CREATE TABLE {name}_d (id int PRIMARY KEY, code int NOT NULL CONSTRAINT {name}_code UNIQUE, x int);
              INSERT INTO {name}_d SELECT i, i, i FROM generate_series(0, 9) i;
+             CREATE TABLE {name}_s (id int PRIMARY KEY, c int);
+             INSERT INTO {name}_s SELECT i, i % 10 FROM generate_series(1, 99) i;
              CREATE TABLE {name} (id int PRIMARY KEY, c int, a text, b numeric(12,2), e {name}_e {spare})"
         );
         if partitioned {
@@ -73,7 +77,10 @@ impl Table {
         let [a, b, e] = ["a", "b", "e"].map(str::to_owned);
         let spare = if spare.is_empty() { String::new() } else { "spare".to_owned() };
         let (added, count, label, parts) = (Vec::new(), 0, "l0".to_owned(), 2);
-        (Self { name, a, b, e, spare, partitioned, added, count, label, parts }, sql)
+        let star_stopped = false;
+        let table =
+            Self { name, a, b, e, spare, partitioned, added, count, label, parts, star_stopped };
+        (table, sql)
     }
 
     const VIEWS: [(&str, &str); 6] = [
@@ -85,12 +92,38 @@ impl Table {
         ("j", "SELECT t.id, d.x FROM @ t LEFT JOIN @_d d ON d.code = t.c"),
     ];
 
+    /// A view of a table of its own, which is only added to.
+    const STAR: (&str, &str) = ("s", "SELECT * FROM @_s");
+
     fn change(&mut self, random: &mut StdRng) -> Change {
         self.count += 1;
-        match random.random_range(0..100) {
+        match random.random_range(0..120) {
+            100.. => self.star(random),
             roll @ 0..66 => self.nobodys(roll),
             roll => self.somebodys(roll),
         }
+    }
+
+    fn star(&mut self, random: &mut StdRng) -> Change {
+        let (t, n) = (format!("{}_s", self.name), self.count);
+        let known =
+            ["int", "int DEFAULT 5", "text NOT NULL DEFAULT 'it''s'", "int[] DEFAULT '{1,2}'"];
+        let volatile = random.random_ratio(1, 8);
+        let ty = if volatile { "int DEFAULT (random() * 9)::int" } else { known[n % known.len()] };
+        let write = format!("UPDATE {t} SET c = c + 1 WHERE id < 30");
+        let mut statements = vec![format!("ALTER TABLE {t} ADD new{n} {ty}")];
+        if random.random_bool(0.5) {
+            statements.insert(0, write.clone());
+            statements.push(write);
+            statements.push(format!("UPDATE {t} SET new{n} = DEFAULT WHERE id % 2 = 0"));
+        }
+        if !volatile || self.star_stopped {
+            return (statements, Vec::new(), String::new());
+        }
+        self.star_stopped = true;
+        // One that was added just before may be what the look finds first.
+        let why = format!("table \"public.{t}\" has a new column \"new");
+        (statements, vec![Self::STAR.0], why)
     }
 
     fn nobodys(&mut self, roll: u32) -> Change {
@@ -248,7 +281,7 @@ fn pipeline() -> String {
                     stores:\n  redis: { url: \"${REDIS_URL}\" }\nviews:\n"
         .to_owned();
     for table in 0..TABLES {
-        for (view, sql) in Table::VIEWS {
+        for (view, sql) in Table::VIEWS.into_iter().chain([Table::STAR]) {
             let sql = sql.replace('@', &format!("t{table}"));
             write!(
                 text,
@@ -269,7 +302,11 @@ async fn write(client: Db, seed: u64, stop: Arc<AtomicBool>) -> u64 {
     while !stop.load(Ordering::Relaxed) {
         let (t, id) = (random.random_range(0..TABLES), random.random_range(1..2000));
         let c = random.random_range(0..10);
-        let sql = match random.random_range(0..4) {
+        let sql = match random.random_range(0..6) {
+            4 => format!("UPDATE t{t}_s SET c = {c} WHERE id BETWEEN {id} % 99 AND {id} % 99 + 9"),
+            5 => format!(
+                "INSERT INTO t{t}_s (id, c) VALUES ({id}, {c}) ON CONFLICT (id) DO UPDATE SET c = {c}"
+            ),
             0 => format!(
                 "INSERT INTO t{t} (id, c) VALUES ({id}, {c}) ON CONFLICT (id) DO UPDATE SET c = {c}"
             ),
@@ -369,7 +406,7 @@ async fn storm() {
         "seed {seed}: {done} ALTERs ({harmless} that concern nobody, {refused} more refused by \
          PostgreSQL), {written} writes, {} of {} views stopped, {compared} values equal",
         expected.len(),
-        TABLES * Table::VIEWS.len(),
+        TABLES * (Table::VIEWS.len() + 1),
     );
     world.stop().await;
 }
@@ -403,6 +440,10 @@ async fn judge(
             &format!("UPDATE t{at} SET c = 3 WHERE id < 900; UPDATE t{at}_d SET x = x + 1"),
         )
         .await;
+    }
+    // Rows of the last shape, so that nobody waits for a look.
+    for at in 0..TABLES {
+        until_writable(client, &format!("UPDATE t{at}_s SET c = 3 WHERE id < 40")).await;
     }
     let status = world.caught_up().await;
     let names: BTreeSet<String> = stopped(&status).into_keys().collect();

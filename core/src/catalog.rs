@@ -2,6 +2,7 @@
 //!
 //! `walview::source` fills it from a live server; tests write it by hand.
 
+use crate::position::Lsn;
 use crate::value::Type;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,35 @@ impl Catalog {
     #[must_use]
     pub fn by_oid(&self, oid: u32) -> Option<&Table> {
         self.tables.iter().find(|table| table.oid == oid)
+    }
+
+    /// How often added columns were taken in.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        let columns = self.tables.iter().flat_map(|table| &table.columns);
+        columns.filter_map(|column| Some(column.added.as_ref()?.generation)).max().unwrap_or(0)
+    }
+
+    /// Where the values in rows from before were emitted of the columns that were taken in last.
+    #[must_use]
+    pub fn taken_in_at(&self) -> Lsn {
+        let columns = self.tables.iter().flat_map(|table| &table.columns);
+        columns
+            .filter_map(|column| Some(column.added.as_ref()?.taken_in_at))
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// The catalog as it was when added columns had been taken in this often.
+    #[must_use]
+    pub fn as_of(&self, generation: u32) -> Self {
+        let mut catalog = self.clone();
+        for table in &mut catalog.tables {
+            // They stand behind all others, so no index into the columns moves.
+            let later = |added: &Added| added.generation > generation;
+            table.columns.retain(|column| !column.added.as_ref().is_some_and(later));
+        }
+        catalog
     }
 }
 
@@ -67,6 +97,23 @@ pub struct Column {
     /// The value may be stored out of line (`attlen = -1` and `attstorage` not `p`), so an UPDATE
     /// that leaves it alone may send "unchanged" in its place.
     pub toastable: bool,
+    /// `None`: it was there when the tables were copied.
+    #[serde(default)]
+    pub added: Option<Added>,
+}
+
+/// How a column came that was added while views followed its table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Added {
+    /// Counted from 1: columns with the same one were taken in together.
+    pub generation: u32,
+    /// Its value in rows from before, as PostgreSQL writes it (`pg_attribute.attmissingval`).
+    pub missing: Option<String>,
+    /// The catalogs had it there. Rows that were committed below may come without it; from there on
+    /// they have it.
+    pub known_at: Lsn,
+    /// Where its values in rows from before were emitted.
+    pub taken_in_at: Lsn,
 }
 
 /// How a column's text sorts and compares.

@@ -5,11 +5,14 @@
 //! (commit LSN, ordinal within the transaction), and across rebuilds and changes of lineage,
 //! where LSNs may run backwards, the epoch comes first.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// A byte position in the write-ahead log, printed as PostgreSQL prints `pg_lsn`: `16/B374D848`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Lsn(pub u64);
 
 impl fmt::Display for Lsn {

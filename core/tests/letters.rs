@@ -23,6 +23,7 @@ fn column(name: &str, ty: Type) -> Column {
         not_null: true,
         generated: false,
         toastable: false,
+        added: None,
     }
 }
 

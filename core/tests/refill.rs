@@ -29,6 +29,7 @@ fn catalog() -> Catalog {
         not_null: true,
         generated: false,
         toastable: false,
+        added: None,
     };
     let key = UniqueKey { name: "key".to_owned(), columns: vec![0], primary: true };
     Catalog {

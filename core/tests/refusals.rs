@@ -34,6 +34,7 @@ fn column(name: &str, ty: Type, not_null: bool) -> Column {
         collation,
         generated: false,
         toastable: false,
+        added: None,
     }
 }
 

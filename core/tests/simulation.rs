@@ -61,6 +61,7 @@ fn column(name: &str, ty: Type, not_null: bool) -> Column {
         not_null,
         generated: false,
         toastable: false,
+        added: None,
     }
 }
 

@@ -122,6 +122,7 @@ fn table(oid: u32, name: &str, columns: &[(&str, Type)]) -> Table {
             collation: if text { Collation::C } else { Collation::None },
             generated: false,
             toastable: text,
+            added: None,
         }
     });
     Table {

@@ -59,6 +59,7 @@ pub fn bind(pipeline: &Pipeline, schema: &str, catalog: &Catalog) -> Result<Boun
             problems.push(Diagnostic::new(spec.place, message, view.key_hint.clone()));
             continue;
         }
+        let parsed = &spec.parsed;
         for target in &spec.targets {
             let bound = match &target.kind {
                 SpecKind::Redis(spec) => {
@@ -66,6 +67,15 @@ pub fn bind(pipeline: &Pipeline, schema: &str, catalog: &Catalog) -> Result<Boun
                 }
                 SpecKind::ClickHouse(spec) => target::clickhouse::Target::bind(spec, view)
                     .map(|bound| bound.with_origins(&view.origins(catalog)))
+                    .map(|bound| {
+                        let earlier = (0..catalog.generation()).filter_map(|generation| {
+                            let catalog = catalog.as_of(generation);
+                            let view = sql::bind(parsed, &view.name, &catalog, schema).ok()?;
+                            let bound = target::clickhouse::Target::bind(spec, &view).ok()?;
+                            Some(bound.with_origins(&view.origins(&catalog)))
+                        });
+                        bound.widened(earlier.collect(), catalog.taken_in_at())
+                    })
                     .map(TargetKind::ClickHouse),
             };
             match bound {
@@ -121,6 +131,7 @@ pub fn published(layout: &Layout) -> Vec<PublishedTable> {
             schema: table.schema.clone(),
             name: table.name.clone(),
             columns: table.columns.iter().map(|column| column.name.clone()).collect(),
+            whole: false,
         })
         .collect()
 }

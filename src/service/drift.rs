@@ -142,13 +142,8 @@ impl Found<'_> {
         let added =
             table.now.columns.iter().find(|column| table.before.column(column.attnum).is_none());
         let Some(added) = added else { return };
-        for (index, view) in self.uses.layout.views.iter().enumerate() {
-            let stars = self.uses.stars.get(index).into_iter().flatten();
-            let mut inputs = stars.filter_map(|input| view.inputs.get(*input));
-            if inputs.any(|input| input.table == table.index) {
-                let why = format!("{label} has a new column \"{}\", which * shows", added.name);
-                self.stops.push((index, format!("{why}; to take it in: walview rebuild")));
-            }
+        for view in showing_all(self.uses.layout, self.uses.stars, table.index) {
+            self.stops.push((view, has_new_column(&table.layout.qualified(), &added.name)));
         }
     }
 
@@ -367,6 +362,47 @@ fn column_changed(before: &ColumnPrint, table: Looked<'_>) -> Option<String> {
 
 fn has(labels: &[LabelPrint], label: &LabelPrint) -> bool {
     labels.contains(label)
+}
+
+/// A table, by its OID, that has a column more than before, and the column's name, where views that
+/// go on show every column of it.
+#[must_use]
+pub fn grown(
+    uses: Uses<'_>,
+    stopped: &[Option<String>],
+    before: &Fingerprint,
+    now: &Fingerprint,
+) -> Option<(u32, String)> {
+    uses.layout.tables.iter().enumerate().find_map(|(index, table)| {
+        let of = |print: &'_ Fingerprint| {
+            print.tables.iter().find(|print| print.oid == Some(table.oid)).cloned()
+        };
+        let (before, now) = (of(before)?, of(now)?);
+        let added = now.columns.iter().find(|now| before.column(now.attnum).is_none())?;
+        let mut views = showing_all(uses.layout, uses.stars, index).into_iter();
+        views.find(|view| stopped.get(*view).is_some_and(Option::is_none))?;
+        Some((table.oid, added.name.clone()))
+    })
+}
+
+/// The views that show every column of `table`.
+#[must_use]
+pub fn showing_all(layout: &Layout, stars: &[Vec<usize>], table: usize) -> Vec<usize> {
+    let shows = |(view, stars): (&ViewLayout, &Vec<usize>)| {
+        let mut inputs = stars.iter().filter_map(|input| view.inputs.get(*input));
+        inputs.any(|input| input.table == table)
+    };
+    let views = layout.views.iter().zip(stars).enumerate();
+    views.filter(|(_, view)| shows(*view)).map(|(index, _)| index).collect()
+}
+
+/// Why a view stops that shows every column of `table` where `column` cannot be taken in.
+#[must_use]
+pub fn has_new_column(table: &str, column: &str) -> String {
+    format!(
+        "table \"{table}\" has a new column \"{column}\", which * shows; to take it in: walview \
+         rebuild"
+    )
 }
 
 /// The views that read `column` of `table`; all that read the table where it is `None`.

@@ -18,7 +18,9 @@
 
 use super::PipelineError;
 use super::board::Board;
+use super::drift;
 use super::feed::{Feed, Frontier};
+use super::follow::Grown;
 use super::ingest::{Relations, stop_users, stop_view};
 use super::orders::OrderQueue;
 use super::pipeline::Faults;
@@ -97,6 +99,12 @@ pub struct EngineLoop {
     skip: u64,
     /// The state holds the whole transaction already.
     skip_transaction: bool,
+    /// Of the transaction that is open.
+    commit_lsn: Lsn,
+    /// How many records there were, of all stores, when it began.
+    records_before: u64,
+    /// A column was added in the transaction that commits at `below`; it was sent in part.
+    grown: Option<Grown>,
     /// Weight of the changes applied since the transaction began or was cut.
     bytes_since_cut: usize,
     pub(super) uncommitted: bool,
@@ -135,6 +143,9 @@ impl EngineLoop {
             in_transaction: false,
             skip: 0,
             skip_transaction: false,
+            commit_lsn: Lsn(0),
+            records_before: 0,
+            grown: None,
             bytes_since_cut: 0,
             uncommitted: false,
             idle_position: false,
@@ -324,7 +335,15 @@ impl EngineLoop {
     fn event(&mut self, event: Event) -> Result<(), PipelineError> {
         match event {
             Event::Begin { commit_lsn, committed_at, .. } => {
+                if self.grown.as_ref().is_some_and(|grown| grown.below <= commit_lsn)
+                    && let Some(grown) = self.grown.take()
+                {
+                    self.commit()?;
+                    return Err(PipelineError::Grown(grown));
+                }
                 self.in_transaction = true;
+                self.commit_lsn = commit_lsn;
+                self.records_before = self.progress.outbox_end.iter().sum();
                 self.skip_transaction = commit_lsn < self.progress.confirmed();
                 let partial = self.progress.partial().filter(|p| p.lsn == commit_lsn);
                 self.skip = partial.as_ref().map_or(0, |partial| partial.changes);
@@ -364,7 +383,11 @@ impl EngineLoop {
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), PipelineError> {
         if let Message::Relation(relation) = message {
-            self.relations.relation(&mut self.engine, &self.catalog, relation);
+            let (engine, at) = (&mut self.engine, self.commit_lsn);
+            let new = self.relations.relation(engine, &self.catalog, relation, at);
+            if let Some((table, column)) = new {
+                self.grow(table, &column)?;
+            }
             self.board.views(self.engine.stopped(), self.engine.dead_letters());
             // It comes after every ALTER, and tells only a part of it.
             self.schema.changed.notify_one();
@@ -394,6 +417,30 @@ impl EngineLoop {
         });
         self.relations = relations;
         result
+    }
+
+    /// A table has a new column from here on. Where views show every column of it, what the
+    /// transaction changed before is forgotten and comes again, once the column is taken in.
+    fn grow(&mut self, table: usize, column: &str) -> Result<(), PipelineError> {
+        let layout = self.engine.shared_layout();
+        let views = drift::showing_all(&layout, &self.schema.stars, table);
+        let goes_on = |view: &usize| self.engine.stopped().get(*view).is_some_and(Option::is_none);
+        let Some(captured) = layout.tables.get(table).filter(|_| views.iter().any(goes_on)) else {
+            return Ok(());
+        };
+        let emitted = self.records_before != self.progress.outbox_end.iter().sum::<u64>();
+        if self.progress.partial.is_none() && !emitted {
+            let (table, column, below) = (captured.oid, column.to_owned(), self.commit_lsn);
+            self.grown = Some(Grown { table, column, below });
+            self.rewind()?;
+            return Err(PipelineError::Rewound);
+        }
+        // What stands before it in the transaction may be in a store already.
+        for view in views {
+            let why = drift::has_new_column(&captured.qualified(), column);
+            stop_view(&mut self.engine, view, why);
+        }
+        Ok(())
     }
 
     /// A change that does not fit what is known of its table ends the views that read the table:

@@ -6,9 +6,10 @@
 
 use super::drift::{REMEDY, users};
 use std::collections::HashMap;
-use walview_core::catalog::Catalog;
+use walview_core::catalog::{Catalog, Column};
 use walview_core::engine::{Engine, Layout, RowChange, TableLayout};
 use walview_core::pgoutput::{Cell, Message, Old, Relation, Tuple};
+use walview_core::position::Lsn;
 use walview_core::value::{Row, Type, Value};
 
 /// The message cannot be followed: the stream and the state do not fit.
@@ -32,8 +33,16 @@ struct Mapping {
 }
 
 impl Relations {
-    /// Takes in a Relation message; stops the views that it does not fit.
-    pub fn relation(&mut self, engine: &mut Engine, catalog: &Catalog, relation: &Relation<'_>) {
+    /// Takes in a Relation message of the transaction that commits at `at`; stops the views that it
+    /// does not fit. Returns the table and a column of it that the catalog does not know, where
+    /// all the others fit.
+    pub fn relation(
+        &mut self,
+        engine: &mut Engine,
+        catalog: &Catalog,
+        relation: &Relation<'_>,
+        at: Lsn,
+    ) -> Option<(usize, String)> {
         let layout = engine.layout();
         let known = layout.table_by_oid(relation.oid);
         let same_name = layout
@@ -53,11 +62,9 @@ impl Relations {
                     ),
                 );
             }
-            return;
+            return None;
         };
-        let Some(captured) = layout.tables.get(table) else {
-            return;
-        };
+        let captured = layout.tables.get(table)?;
         let source = catalog.by_oid(relation.oid);
         let mut cells = vec![None; relation.columns.len()];
         let mut problems = Vec::new();
@@ -65,6 +72,8 @@ impl Relations {
             let found = relation.columns.iter().position(|c| c.name == column.name);
             let expected = source.and_then(|source| source.columns.get(column.catalog));
             let problem = match (found.and_then(|at| relation.columns.iter().nth(at)), expected) {
+                // It was added later.
+                (None, Some(Column { added: Some(added), .. })) if at < added.known_at => None,
                 (None, _) => Some(format!(
                     "column \"{}\" of table \"{}\" was dropped or renamed",
                     column.name,
@@ -94,6 +103,7 @@ impl Relations {
         let identity = captured.identity.clone();
         let table_problem = unfit(captured, relation);
         let mut broken = table_problem.is_some();
+        let fits = !broken && problems.is_empty();
         if let Some(problem) = table_problem {
             stop_users(engine, table, None, &problem);
         }
@@ -103,6 +113,9 @@ impl Relations {
             stop_users(engine, table, (!all).then_some(column), &problem);
         }
         self.by_oid.insert(relation.oid, Mapping { table, cells, broken });
+        let source = source.filter(|_| fits)?;
+        let new = relation.columns.iter().find(|column| source.column(column.name).is_none())?;
+        Some((table, new.name.to_owned()))
     }
 
     /// The row changes of a message, in order. Messages that are none give none.
@@ -128,7 +141,7 @@ impl Relations {
                     return Ok(());
                 };
                 let old = old.as_ref().map(|old| old_row(layout, mapping, old)).transpose()?;
-                let mut new = cells(layout, mapping, new, Some(Value::Null), |value| value)?;
+                let mut new = cells(layout, mapping, new, Some, |value| value)?;
                 if let Some(old) = &old {
                     // A key column that is stored out of line comes with the old row only.
                     let identity = layout.tables.get(mapping.table).map(|t| t.identity.as_slice());
@@ -213,16 +226,16 @@ fn old_row(layout: &Layout, mapping: &Mapping, old: &Old<'_>) -> Result<Row, sup
 
 /// The captured columns of a tuple; what is unchanged is NULL.
 fn row(layout: &Layout, mapping: &Mapping, tuple: &Tuple<'_>) -> Result<Row, super::PipelineError> {
-    cells(layout, mapping, tuple, Value::Null, |value| value.unwrap_or(Value::Null))
+    cells(layout, mapping, tuple, |missing| missing, |value| value.unwrap_or(Value::Null))
 }
 
-/// The captured columns of a tuple, each made by `cell` from its value (`None`: unchanged). A column
-/// that a stopped view would have read is `absent`.
-fn cells<T: Clone>(
+/// The captured columns of a tuple, each made by `cell` from its value (`None`: unchanged). One that
+/// is not there yet, or that a stopped view would have read, is made by `absent`.
+fn cells<T>(
     layout: &Layout,
     mapping: &Mapping,
     tuple: &Tuple<'_>,
-    absent: T,
+    absent: impl Fn(Value) -> T,
     cell: impl Fn(Option<Value>) -> T,
 ) -> Result<Vec<T>, super::PipelineError> {
     let Some(table) = layout.tables.get(mapping.table) else {
@@ -238,7 +251,8 @@ fn cells<T: Clone>(
         ))
         .into());
     }
-    let mut row = vec![absent; table.columns.len()];
+    let mut row: Vec<T> =
+        table.columns.iter().map(|column| absent(column.missing.clone())).collect();
     for (sent, column) in tuple.cells().zip(&mapping.cells) {
         let Some(column) = *column else { continue };
         let (Some(slot), Some(captured)) = (row.get_mut(column), table.columns.get(column)) else {
@@ -292,6 +306,7 @@ mod tests {
         let columns = columns.into_iter().enumerate().map(|(catalog, (name, ty))| Captured {
             name: name.to_owned(),
             ty,
+            missing: Value::Null,
             catalog,
         });
         let table = TableLayout {

@@ -18,6 +18,7 @@ pub mod bound;
 pub mod drift;
 pub mod engine_loop;
 pub mod feed;
+pub mod follow;
 pub mod ingest;
 pub mod lineage;
 pub mod metrics;
@@ -69,6 +70,12 @@ pub enum PipelineError {
     /// The state, the slot and the file do not belong together.
     #[error("{message}; {remedy}")]
     Refused { message: String, remedy: String },
+    /// A session ends so that an added column can be taken in: not a failure.
+    #[error("table with oid {} has a new column \"{}\"", .0.table, .0.column)]
+    Grown(follow::Grown),
+    /// As `Grown`, in the middle of a transaction: it comes again.
+    #[error("a column was added in a transaction")]
+    Rewound,
     #[error("a task of the pipeline failed: {0}")]
     Task(#[source] tokio::task::JoinError),
 }

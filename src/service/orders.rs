@@ -99,7 +99,7 @@ impl EngineLoop {
     /// Where an order stands; `None` where there is no room. A later commit record starts where the
     /// last one ends, or after.
     pub(super) fn order_lsn(&self) -> Option<Lsn> {
-        let lsn = self.progress.commit_lsn + 1;
+        let lsn = self.progress.order_lsn();
         (lsn < self.progress.confirmed).then_some(Lsn(lsn))
     }
 

@@ -6,6 +6,7 @@ use super::board::{Board, Phase};
 use super::bound::{self, Bound};
 use super::engine_loop::{EngineLoop, Outlet};
 use super::feed::{Feed, Frontier};
+use super::follow::Grown;
 use super::lineage::{self, Start};
 use super::patience::{Patience, backoff, describe};
 use super::preflight::{self, Found};
@@ -59,10 +60,17 @@ pub struct Runner {
 pub type Faults = Arc<Mutex<Vec<(usize, String)>>>;
 
 /// A pipeline with its state, about to stream.
-struct Ready {
+pub(super) struct Ready {
     identity: Identity,
     filled: Filled,
     progress: Progress,
+}
+
+/// A pipeline that streamed, as of a whole transaction, to which a column was added.
+pub(super) struct Paused {
+    pub(super) identity: Identity,
+    pub(super) local: LocalStore,
+    pub(super) grown: Grown,
 }
 
 impl Runner {
@@ -81,18 +89,21 @@ impl Runner {
             let stored = stored.as_ref().map(|identity| (identity, &progress));
             lineage::start(&self.pipeline, &self.connections, stored, &found)?
         };
-        let ready = match stored {
-            Some(identity) if start == Start::Resume => {
-                self.resume(local, identity, progress).await?
-            }
+        let mut ready = match stored {
+            Some(identity) if start == Start::Resume => self.resume(local, identity, progress)?,
             stored => {
                 preflight::none_of(std::mem::take(&mut found.problems))?;
                 self.begin(local, stored, &found).await?
             }
         };
-        let ended = Box::pin(self.stream(ready)).await;
-        self.desk.close();
-        ended
+        loop {
+            let streamed = Box::pin(self.stream(ready)).await;
+            self.desk.close();
+            match streamed? {
+                None => return Ok(()),
+                Some(paused) => ready = Box::pin(self.follow(paused)).await?,
+            }
+        }
     }
 
     /// Connects and looks around; waits a while for a server that does not answer yet.
@@ -135,7 +146,7 @@ impl Runner {
         Ok(preflight::none_of(ready.problems)?)
     }
 
-    fn bind(&self, catalog: &Catalog) -> Result<Bound, PipelineError> {
+    pub(super) fn bind(&self, catalog: &Catalog) -> Result<Bound, PipelineError> {
         bound::bind(&self.pipeline, &self.source.schema, catalog).map_err(PipelineError::Problems)
     }
 
@@ -144,7 +155,7 @@ impl Runner {
         Ok(bound::stores(&self.pipeline, &self.connections, &bound.targets, &identity))
     }
 
-    fn engine(&self, bound: Bound, epoch: u16) -> Engine {
+    pub(super) fn engine(&self, bound: Bound, epoch: u16) -> Engine {
         Engine::new(bound.layout, bound.targets, self.pipeline.stores.len(), epoch)
     }
 
@@ -158,7 +169,7 @@ impl Runner {
     }
 
     /// Goes on where an earlier run was.
-    async fn resume(
+    pub(super) fn resume(
         &self,
         local: LocalStore,
         identity: Identity,
@@ -330,8 +341,9 @@ impl Runner {
         Ok((exported, at))
     }
 
-    /// Streams until told to stop; sessions that end are replaced.
-    async fn stream(&self, ready: Ready) -> Result<(), PipelineError> {
+    /// Streams until told to stop, or until an added column is to be taken in; sessions that end
+    /// are replaced.
+    async fn stream(&self, ready: Ready) -> Result<Option<Paused>, PipelineError> {
         let Ready { identity, filled, progress } = ready;
         let Filled { engine, store, stores } = filled;
         let ours = store_identity(&identity)?;
@@ -387,7 +399,7 @@ impl Runner {
             (identity.catalog.clone(), Schema::new(accepted, bound::stars(&self.pipeline))),
             (outlets, self.outbox_bytes_max),
             Arc::clone(&self.board),
-            faults,
+            Arc::clone(&faults),
         );
         self.board.phase(Phase::Live);
         let ended = Box::pin(self.sessions(engine, &identity, &mut writers)).await;
@@ -398,7 +410,21 @@ impl Runner {
                 tracing::error!(error = describe(&error), "a store was stopped");
             }
         }
-        ended
+        let Some((mut local, grown)) = ended? else {
+            return Ok(None);
+        };
+        // What the stores could not take after the engine's last commit.
+        let faults = std::mem::take(&mut *faults.lock().unwrap_or_else(PoisonError::into_inner));
+        if !faults.is_empty() {
+            let mut progress = local.progress()?;
+            for (view, why) in faults {
+                if let Some(stopped) = progress.stopped.get_mut(view) {
+                    stopped.get_or_insert(why);
+                }
+            }
+            local.commit(std::iter::empty(), &progress)?;
+        }
+        Ok(Some(Paused { identity, local, grown }))
     }
 
     fn writer(

@@ -3,7 +3,8 @@
 //! ```text
 //!  watch ── Look (fingerprint, LSN) ──► waits until the stream has come to that LSN, between
 //!                                       transactions ──► drift::stops ──► views stop, in one local
-//!                                                                         commit ──► new baseline
+//!                                            │                            commit ──► new baseline
+//!                                            └─► drift::grown ──► the session ends ──► follow.rs
 //! ```
 //!
 //! Invariants:
@@ -15,6 +16,7 @@
 use super::PipelineError;
 use super::drift::{self, Uses};
 use super::engine_loop::EngineLoop;
+use super::follow::Grown;
 use super::ingest::stop_view;
 use crate::source::fingerprint::{Fingerprint, OwnAlter, TablePrint};
 use std::collections::VecDeque;
@@ -90,7 +92,17 @@ impl EngineLoop {
                 truncated: &self.progress.truncated,
                 own: &self.schema.own,
             };
-            let stops = drift::stops(uses, &self.schema.accepted, &look.print);
+            let (before, stopped) = (&self.schema.accepted, self.engine.stopped());
+            if let Some((table, column)) = drift::grown(uses, stopped, before, &look.print) {
+                if self.progress.partial.is_some() {
+                    self.schema.looks.push_front(look);
+                    break;
+                }
+                self.commit()?;
+                let below = self.progress.confirmed();
+                return Err(PipelineError::Grown(Grown { table, column, below }));
+            }
+            let stops = drift::stops(uses, before, &look.print);
             let explained = refiled(&self.schema.accepted, &look.print);
             let mut commit = !stops.is_empty();
             for (view, why) in stops {

@@ -2,7 +2,9 @@
 
 use super::PipelineError;
 use super::bound;
+use super::drift;
 use super::engine_loop::{EngineLoop, Input};
+use super::follow::Grown;
 use super::patience::{backoff, describe};
 use super::pipeline::Runner;
 use super::watch::Watch;
@@ -11,7 +13,7 @@ use crate::letters::Desk;
 use crate::source::server::{self, Lineage};
 use crate::source::stream::{Format, Resume, Stream};
 use crate::source::{Kind, SourceConfig, connect, publication};
-use crate::state::Identity;
+use crate::state::{Identity, LocalStore};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -32,13 +34,14 @@ enum Ended {
 }
 
 impl Runner {
-    /// Streams until told to stop; a session that fails in a way that may pass is replaced.
+    /// Streams until told to stop; a session that fails in a way that may pass is replaced. Ends with
+    /// the state where an added column is to be taken in.
     pub(super) async fn sessions(
         &self,
         mut engine: EngineLoop,
         identity: &Identity,
         writers: &mut JoinSet<(usize, Result<(), PipelineError>)>,
-    ) -> Result<(), PipelineError> {
+    ) -> Result<Option<(LocalStore, Grown)>, PipelineError> {
         let (mut attempt, mut outage) = (0_u32, None::<Instant>);
         let mut format = Format::of(engine.engine.layout());
         loop {
@@ -58,7 +61,11 @@ impl Runner {
                         attempt = 0;
                     }
                     match ended {
-                        Ended::Stopping => return Ok(()),
+                        Ended::Stopping => return Ok(None),
+                        Ended::Failed(PipelineError::Grown(grown)) => {
+                            return Ok(Some((engine.store, grown)));
+                        }
+                        Ended::Failed(PipelineError::Rewound) => continue,
                         Ended::Failed(error) => error,
                     }
                 }
@@ -81,7 +88,7 @@ impl Runner {
             let mut stop = self.stop.clone();
             tokio::select! {
                 () = tokio::time::sleep(backoff(attempt)) => {}
-                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                _ = stop.wait_for(|stop| *stop) => return Ok(None),
             }
             attempt = attempt.saturating_add(1);
         }
@@ -115,6 +122,9 @@ impl Runner {
             slot: self.pipeline.slot_name(),
             asked: bound::asked(layout),
             published: bound::published(layout),
+            whole: (0..layout.tables.len())
+                .map(|table| !drift::showing_all(layout, &engine.schema.stars, table).is_empty())
+                .collect(),
             board: Arc::clone(&self.board),
             changed: Arc::clone(&engine.schema.changed),
             inputs,

@@ -35,6 +35,8 @@ pub(super) struct Watch {
     pub(super) slot: String,
     pub(super) asked: Vec<Asked>,
     pub(super) published: Vec<PublishedTable>,
+    /// By table, whether a view shows every column of it, new ones too.
+    pub(super) whole: Vec<bool>,
     pub(super) board: Arc<Board>,
     pub(super) changed: Arc<Notify>,
     pub(super) inputs: mpsc::Sender<Input>,
@@ -104,14 +106,15 @@ impl Watch {
             .published
             .iter()
             .zip(&self.asked)
-            .filter_map(|(table, (schema, name, oid))| {
+            .zip(&self.whole)
+            .filter_map(|((table, (schema, name, oid)), whole)| {
                 let named = |t: &&TablePrint| (&t.schema, &t.name) == (schema, name);
                 let now = print.tables.iter().find(named).filter(|now| now.oid == *oid)?;
                 let there = |name: &&String| now.columns.iter().any(|c| c.name == **name);
                 let columns = table.columns.iter().filter(there).cloned().collect();
                 // One that was taken out by hand stays out: its views have stopped.
                 now.member.as_ref()?;
-                Some(PublishedTable { columns, ..table.clone() })
+                Some(PublishedTable { columns, whole: *whole, ..table.clone() })
             })
             .collect();
         let looked = publication::look_at_own(session, &self.slot, &self.pipeline, &tables).await?;

@@ -75,6 +75,12 @@ pub struct ColumnPrint {
     pub labels: Vec<LabelPrint>,
     /// What its type is made of where that is not built in; compared, never read.
     pub made_of: Option<String>,
+    #[serde(default)]
+    pub generated: bool,
+    /// Its one value in rows from before it was added, where that is not NULL; several where it
+    /// cannot be read here.
+    #[serde(default)]
+    pub missing: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,7 +177,11 @@ SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
           'attnum', a.attnum, 'name', a.attname, 'version', a.xmin::text::int8,
           'type_oid', a.atttypid::int8, 'type_modifier', a.atttypmod,
           'type_name', format_type(a.atttypid, a.atttypmod), 'collation', a.attcollation::int8,
-          'labels', coalesce(m.labels, '[]'), 'made_of', m.made_of) ORDER BY a.attnum)
+          'labels', coalesce(m.labels, '[]'), 'made_of', m.made_of,
+          'generated', a.attgenerated <> '',
+          -- An array of the column's type, whose elements a comma need not part.
+          'missing', CASE WHEN a.atthasmissing THEN to_jsonb(a.attmissingval::text::text[]) END)
+          ORDER BY a.attnum)
         FROM pg_attribute a
         LEFT JOIN LATERAL (
           WITH RECURSIVE used(oid) AS (

@@ -23,6 +23,8 @@ pub struct PublishedTable {
     pub schema: String,
     pub name: String,
     pub columns: Vec<String>,
+    /// A view shows every column, those that will be added, too: then there is no list.
+    pub whole: bool,
 }
 
 /// What [`ensure`] found or did.
@@ -192,8 +194,12 @@ pub async fn keyless(
 ) -> Result<Vec<((String, String), SourceError)>, SourceError> {
     let mut found = Vec::new();
     for (schema, name) in tables {
-        let table =
-            PublishedTable { schema: schema.clone(), name: name.clone(), columns: Vec::new() };
+        let table = PublishedTable {
+            schema: schema.clone(),
+            name: name.clone(),
+            columns: Vec::new(),
+            whole: false,
+        };
         let failed = |error| SourceError::query("read the replica identities", error);
         if let Some(row) = client.query_opt(WANTED, &[schema, name]).await.map_err(failed)?
             && let Some(error) = read_keyless(client, &row, &table, false).await?
@@ -401,7 +407,7 @@ fn read_wanted(
     let listed: BTreeSet<String> =
         table.columns.iter().chain(&key).filter(sendable).cloned().collect();
     let hides = all.iter().any(|column| !listed.contains(column));
-    let columns = (version >= VERSION_LISTS && !full && hides).then_some(listed);
+    let columns = (version >= VERSION_LISTS && !full && !table.whole && hides).then_some(listed);
     Ok(Wanted {
         oid: row.try_get(0)?,
         quoted,

@@ -140,8 +140,23 @@ impl Progress {
     /// Where what the state emitted ends.
     #[must_use]
     pub fn emitted_to(&self, epoch: u16) -> Position {
-        let ordered = self.ordered.as_ref().map_or(0, |(lsn, _)| *lsn);
-        Position::end_of(epoch, Lsn(self.commit_lsn.max(ordered)))
+        Position::end_of(epoch, Lsn(self.commit_lsn.max(self.ordered_lsn())))
+    }
+
+    /// Where the next order stands: behind the last one since the last commit, at the same LSN.
+    #[must_use]
+    pub fn order_lsn(&self) -> u64 {
+        self.ordered_lsn().max(self.commit_lsn + 1)
+    }
+
+    /// The next LSN at which nothing stands.
+    #[must_use]
+    pub fn free_lsn(&self) -> u64 {
+        self.ordered_lsn().max(self.commit_lsn) + 1
+    }
+
+    fn ordered_lsn(&self) -> u64 {
+        self.ordered.as_ref().map_or(0, |(lsn, _)| *lsn)
     }
 
     #[must_use]
@@ -388,10 +403,28 @@ impl LocalStore {
         records: impl Iterator<Item = (usize, &'a Record)>,
         progress: &Progress,
     ) -> Result<(), StateError> {
+        self.commit_with(records, progress, None)
+    }
+
+    /// As [`LocalStore::commit`], together with what the state is laid out by, and the fingerprint
+    /// that is accepted with it.
+    ///
+    /// # Errors
+    /// As of [`LocalStore::commit`].
+    pub fn commit_with<'a>(
+        &mut self,
+        records: impl Iterator<Item = (usize, &'a Record)>,
+        progress: &Progress,
+        shape: Option<(&Identity, &Fingerprint)>,
+    ) -> Result<(), StateError> {
         self.remove_ahead()?;
         let mut batch = self.overlay_batch()?.durability(Some(PersistMode::SyncData));
         outbox::write(&mut batch, &self.outbox.blocks, records)?;
         batch.insert(&self.meta, "progress", to_json(progress)?);
+        if let Some((identity, print)) = shape {
+            batch.insert(&self.meta, "identity", to_json(identity)?);
+            batch.insert(&self.meta, "fingerprint", to_json(print)?);
+        }
         batch.commit().map_err(self.fail("cannot write"))?;
         self.seal_memtables()
     }

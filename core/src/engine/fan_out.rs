@@ -25,7 +25,7 @@
 //!   commit LSN and time of the change. It changes together with what its steps did;
 //! - how far a cursor goes follows from the log (and from orders), never from the clock.
 
-use super::layout::{InputLayout, ViewLayout};
+use super::layout::{InputLayout, Layout, ViewLayout};
 use super::resolve::{self, Overlay};
 use super::state::{ReadState, Space, State, StateError};
 use super::{Engine, EngineError, rows};
@@ -85,7 +85,11 @@ impl FanOut {
     }
 
     /// The cursor of a view, where it has one.
-    pub(super) fn load(state: &impl ReadState, view: usize) -> Result<Option<Self>, StateError> {
+    pub(super) fn load(
+        layout: &Layout,
+        state: &impl ReadState,
+        view: usize,
+    ) -> Result<Option<Self>, StateError> {
         let Some(bytes) = state.get(Space::FanOuts, &key_of(view))? else {
             return Ok(None);
         };
@@ -93,7 +97,13 @@ impl FanOut {
             message: format!("the cursor of view {view} cannot be decoded; run walview rebuild"),
             source: None,
         };
-        Self::decode(&bytes).ok_or_else(damaged).map(Some)
+        let mut fan_out = Self::decode(&bytes).ok_or_else(damaged)?;
+        let inputs = layout.views.get(view).map_or(&[][..], |view| &view.inputs);
+        let table = inputs.get(fan_out.input).and_then(|input| layout.tables.get(input.table));
+        if let (Some(before), Some(table)) = (&mut fan_out.before, table) {
+            table.widen(Arc::make_mut(before));
+        }
+        Ok(Some(fan_out))
     }
 
     fn encode(&self) -> Vec<u8> {

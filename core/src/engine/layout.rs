@@ -10,10 +10,10 @@
 //! A row in memory has exactly its table's captured columns, in `attnum` order. An edge belongs to
 //! its tables, not to a view: two views that join bets to users the same way share it.
 
-use crate::catalog::{Catalog, ReplicaIdentity, Table};
+use crate::catalog::{Catalog, Column, ReplicaIdentity, Table};
 use crate::expr::{ColumnRef, Expr};
 use crate::plan::{Aggregate, JoinKind, View, ViewKind};
-use crate::value::Type;
+use crate::value::{Row, Type, Value};
 use std::collections::BTreeSet;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +43,8 @@ pub struct TableLayout {
 pub struct Captured {
     pub name: String,
     pub ty: Type,
+    /// Its value in rows that were written before it was added.
+    pub missing: Value,
     /// Index into the catalog's `Table::columns`.
     pub catalog: usize,
 }
@@ -116,6 +118,22 @@ impl Layout {
         Ok(Self { tables: builder.tables, edges: builder.edges, views })
     }
 
+    /// Whether a state of `before` can be read with this layout: tables have more columns at most,
+    /// each behind those from before.
+    #[must_use]
+    pub fn widens(&self, before: &Self) -> bool {
+        let same = |(now, before): (&TableLayout, &TableLayout)| {
+            let columns = now.columns.iter().take(before.columns.len());
+            (now.oid, &now.identity, &now.lookups, &now.child_edges)
+                == (before.oid, &before.identity, &before.lookups, &before.child_edges)
+                && columns.eq(&before.columns)
+        };
+        self.edges == before.edges
+            && self.views.len() == before.views.len()
+            && self.tables.len() == before.tables.len()
+            && self.tables.iter().zip(&before.tables).all(same)
+    }
+
     #[must_use]
     pub fn table_by_oid(&self, oid: u32) -> Option<usize> {
         self.tables.iter().position(|table| table.oid == oid)
@@ -140,6 +158,12 @@ impl TableLayout {
             Access::Identity => &self.identity,
             Access::Lookup(index) => self.lookups.get(index).map_or(&[], Vec::as_slice),
         }
+    }
+
+    /// A stored row with the columns that were added since it was written.
+    pub(super) fn widen(&self, row: &mut Row) {
+        let added = self.columns.iter().skip(row.len()).map(|column| column.missing.clone());
+        row.extend(added);
     }
 
     /// `schema.table`, for messages.
@@ -211,15 +235,19 @@ impl Builder<'_> {
                 identity: identity.iter().filter_map(|column| place(*column)).collect(),
                 columns: columns
                     .iter()
-                    .filter_map(|catalog| {
-                        let column = table.columns.get(*catalog)?;
-                        Some(Captured {
-                            name: column.name.clone(),
-                            ty: column.ty.clone(),
-                            catalog: *catalog,
-                        })
+                    .filter_map(|catalog| Some((*catalog, table.columns.get(*catalog)?)))
+                    .map(|(catalog, column)| {
+                        let missing = missing(column).ok_or_else(|| {
+                            let column = &column.name;
+                            fail(
+                                format!("the default of column \"{column}\" cannot be read"),
+                                "run: walview rebuild",
+                            )
+                        })?;
+                        let (name, ty) = (column.name.clone(), column.ty.clone());
+                        Ok(Captured { name, ty, missing, catalog })
                     })
-                    .collect(),
+                    .collect::<Result<_, LayoutError>>()?,
                 lookups: Vec::new(),
                 child_edges: Vec::new(),
                 uses: Vec::new(),
@@ -416,6 +444,14 @@ impl Builder<'_> {
     }
 }
 
+/// The value of a column in rows from before it was added; `None` where it cannot be read.
+fn missing(column: &Column) -> Option<Value> {
+    match column.added.as_ref().and_then(|added| added.missing.as_ref()) {
+        None => Some(Value::Null),
+        Some(text) => Value::from_server(&column.ty, text).ok(),
+    }
+}
+
 /// The columns that name a row in the changes of `table`; `None` where nothing does. Generated
 /// columns are not sent, so a key that has one names nothing.
 #[must_use]
@@ -452,7 +488,7 @@ fn for_each_row_expr(view: &View, visit: &mut impl FnMut(&Expr)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Collation, Column, UniqueKey};
+    use crate::catalog::{Collation, UniqueKey};
 
     /// Its value would be taken for NULL: no version sends generated columns unless asked to.
     #[test]
@@ -467,6 +503,7 @@ mod tests {
             collation: Collation::None,
             generated,
             toastable: false,
+            added: None,
         };
         let key = |columns: &[usize]| UniqueKey {
             name: "k".to_owned(),

@@ -164,7 +164,7 @@ impl Engine {
         self.stopped.resize(self.layout.views.len(), None);
         for (view, fan_out) in self.fan_outs.iter_mut().enumerate() {
             self.output.letters.recount(state, view)?;
-            *fan_out = FanOut::load(state, view)?;
+            *fan_out = FanOut::load(&self.layout, state, view)?;
         }
         self.output.held = self.held();
         Ok(())
@@ -319,7 +319,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends what was begun between two transactions: an order. Returns the ordinals by store, behind
+    /// Ends what was begun between two transactions, as an order or as a snapshot. Returns the ordinals by store, behind
     /// which a later order may go on at the same LSN.
     ///
     /// # Errors
@@ -327,6 +327,7 @@ impl Engine {
     pub fn end_order(&mut self, state: &mut impl State) -> Result<Vec<u64>, EngineError> {
         self.flush_groups(state)?;
         self.output.held = self.held();
+        self.output.snapshot = false;
         Ok(self.output.end_order())
     }
 

@@ -148,7 +148,7 @@ impl Refill {
         else {
             return Ok(None);
         };
-        let fan_out = FanOut::load(state, view)?;
+        let fan_out = FanOut::load(&self.layout, state, view)?;
         let (mut last, mut cache) = (None, RowCache::default());
         for (key, fact) in rows::page(state, table, after)? {
             let ahead = fan_out.as_ref().filter(|fan_out| fan_out.is_ahead(&key));

@@ -78,10 +78,12 @@ fn reverse_prefix(edge: usize, parent_key: &[u8]) -> Vec<u8> {
 }
 
 fn decode(table: &TableLayout, bytes: &[u8]) -> Result<Row, StateError> {
-    value::row::decode_row(bytes).map_err(|error| StateError {
+    let mut row = value::row::decode_row(bytes).map_err(|error| StateError {
         message: format!("a row of \"{}\" cannot be decoded", table.qualified()),
         source: Some(Box::new(error)),
-    })
+    })?;
+    table.widen(&mut row);
+    Ok(row)
 }
 
 /// The row that has `identity`.

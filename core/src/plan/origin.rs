@@ -126,6 +126,7 @@ mod tests {
             collation: if *ty == Type::Text { Collation::C } else { Collation::None },
             generated: false,
             toastable: false,
+            added: None,
         });
         Table {
             oid,

@@ -239,6 +239,7 @@ fn catalog() -> Catalog {
                 collation: if collated { Collation::C } else { Collation::None },
                 generated: false,
                 toastable: false,
+                added: None,
             }
         })
         .collect();

@@ -199,6 +199,7 @@ impl Schema {
                     collation: if text { Collation::C } else { Collation::None },
                     generated: false,
                     toastable: text,
+                    added: None,
                 }
             });
             let key = |name: &str, column: &str, primary: bool| UniqueKey {

@@ -273,5 +273,6 @@ fn column(row: &[String]) -> Column {
         collation,
         generated: row[9] == "t",
         toastable: false,
+        added: None,
     }
 }

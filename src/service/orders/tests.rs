@@ -34,6 +34,7 @@ fn catalog() -> Catalog {
         not_null: true,
         generated: false,
         toastable: false,
+        added: None,
     };
     Catalog {
         tables: vec![Table {

@@ -251,6 +251,7 @@ fn read_column(row: &Row, types: &Types) -> Result<(u32, Column), tokio_postgres
         collation: read_collation(row)?,
         generated: row.try_get(6)?,
         toastable: row.try_get(7)?,
+        added: None,
     };
     Ok((row.try_get(0)?, column))
 }

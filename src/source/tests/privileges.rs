@@ -10,6 +10,7 @@ fn table(schema: &str, name: &str, columns: &[&str]) -> PublishedTable {
         schema: schema.to_owned(),
         name: name.to_owned(),
         columns: columns.iter().map(|column| (*column).to_owned()).collect(),
+        whole: false,
     }
 }
 

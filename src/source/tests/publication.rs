@@ -8,6 +8,7 @@ fn table(name: &str, columns: &[&str]) -> PublishedTable {
         schema: "public".to_owned(),
         name: name.to_owned(),
         columns: columns.iter().map(|column| (*column).to_owned()).collect(),
+        whole: false,
     }
 }
 

@@ -266,6 +266,7 @@ impl Store for ClickHouse {
         let version = rows.into_iter().flatten().flatten().next().unwrap_or_default();
         inspect::require_version(&version)?;
         self.create_databases().await?;
+        self.widen_tables().await?;
         self.connected = true;
         Ok(())
     }
@@ -318,7 +319,7 @@ impl Store for ClickHouse {
         if known.as_ref() != Some(&to) && known != Some(from) {
             return Err(self.moved());
         }
-        self.renew_views().await?;
+        self.renew_views(Some(batch.from.lsn)).await?;
         let range = format!("{}:{}", batch.from, batch.to);
         let inserted =
             self.insert(batch.records.iter().map(|record| &record.ops[..]), Some(&range)).await;
@@ -338,7 +339,8 @@ impl Store for ClickHouse {
         }
         match known {
             Some(MarkText::At(mark)) => {
-                self.renew_views().await?;
+                // Nothing waits: everything that was emitted is there.
+                self.renew_views(None).await?;
                 self.remember(MarkText::At(mark), as_of, lsn).await
             }
             Some(MarkText::Loading(_)) | None => Err(self.moved()),

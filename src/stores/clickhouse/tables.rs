@@ -6,6 +6,7 @@
 use super::super::{MarkText, StoreError};
 use super::standing::{Found, Standing, adopted_comment, is_adopted};
 use super::{ClickHouse, arrow::unix_micros};
+use crate::fail_point;
 use walview_core::position::Lsn;
 use walview_core::target::clickhouse::{Misfit, Target, literal, quote, rows_database};
 
@@ -119,6 +120,34 @@ impl ClickHouse {
                 self.create_exact_view(target, &comment).await
             }
         }
+    }
+
+    /// Gives tables of ours the columns that were added since they were made. A crash in between
+    /// leaves the comment, so it is done again; a column that is gone after that was dropped by
+    /// somebody.
+    pub(super) async fn widen_tables(&self) -> Result<(), StoreError> {
+        let database = &self.config.database;
+        for target in &self.targets {
+            let Some(oldest) = target.earlier().first() else {
+                continue;
+            };
+            let (owner, comment) = (self.owner(target), self.comment(target));
+            let found = self.find_name(&rows_database(database), target.table(), &owner).await?;
+            let Found::Own(found) = found else {
+                continue;
+            };
+            if found == comment || is_adopted(&found) {
+                continue;
+            }
+            let is_at = |earlier: &&Target| self.comment(earlier) == found;
+            let earlier = target.earlier().iter().find(is_at).unwrap_or(oldest);
+            self.run(&target.add_columns(earlier, database)).await?;
+            fail_point::hit(fail_point::FOLLOW_ALTERED);
+            let name = target.rows_name(database);
+            self.run(&format!("ALTER TABLE {name} MODIFY COMMENT {}", literal(&comment))).await?;
+            tracing::info!(table = target.table(), "the table has the columns that were added");
+        }
+        Ok(())
     }
 
     async fn empty(&self, name: &str) -> Result<(), StoreError> {

@@ -12,6 +12,7 @@ use super::super::StoreError;
 use super::ClickHouse;
 use super::tables::hash;
 use std::collections::HashMap;
+use walview_core::position::Lsn;
 use walview_core::target::clickhouse::{Target, literal, quote};
 
 const FRESHNESS: &str = "walview_freshness";
@@ -64,9 +65,11 @@ impl ClickHouse {
     }
 
     /// Once in a connection: exact views that are gone, or that another version made, are made as
-    /// this one does. A stranger's of that name is left alone.
-    pub(super) async fn renew_views(&mut self) -> Result<(), StoreError> {
-        if self.views_renewed {
+    /// this one does. A stranger's of that name is left alone. `holds`: how far the store has come,
+    /// where more waits for it; a view shows an added column once its values are there.
+    pub(super) async fn renew_views(&mut self, holds: Option<Lsn>) -> Result<(), StoreError> {
+        let early = |target: &Target| holds.is_some_and(|holds| holds < target.widened_at());
+        if self.views_renewed || self.targets.iter().any(early) {
             return Ok(());
         }
         let database = &self.config.database;

@@ -116,6 +116,17 @@ impl Target {
         format!("{}; {}", self.create_rows(database, ""), self.create_view(database, "", false))
     }
 
+    /// `ALTER TABLE` of the rows from what they were as `earlier`; may be repeated.
+    #[must_use]
+    pub fn add_columns(&self, earlier: &Self, database: &str) -> String {
+        let known = |name: &str| earlier.columns.iter().any(|column| column.name == name);
+        let added = self.columns.iter().enumerate().filter(|(_, column)| !known(&column.name));
+        let adds: Vec<String> = added
+            .map(|(at, column)| format!("ADD COLUMN IF NOT EXISTS {}", self.declared(at, column)))
+            .collect();
+        format!("ALTER TABLE {} {}", self.rows_name(database), adds.join(", "))
+    }
+
     fn declared(&self, at: usize, column: &Column) -> String {
         let own = (at == self.fields.len()).then_some(UNFIT_COMMENT);
         let origin = self.origins.get(at).map(String::as_str).or(own).unwrap_or_default();

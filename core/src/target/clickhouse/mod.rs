@@ -29,7 +29,7 @@ pub use unfit::UNFIT;
 use super::codec::{CodecError, Reader, put_bytes};
 use super::{Change, Columns, Commit, Field, RenderError, Scratch, same_fields, value_of};
 use crate::plan::View;
-use crate::position::Position;
+use crate::position::{Lsn, Position};
 use crate::value::{Type, Value};
 use std::fmt::Write as _;
 
@@ -69,6 +69,10 @@ pub struct Target {
     fingerprint: u32,
     needs_old: bool,
     unfit: bool,
+    /// This target before columns were added, the oldest first: operations of those times may wait.
+    earlier: Vec<Target>,
+    /// Where the values of added columns in rows from before were emitted.
+    widened_at: Lsn,
 }
 
 /// A column of the table of rows.
@@ -181,6 +185,8 @@ impl Target {
             asked,
             origins: Vec::new(),
             needs_old,
+            earlier: Vec::new(),
+            widened_at: Lsn(0),
         };
         columns.done(Some(target))
     }
@@ -191,6 +197,29 @@ impl Target {
         let of = |field: &Field| origins.get(field.index).cloned().unwrap_or_default();
         self.origins = self.fields.iter().map(of).collect();
         self
+    }
+
+    /// This target, which was one after the other of `earlier` before columns were added; the last
+    /// of which were taken in at `at`.
+    #[must_use]
+    pub fn widened(mut self, mut earlier: Vec<Self>, at: Lsn) -> Self {
+        earlier.dedup_by_key(|target| target.fingerprint);
+        earlier.retain(|target| target.fingerprint != self.fingerprint);
+        self.widened_at = if earlier.is_empty() { Lsn(0) } else { at };
+        self.earlier = earlier;
+        self
+    }
+
+    /// This target before columns were added, the oldest first.
+    #[must_use]
+    pub fn earlier(&self) -> &[Self] {
+        &self.earlier
+    }
+
+    /// A store that has come so far holds what added columns are in rows from before.
+    #[must_use]
+    pub fn widened_at(&self) -> Lsn {
+        self.widened_at
     }
 
     /// The pipeline's name of the view that it shows.
@@ -324,8 +353,20 @@ impl Target {
         mut put: impl FnMut(usize, Option<Cell<'a>>),
     ) -> Result<(), CodecError> {
         if op.schema != self.fingerprint {
-            return Err(CodecError { what: "rows of an earlier definition of the view" });
+            let earlier = self.earlier.iter().find(|earlier| earlier.fingerprint == op.schema);
+            let earlier =
+                earlier.ok_or(CodecError { what: "rows of an earlier definition of the view" })?;
+            return self.earlier_cells(earlier, op, put);
         }
+        self.own_cells(op, &mut put)
+    }
+
+    /// The values of an operation that was encoded for this very target.
+    fn own_cells<'a>(
+        &self,
+        op: &OpRef<'a>,
+        put: &mut impl FnMut(usize, Option<Cell<'a>>),
+    ) -> Result<(), CodecError> {
         let mut key = Reader::new(op.key);
         for index in &self.order {
             if let Some(column) = self.columns.get(*index) {
@@ -342,6 +383,31 @@ impl Target {
         } else {
             Err(CodecError { what: "a damaged row" })
         }
+    }
+
+    /// As [`Target::cells`], of an operation from before columns were added, which it lacks.
+    fn earlier_cells<'a>(
+        &self,
+        earlier: &Self,
+        op: &OpRef<'a>,
+        mut put: impl FnMut(usize, Option<Cell<'a>>),
+    ) -> Result<(), CodecError> {
+        let mut lacks: Vec<usize> = (0..self.columns.len()).collect();
+        let places: Vec<Option<usize>> = earlier
+            .columns
+            .iter()
+            .map(|column| self.columns.iter().position(|now| now.name == column.name))
+            .collect();
+        lacks.retain(|index| !places.contains(&Some(*index)));
+        earlier.own_cells(op, &mut |index, cell| {
+            if let Some(Some(place)) = places.get(index) {
+                put(*place, cell);
+            }
+        })?;
+        for index in lacks {
+            put(index, None);
+        }
+        Ok(())
     }
 
     fn encode_key(&self, row: &[Value], out: &mut Vec<u8>) -> Result<(), RenderError> {

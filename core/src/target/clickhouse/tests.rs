@@ -214,3 +214,36 @@ proptest! {
         prop_assert!(other.cells(&op, |_, _| {}).is_err(), "an operation of another schema");
     }
 }
+
+/// What waits in the outbox when a column is added is written without it, each value in its place.
+#[test]
+fn operations_from_before_a_column_was_added_are_read() {
+    let mut wider = view();
+    let added = OutputColumn { name: "extra".to_owned(), ty: Type::Int4, nullable: true };
+    // As of `b.*, note`: not the last one.
+    wider.columns.insert(3, added);
+    let spec = spec(&["id"], None);
+    let old = Target::bind(&spec, &view()).unwrap();
+    let now = Target::bind(&spec, &wider).unwrap();
+    let (ops, ok) = render(&old, None, Some(&row(5, 10, Some("x"))));
+    assert!(ok);
+    let mut bytes = Vec::new();
+    ops.first().unwrap().encode(&mut bytes);
+    let op = OpRef::decode_all(&bytes).next().unwrap().unwrap();
+    assert!(now.cells(&op, |_, _| {}).is_err(), "nobody said what it was before");
+    let now = now.widened(vec![old.clone(), old], Lsn(8));
+    assert_eq!((now.earlier().len(), now.widened_at()), (1, Lsn(8)));
+    let mut cells = vec![0; now.columns().len()];
+    let mut texts = vec![None; now.columns().len()];
+    now.cells(&op, |index, cell| {
+        *cells.get_mut(index).unwrap() += 1;
+        let ty = &now.columns().get(index).unwrap().ty;
+        *texts.get_mut(index).unwrap() = cell.and_then(|cell| ty.text_of(cell));
+    })
+    .unwrap();
+    assert_eq!(cells, [1; 5], "each column once");
+    let has: Vec<bool> = texts.iter().map(Option::is_some).collect();
+    assert_eq!(has, [true, true, false, false, true]);
+    let alter = now.add_columns(now.earlier().first().unwrap(), "betting");
+    assert!(alter.ends_with("ADD COLUMN IF NOT EXISTS `extra` Nullable(Int32)"), "{alter}");
+}
