@@ -16,6 +16,8 @@ use crate::world::World;
 /// More than are corrected at once, by a few steps of an idle source.
 const FACTS: u64 = 30_000;
 const LIMIT: Duration = Duration::from_secs(3600);
+/// Until a correction in steps has begun.
+const BEGIN_LIMIT: Duration = Duration::from_secs(300);
 
 /// Views in Redis that join bets to events: rows and groups.
 const VIEWS: &str = r#"
@@ -62,7 +64,7 @@ fn corrected(status: &Status) -> Option<u64> {
 
 async fn in_the_middle(world: &mut World) {
     let some = |status: &Status| corrected(status).is_some();
-    world.service().until("being corrected", LIMIT, some).await.unwrap();
+    world.service().until("being corrected", BEGIN_LIMIT, some).await.unwrap();
 }
 
 /// What Redis shows at one moment of a user, and of the last fact.
@@ -146,6 +148,11 @@ async fn whatever_happens_while_a_view_is_corrected() {
     let mut redis = world.redis.connect().await.unwrap();
     redis::cmd("FLUSHALL").exec_async(&mut redis).await.unwrap();
     workload::run(&world, seed, 20).await;
+    // It may have deleted the event.
+    let sql =
+        "INSERT INTO events (id, name, category, starts_at) VALUES (1, 'there', 'darts', now())
+               ON CONFLICT DO NOTHING";
+    execute(&world, sql).await;
     world.assert_equal().await;
 
     // Deleted and back again, changed while it is corrected, and in the end no fact is left.

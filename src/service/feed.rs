@@ -125,6 +125,10 @@ impl Feed {
             inner.queue.clear();
             inner.queue_bytes = 0;
         }
+        // A later time at a place that is durable: nothing is left to be committed.
+        if inner.durable == inner.end && inner.durable_frontier.lsn == frontier.lsn {
+            inner.durable_frontier = frontier;
+        }
         inner.frontier = frontier;
         drop(inner);
         self.changed.notify_one();
@@ -281,5 +285,47 @@ impl Feed {
     /// Resolves when there may be something new.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::state::LocalStore;
+
+    fn at(lsn: u64, at: i64) -> Frontier {
+        Frontier { lsn: Lsn(lsn), at }
+    }
+
+    /// A source that writes nothing at all: time passes there, too, for stores of durable records.
+    #[test]
+    fn time_passes_where_everything_is_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = LocalStore::open(folder.path()).unwrap().outbox();
+        let feed = Feed::new(0, outbox, (0, None), (0, 0), at(10, 1));
+        let durable = || match feed.take(0, true, 1).unwrap() {
+            Taken::Nothing(frontier) => Some(frontier),
+            Taken::Records(_) => None,
+        };
+        feed.push([], at(10, 2));
+        assert_eq!(durable(), Some(at(10, 2)));
+        // Further in the log is not durable before a commit.
+        feed.push([], at(11, 3));
+        assert_eq!(durable(), Some(at(10, 2)));
+        feed.committed();
+        assert_eq!(durable(), Some(at(11, 3)));
+        // Nor is time where a record waits for one.
+        let record = Record {
+            seq: 0,
+            to: Position { epoch: 1, lsn: Lsn(11), ordinal: 1 },
+            complete: Lsn(11),
+            committed_at: 4,
+            ends: true,
+            ops: vec![1].into(),
+        };
+        feed.push([Arc::new(record)], at(11, 4));
+        assert_eq!(durable(), Some(at(11, 3)));
     }
 }
