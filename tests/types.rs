@@ -169,18 +169,20 @@ fn column_of(ty: &str) -> String {
     column(KINDS.iter().position(|kind| kind.ty == ty).expect("a type of the list"))
 }
 
+const HEAD: &str = r#"
+pipeline: betting
+source: { url: "${BETTING_DATABASE_URL}" }
+stores:
+  redis: { url: "${REDIS_URL}" }
+  clickhouse: { url: "${CLICKHOUSE_URL}", database: betting }
+"#;
+
 fn pipeline() -> String {
     let columns: Vec<String> = (0..KINDS.len()).map(column).collect();
     let strings: Vec<String> = columns.iter().map(|name| format!("{name}: String")).collect();
     let (numbers, words, inet) = (column_of("integer[]"), column_of("text[]"), column_of("inet"));
     format!(
-        r#"
-pipeline: betting
-source: {{ url: "${{BETTING_DATABASE_URL}}" }}
-stores:
-  redis: {{ url: "${{REDIS_URL}}" }}
-  clickhouse: {{ url: "${{CLICKHOUSE_URL}}", database: betting }}
-views:
+        r#"{HEAD}views:
   - name: every
     sql: |
       SELECT id, {} FROM every
@@ -216,13 +218,7 @@ fn pipeline_of(kinds: &[usize]) -> String {
     let columns: Vec<String> = kinds.iter().copied().map(column).collect();
     let strings: Vec<String> = columns.iter().map(|name| format!("{name}: String")).collect();
     format!(
-        r#"
-pipeline: betting
-source: {{ url: "${{BETTING_DATABASE_URL}}" }}
-stores:
-  redis: {{ url: "${{REDIS_URL}}" }}
-  clickhouse: {{ url: "${{CLICKHOUSE_URL}}", database: betting }}
-views:
+        r#"{HEAD}views:
   - name: every
     sql: |
       SELECT id, {} FROM every

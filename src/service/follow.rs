@@ -20,7 +20,7 @@ use super::PipelineError;
 use super::adopt;
 use super::bound::{self, Bound};
 use super::drift;
-use super::patience::{backoff, describe};
+use super::patience::describe;
 use super::pipeline::{Paused, Ready, Runner};
 use super::records::Records;
 use crate::fail_point;
@@ -118,11 +118,7 @@ impl Runner {
             if let Some(error) = error {
                 self.board.source(Some(&describe(&error)));
             }
-            let mut stop = self.stop.clone();
-            tokio::select! {
-                () = tokio::time::sleep(backoff(attempt)) => {}
-                _ = stop.wait_for(|stop| *stop) => return Err(PipelineError::Stopping),
-            }
+            self.back_off(attempt).await?;
             attempt += 1;
         }
     }

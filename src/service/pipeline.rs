@@ -117,15 +117,23 @@ impl Runner {
                         tracing::warn!(error = describe(&error), "source fails, trying again");
                     }
                     self.board.source(Some(&describe(&error)));
-                    let mut stop = self.stop.clone();
-                    tokio::select! {
-                        () = tokio::time::sleep(backoff(attempt)) => {}
-                        _ = stop.wait_for(|stop| *stop) => return Err(PipelineError::Stopping),
-                    }
+                    self.back_off(attempt).await?;
                     attempt += 1;
                 }
                 looked => return looked,
             }
+        }
+    }
+
+    /// Waits before the source is tried again.
+    ///
+    /// # Errors
+    /// It is to stop.
+    pub(super) async fn back_off(&self, attempt: u32) -> Result<(), PipelineError> {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = tokio::time::sleep(backoff(attempt)) => Ok(()),
+            _ = stop.wait_for(|stop| *stop) => Err(PipelineError::Stopping),
         }
     }
 

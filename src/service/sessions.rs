@@ -5,7 +5,7 @@ use super::bound;
 use super::drift;
 use super::engine_loop::{EngineLoop, Input};
 use super::follow::Grown;
-use super::patience::{backoff, describe};
+use super::patience::describe;
 use super::pipeline::Runner;
 use super::watch::Watch;
 use crate::fail_point;
@@ -85,10 +85,8 @@ impl Runner {
                 outage = Some(Instant::now());
                 tracing::warn!(error = text, "stream ended, trying again");
             }
-            let mut stop = self.stop.clone();
-            tokio::select! {
-                () = tokio::time::sleep(backoff(attempt)) => {}
-                _ = stop.wait_for(|stop| *stop) => return Ok(None),
+            if self.back_off(attempt).await.is_err() {
+                return Ok(None);
             }
             attempt = attempt.saturating_add(1);
         }
