@@ -6,7 +6,7 @@
 
 use super::refill::{Id, last_events};
 use ::redis::{Cmd, Pipeline};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use walview_core::target::codec::CodecError;
 use walview_core::target::redis::{Encoded, Fields, OpRef};
 
@@ -20,6 +20,8 @@ const MERGED_MAX: usize = 1000;
 pub(super) struct Commands<'a> {
     own: Vec<Cmd>,
     ops: Vec<OpRef<'a>>,
+    /// Of `ops`, the last entry of each stream, which trims it.
+    trims: HashSet<usize>,
     /// The next of `ops` to be sent.
     next: usize,
     /// For each command that was sent: whose it is, as an index into `ops`.
@@ -29,7 +31,9 @@ pub(super) struct Commands<'a> {
 impl<'a> Commands<'a> {
     /// Those of one slot in order; nothing else is in the transaction.
     pub(super) fn batch(ops: Vec<OpRef<'a>>) -> Self {
-        Self { ops, ..Self::default() }
+        let events = ops.iter().enumerate().filter(|(_, op)| op.event);
+        let last: HashMap<_, _> = events.map(|(at, op)| ((op.target, op.key), at)).collect();
+        Self { trims: last.into_values().collect(), ops, ..Self::default() }
     }
 
     pub(super) fn unlink<'k>(keys: impl IntoIterator<Item = &'k str>) -> Self {
@@ -65,9 +69,10 @@ impl<'a> Commands<'a> {
                 break;
             }
             let owner = Some(self.next);
+            let trims = self.trims.contains(&self.next);
             self.next += run.len();
             bytes += run.iter().map(OpRef::encoded_len).sum::<usize>();
-            push(run, |command| {
+            push(run, trims, |command| {
                 pipeline.add_command(command);
                 self.owners.push(owner);
             })?;
@@ -112,8 +117,9 @@ fn run<'o, 'a>(ops: &'o [OpRef<'a>]) -> &'o [OpRef<'a>] {
     ops.get(..len).unwrap_or_default()
 }
 
-/// The commands of a run.
-fn push(run: &[OpRef<'_>], mut add: impl FnMut(Cmd)) -> Result<(), CodecError> {
+/// The commands of a run. Redis trims a stream by walking over what it trimmed before, so an entry does
+/// it for all entries of a transaction, which nobody sees one by one, where `trims` says so.
+fn push(run: &[OpRef<'_>], trims: bool, mut add: impl FnMut(Cmd)) -> Result<(), CodecError> {
     let Some(first) = run.first() else {
         return Ok(());
     };
@@ -161,7 +167,7 @@ fn push(run: &[OpRef<'_>], mut add: impl FnMut(Cmd)) -> Result<(), CodecError> {
             }
             Encoded::StreamAdd { id, maxlen, .. } => {
                 command.arg(op.key);
-                if let Some(maxlen) = maxlen {
+                if let Some(maxlen) = maxlen.filter(|_| trims) {
                     command.arg("MAXLEN").arg("=").arg(maxlen);
                 }
                 command.arg(format!("{}-{}", id.0, id.1));
@@ -226,7 +232,7 @@ mod tests {
             key: text(key),
             id: (id, 0),
             fields: vec![(text("f"), text("4"))],
-            maxlen: (id == 1).then_some(9),
+            maxlen: (key == "e").then_some(9),
         };
         let (commands, targets) = sent(&[
             (5, event("e", 1)),
@@ -238,8 +244,9 @@ mod tests {
             (2, add("low", "n")),
             (3, hash("h", &["p"])),
             (3, hash("empty", &[])),
-            (4, event("e", 2)),
+            (4, event("f", 2)),
             (5, event("e", 3)),
+            (5, event("g", 4)),
         ]);
         let expected = [
             ("MSET a 1 b 1", 0),
@@ -248,9 +255,10 @@ mod tests {
             ("ZADD low 2 m 2 n", 2),
             ("DEL h empty", 3),
             ("HSET h p 3", 3),
-            ("XADD e MAXLEN = 9 1-0 f 4", 5),
-            ("XADD e 2-0 f 4", 4),
-            ("XADD e 3-0 f 4", 5),
+            ("XADD e 1-0 f 4", 5),
+            ("XADD f 2-0 f 4", 4),
+            ("XADD e MAXLEN = 9 3-0 f 4", 5),
+            ("XADD g 4-0 f 4", 5),
         ];
         assert_eq!(commands, expected.map(|(command, _)| command));
         assert_eq!(targets, expected.map(|(_, target)| Some(target)));
