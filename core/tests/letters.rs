@@ -97,6 +97,7 @@ impl Bench {
         self.engine.begin(Lsn(self.lsn), 7, None);
         let done = work(&mut self.engine, &mut self.state);
         self.engine.commit(&mut self.state).unwrap();
+        self.engine.save(&mut self.state);
         let mut actions = Vec::new();
         for part in self.engine.take_parts() {
             assert_eq!(part.to.lsn, Lsn(self.lsn));

@@ -76,6 +76,7 @@ fn pages_give_each_row_once_and_name_streams() {
             .unwrap();
     }
     engine.commit(&mut state).unwrap();
+    engine.save(&mut state);
 
     let walk = |store: usize, stopped: &[Option<String>]| {
         let refill = engine.refill(store);

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Invariants:
-//! - an LSN is confirmed only after the local commit that holds it;
+//! - an LSN is confirmed only after the local commit that holds it, which another thread writes while
+//!   the loop goes on;
 //! - a transaction is made durable in pieces only at every `CUT_CHANGES`th change or after
 //!   `CUT_BYTES` of them, never by the clock, because where it is cut decides what is emitted;
 //! - a keepalive's position counts only between transactions;
@@ -19,7 +20,7 @@
 use super::PipelineError;
 use super::board::Board;
 use super::drift;
-use super::feed::{Feed, Frontier};
+use super::feed::{Feed, Frontier, Pushed};
 use super::follow::Grown;
 use super::ingest::{Relations, stop_users, stop_view};
 use super::orders::OrderQueue;
@@ -81,6 +82,21 @@ pub struct Outlet {
     pub window: Duration,
 }
 
+/// A local commit that another thread writes.
+struct UnderWay {
+    done: oneshot::Receiver<()>,
+    confirmed: Lsn,
+    /// By outlet: what it holds, and which records go from the outbox once it is durable.
+    outlets: Vec<(Pushed, Option<(u64, u64)>)>,
+}
+
+/// Why the loop goes on.
+enum Woken {
+    Input(Option<Input>),
+    Durable,
+    Due,
+}
+
 pub struct EngineLoop {
     pub engine: Engine,
     pub store: LocalStore,
@@ -113,7 +129,12 @@ pub struct EngineLoop {
     idle: bool,
     /// A long transaction has just been made durable up to here.
     just_cut: bool,
+    /// When the last local commit began.
     last_commit: Instant,
+    /// The local commit that is on its way.
+    under_way: Option<UnderWay>,
+    /// What the last one that is durable confirms.
+    durable: Lsn,
     clock: Option<(Lsn, i64)>,
     pub(super) orders: OrderQueue,
 }
@@ -128,6 +149,7 @@ impl EngineLoop {
         board: Arc<Board>,
         faults: Faults,
     ) -> Self {
+        let durable = progress.confirmed();
         Self {
             engine,
             store,
@@ -152,6 +174,8 @@ impl EngineLoop {
             idle: false,
             just_cut: false,
             last_commit: Instant::now(),
+            under_way: None,
+            durable,
             clock: None,
             orders: OrderQueue::default(),
         }
@@ -166,7 +190,8 @@ impl EngineLoop {
         self.relations = Relations::default();
         // Whoever waits for an order hears that it was not carried out.
         self.orders.clear();
-        self.store.discard();
+        self.finish_commit()?;
+        self.store.discard()?;
         self.progress = self.store.progress()?;
         self.engine.abort();
         self.engine.restore(&self.store, self.progress.stopped.clone())?;
@@ -194,31 +219,31 @@ impl EngineLoop {
     ) -> Result<(), PipelineError> {
         loop {
             let (commit, step) = (self.commit_due_in(), self.step_due_in());
-            let input = match commit.into_iter().chain(step).min() {
-                None => runtime.block_on(inputs.recv()),
-                Some(due) => {
-                    match runtime.block_on(async { tokio::time::timeout(due, inputs.recv()).await })
-                    {
-                        Ok(input) => input,
-                        Err(_elapsed) => {
-                            if step == Some(due) && self.is_full() {
-                                self.wait_for_room(runtime, inputs, confirmed)?;
-                            } else if step == Some(due) {
-                                self.step()?;
-                                self.idle = true;
-                            } else {
-                                self.commit()?;
-                            }
-                            confirmed.send_replace(self.progress.confirmed());
-                            continue;
-                        }
+            let due = commit.into_iter().chain(step).min();
+            let input = match runtime.block_on(woken(inputs, self.under_way.as_mut(), due)) {
+                Woken::Input(input) => input,
+                Woken::Durable => {
+                    self.finish_commit()?;
+                    confirmed.send_replace(self.durable);
+                    continue;
+                }
+                Woken::Due => {
+                    if step != due {
+                        self.begin_commit()?;
+                    } else if self.is_full() {
+                        self.wait_for_room(runtime, inputs, confirmed)?;
+                    } else {
+                        self.step()?;
+                        self.idle = true;
                     }
+                    confirmed.send_replace(self.durable);
+                    continue;
                 }
             };
             let Some(input) = input else {
                 if !self.in_transaction {
                     self.commit()?;
-                    confirmed.send_replace(self.progress.confirmed());
+                    confirmed.send_replace(self.durable);
                 }
                 return self.rewind();
             };
@@ -262,8 +287,8 @@ impl EngineLoop {
                 self.carry_out()?;
             }
             if self.commit_due_in() == Some(Duration::ZERO) {
-                self.commit()?;
-                confirmed.send_replace(self.progress.confirmed());
+                self.begin_commit()?;
+                confirmed.send_replace(self.durable);
             }
         }
     }
@@ -300,7 +325,7 @@ impl EngineLoop {
         // A little below the limit, so that the loop does not stop and go with every record.
         while self.outbox_bytes() >= self.outbox_bytes_max / 10 * 9 && !inputs.is_closed() {
             self.commit()?;
-            confirmed.send_replace(self.progress.confirmed());
+            confirmed.send_replace(self.durable);
             self.board.outbox(self.outbox_bytes(), self.outbox_bytes_max);
             self.board.disk(self.store.disk_bytes());
             runtime.block_on(tokio::time::sleep(FULL_WAIT));
@@ -491,7 +516,7 @@ impl EngineLoop {
         self.hand_over();
         self.just_cut = true;
         self.bytes_since_cut = 0;
-        self.commit()?;
+        self.begin_commit()?;
         fail_point::hit(fail_point::CUT_AFTER);
         Ok(())
     }
@@ -520,13 +545,20 @@ impl EngineLoop {
 
     fn commit_if_large(&mut self) -> Result<(), PipelineError> {
         if self.store.pending_bytes() + self.records.pending_bytes() >= COMMIT_BYTES {
-            self.commit()?;
+            self.begin_commit()?;
         }
         Ok(())
     }
 
-    /// The local commit.
+    /// The local commit: everything whole is durable then.
     pub(super) fn commit(&mut self) -> Result<(), PipelineError> {
+        self.begin_commit()?;
+        self.finish_commit()
+    }
+
+    /// Begins the local commit, and waits for the one before.
+    fn begin_commit(&mut self) -> Result<(), PipelineError> {
+        self.finish_commit()?;
         self.publish();
         let faults =
             std::mem::take(&mut *self.faults.lock().unwrap_or_else(PoisonError::into_inner));
@@ -544,22 +576,70 @@ impl EngineLoop {
                 *pruned = position.to_string();
             }
         }
+        self.engine.save(&mut self.store);
         fail_point::hit(fail_point::COMMIT_BEFORE);
-        self.store.commit(self.records.pending(), &self.progress)?;
-        fail_point::hit(fail_point::COMMIT_AFTER);
+        let (tell, done) = oneshot::channel();
+        let tell = || {
+            tell.send(()).ok();
+        };
+        self.store.begin_commit(self.records.pending(), &self.progress, tell)?;
+        let pushed = self.outlets.iter().map(|outlet| outlet.feed.pushed());
+        self.under_way = Some(UnderWay {
+            done,
+            confirmed: self.progress.confirmed(),
+            outlets: pushed.zip(prunable).collect(),
+        });
         self.records.written();
         self.uncommitted = false;
         self.idle_position = false;
         self.last_commit = Instant::now();
+        Ok(())
+    }
+
+    /// Waits for the local commit that is on its way, if one is.
+    fn finish_commit(&mut self) -> Result<(), PipelineError> {
+        let Some(UnderWay { confirmed, outlets, .. }) = self.under_way.take() else {
+            return Ok(());
+        };
+        self.store.finish_commit()?;
+        fail_point::hit(fail_point::COMMIT_AFTER);
+        self.durable = confirmed;
         let outbox = self.store.outbox();
-        for (index, (outlet, range)) in self.outlets.iter().zip(prunable).enumerate() {
-            outlet.feed.committed();
+        for (index, (outlet, (pushed, range))) in self.outlets.iter().zip(outlets).enumerate() {
+            outlet.feed.committed(pushed);
             if let Some((from, to)) = range {
                 outbox.prune(index, from, to)?;
                 fail_point::hit(fail_point::PRUNE_AFTER);
             }
         }
-        self.board.local(self.progress.confirmed(), &self.engine);
+        self.board.local(self.durable, &self.engine);
         Ok(())
+    }
+}
+
+/// Waits for an input, for the local commit that is on its way, or until something is `due`.
+async fn woken(
+    inputs: &mut mpsc::Receiver<Input>,
+    under_way: Option<&mut UnderWay>,
+    due: Option<Duration>,
+) -> Woken {
+    let durable = async {
+        match under_way {
+            // It may have failed: whoever finishes it hears that.
+            Some(commit) => drop((&mut commit.done).await),
+            None => std::future::pending().await,
+        }
+    };
+    let time = async {
+        match due {
+            Some(due) => tokio::time::sleep(due).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = durable => Woken::Durable,
+        input = inputs.recv() => Woken::Input(input),
+        () = time => Woken::Due,
     }
 }

@@ -67,6 +67,13 @@ struct Inner {
     weight: Weight,
 }
 
+/// How far a feed had been filled.
+#[derive(Clone, Copy, Debug)]
+pub struct Pushed {
+    end: u64,
+    frontier: Frontier,
+}
+
 /// What a writer may do next.
 #[derive(Debug)]
 pub enum Taken {
@@ -134,11 +141,22 @@ impl Feed {
         self.changed.notify_one();
     }
 
-    /// Everything pushed so far is durable.
-    pub fn committed(&self) {
+    /// What was pushed so far.
+    #[must_use]
+    pub fn pushed(&self) -> Pushed {
+        let inner = self.lock();
+        Pushed { end: inner.end, frontier: inner.frontier }
+    }
+
+    /// What had been pushed at a certain time is durable.
+    pub fn committed(&self, pushed: Pushed) {
         let mut inner = self.lock();
-        inner.durable = inner.end;
-        inner.durable_frontier = inner.frontier;
+        let Pushed { end, mut frontier } = pushed;
+        if frontier.lsn == inner.durable_frontier.lsn {
+            frontier.at = frontier.at.max(inner.durable_frontier.at);
+        }
+        inner.durable = end;
+        inner.durable_frontier = frontier;
         drop(inner);
         self.changed.notify_one();
     }
@@ -314,7 +332,9 @@ mod tests {
         // Further in the log is not durable before a commit.
         feed.push([], at(11, 3));
         assert_eq!(durable(), Some(at(10, 2)));
-        feed.committed();
+        let pushed = feed.pushed();
+        feed.push([], at(12, 3));
+        feed.committed(pushed);
         assert_eq!(durable(), Some(at(11, 3)));
         // Nor is time where a record waits for one.
         let record = Record {

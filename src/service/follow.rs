@@ -63,7 +63,7 @@ impl Runner {
     /// Takes the column in, or stops the views that show every column of its table.
     pub(super) async fn follow(&self, paused: Paused) -> Result<Ready, PipelineError> {
         let Paused { mut identity, mut local, grown } = paused;
-        local.discard();
+        local.discard()?;
         let mut progress = local.progress()?;
         let bound = self.bind(&identity.catalog)?;
         let now = self.look_again(&bound).await?;

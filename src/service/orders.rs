@@ -122,7 +122,7 @@ impl EngineLoop {
         fail_point::hit(fail_point::ORDER_DURABLE);
         records::push(&self.outlets, by_store, self.frontier());
         for outlet in &self.outlets {
-            outlet.feed.committed();
+            outlet.feed.committed(outlet.feed.pushed());
         }
         Ok(())
     }

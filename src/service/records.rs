@@ -65,8 +65,7 @@ impl Records {
             else {
                 continue;
             };
-            let (seq, ops) = (*end, ops.into());
-            let record = Arc::new(Record { seq, to, complete, committed_at, ends, ops });
+            let record = Arc::new(Record { seq: *end, to, complete, committed_at, ends, ops });
             *end += 1;
             self.pending_bytes += record.ops.len();
             self.pending.push((store, Arc::clone(&record)));

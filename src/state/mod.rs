@@ -6,13 +6,17 @@
 //!             progress (confirmed LSN, partial, ends) ────┘
 //! ```
 //!
+//! A commit is written by a thread of its own, one at a time, while the engine goes on with an overlay
+//! that is empty again.
+//!
 //! Invariants:
 //! - a batch is all or nothing, so state, outbox and position never disagree after a crash;
 //! - an outbox record at or past `Progress::outbox_end` of its store was written ahead of its
 //!   commit: readers never look there after a restart, and it is removed before anything new is
 //!   written (`outbox.rs`);
-//! - reads see the overlay first.
+//! - reads see the overlay first, then what is on its way.
 
+mod cache;
 mod frozen;
 mod outbox;
 mod overlay;
@@ -21,20 +25,25 @@ pub use frozen::{Freezer, Frozen};
 pub use outbox::Outbox;
 
 use crate::source::fingerprint::{Fingerprint, OwnAlter};
+use cache::ReadCache;
 use fjall::compaction::Leveled;
 use fjall::config::{CompressionPolicy, FilterPolicy};
-use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{
+    AbstractTree as _, CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch,
+    PersistMode,
+};
 use overlay::Overlay;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use walview_core::catalog::Catalog;
 use walview_core::engine::{Page, Partial, ReadState, Space, State, StateError, scan_range};
 use walview_core::outbox::Record;
 use walview_core::position::{Lsn, Position};
 
-/// Blocks read from disk, kept in memory. Twice as much bought no CPU; the kernel has them, too.
-const BLOCK_CACHE_BYTES: u64 = 24 << 20;
+/// Blocks read from disk, kept in memory. The kernel has them, too, and `cache.rs` what is read often.
+const BLOCK_CACHE_BYTES: u64 = 12 << 20;
 /// Writes of one key space before they go to a sorted file. fjall holds up to five of these for each
 /// key space before it lets writers wait. Twice as much costs up to 35 MiB and saves no CPU.
 const MEMTABLE_BYTES: u64 = 2 << 20;
@@ -45,9 +54,10 @@ const LEVEL_0_TABLES: u8 = 8;
 /// file's filter is built: with fjall's 64 MiB, of reverse keys, that is 32 MiB. The first level holds
 /// `LEVEL_0_TABLES` of them, and is mostly written anew when level 0 joins it.
 const TABLE_BYTES: u64 = 16 << 20;
-/// One flushes memtables, the other compacts. With a single one a flush waits for a compaction
-/// ahead of it, and memory grows meanwhile.
-const WORKER_THREADS: usize = 2;
+/// Of two, fjall lets the first flush alone: while the other compacts, it takes the next compaction from
+/// their queue and puts it back without a pause, which took a tenth of all CPU. With one, a flush waits
+/// for a compaction; commits wait for it then, in their own thread.
+const WORKER_THREADS: usize = 1;
 /// fjall's write-ahead journals, all together.
 pub const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 /// Overlay and records held before the caller should commit, whatever the clock says.
@@ -228,6 +238,10 @@ pub struct LocalStore {
     /// The outbox may hold what was written ahead of a commit that never came.
     ahead: bool,
     overlay: Overlay,
+    reads: ReadCache,
+    /// What the commit that is on its way writes.
+    committing: Overlay,
+    commit: Option<JoinHandle<fjall::Result<()>>>,
     path: PathBuf,
 }
 
@@ -252,6 +266,7 @@ impl LocalStore {
         let db = Database::builder(path)
             .cache_size(BLOCK_CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES_MAX)
+            .journal_compression(CompressionType::None)
             .worker_threads(WORKER_THREADS)
             .open()
             .map_err(fail)?;
@@ -264,6 +279,9 @@ impl LocalStore {
             spaces,
             db,
             overlay: Overlay::default(),
+            reads: ReadCache::default(),
+            committing: Overlay::default(),
+            commit: None,
             path: path.to_owned(),
         })
     }
@@ -318,7 +336,9 @@ impl LocalStore {
     /// # Errors
     /// The store cannot be written.
     pub fn reset(&mut self, identity: &Identity) -> Result<(), StateError> {
+        self.finish_commit()?;
         self.overlay = Overlay::default();
+        self.reads.clear();
         // The identity goes first and comes back last: a crash in between leaves a new store.
         self.meta.remove("identity").map_err(self.fail("cannot write"))?;
         self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))?;
@@ -371,10 +391,14 @@ impl LocalStore {
         self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))
     }
 
-    /// Forgets what was written since the last commit.
-    pub fn discard(&mut self) {
+    /// Forgets what was written since the last commit, which is waited for.
+    ///
+    /// # Errors
+    /// The store could not be written.
+    pub fn discard(&mut self) -> Result<(), StateError> {
         self.overlay = Overlay::default();
         self.ahead = true;
+        self.finish_commit()
     }
 
     /// Bytes that the next commit would write.
@@ -389,9 +413,10 @@ impl LocalStore {
     /// # Errors
     /// The store cannot be written.
     pub fn spill(&mut self) -> Result<(), StateError> {
+        self.finish_commit()?;
         let batch = self.overlay_batch()?;
-        batch.commit().map_err(self.fail("cannot write"))?;
-        self.seal_memtables()
+        self.start(batch, || {})?;
+        self.finish_commit()
     }
 
     /// Makes the overlay, `records` (with their store) and `progress` durable together.
@@ -417,6 +442,47 @@ impl LocalStore {
         progress: &Progress,
         shape: Option<(&Identity, &Fingerprint)>,
     ) -> Result<(), StateError> {
+        let batch = self.commit_batch(records, progress, shape)?;
+        self.start(batch, || {})?;
+        self.finish_commit()
+    }
+
+    /// As [`LocalStore::commit`], but does not wait: the commit is durable, or has failed, when `done`
+    /// is called, and [`LocalStore::finish_commit`] says which. One that is on its way is waited for.
+    ///
+    /// # Errors
+    /// The store cannot be written, or could not.
+    pub fn begin_commit<'a>(
+        &mut self,
+        records: impl Iterator<Item = (usize, &'a Record)>,
+        progress: &Progress,
+        done: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StateError> {
+        let batch = self.commit_batch(records, progress, None)?;
+        self.start(batch, done)
+    }
+
+    /// Waits for the commit that is on its way, if one is.
+    ///
+    /// # Errors
+    /// The store could not be written; nothing of the commit is there then.
+    pub fn finish_commit(&mut self) -> Result<(), StateError> {
+        let Some(commit) = self.commit.take() else { return Ok(()) };
+        let written = commit.join().unwrap_or(Err(fjall::Error::Poisoned));
+        match &written {
+            Ok(()) => self.committing = Overlay::default(),
+            Err(_) => self.forget(),
+        }
+        written.map_err(self.fail("cannot write"))
+    }
+
+    fn commit_batch<'a>(
+        &mut self,
+        records: impl Iterator<Item = (usize, &'a Record)>,
+        progress: &Progress,
+        shape: Option<(&Identity, &Fingerprint)>,
+    ) -> Result<OwnedWriteBatch, StateError> {
+        self.finish_commit()?;
         self.remove_ahead()?;
         let mut batch = self.overlay_batch()?.durability(Some(PersistMode::SyncData));
         outbox::write(&mut batch, &self.outbox.blocks, records)?;
@@ -425,8 +491,7 @@ impl LocalStore {
             batch.insert(&self.meta, "identity", to_json(identity)?);
             batch.insert(&self.meta, "fingerprint", to_json(print)?);
         }
-        batch.commit().map_err(self.fail("cannot write"))?;
-        self.seal_memtables()
+        Ok(batch)
     }
 
     /// Writes records ahead of their commit, so that a large transaction does not wait in memory.
@@ -440,8 +505,40 @@ impl LocalStore {
         self.remove_ahead()?;
         let mut batch = self.db.batch();
         outbox::write(&mut batch, &self.outbox.blocks, records)?;
-        batch.commit().map_err(self.fail("cannot write"))?;
-        self.seal_memtables()
+        write(batch, &self.keyspaces()).map_err(self.fail("cannot write"))
+    }
+
+    /// Lets a thread write `batch`.
+    fn start(
+        &mut self,
+        batch: OwnedWriteBatch,
+        done: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StateError> {
+        let keyspaces = self.keyspaces();
+        let work = move || {
+            let written = write(batch, &keyspaces);
+            done();
+            written
+        };
+        match std::thread::Builder::new().name("local commit".to_owned()).spawn(work) {
+            Ok(commit) => self.commit = Some(commit),
+            Err(source) => {
+                self.forget();
+                return Err(self.fail("cannot write")(source.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing of the commit that was on its way came to the store.
+    fn forget(&mut self) {
+        self.committing = Overlay::default();
+        self.reads.clear();
+    }
+
+    fn keyspaces(&self) -> Vec<Keyspace> {
+        let spaces = self.spaces.iter().map(|(_, keyspace)| keyspace);
+        spaces.chain([&self.meta, &self.outbox.blocks]).cloned().collect()
     }
 
     /// A batch of its own, before anything new: one batch cannot remove a key and write it. The
@@ -454,27 +551,16 @@ impl LocalStore {
         Ok(())
     }
 
-    /// Seals every memtable that is full. fjall's batches only ask its workers to do it, and write
-    /// on into the same memtable until one of them comes to it; it makes writers wait for sealed
-    /// ones alone.
-    fn seal_memtables(&self) -> Result<(), StateError> {
-        let keyspaces = self.spaces.iter().map(|(_, keyspace)| keyspace);
-        for keyspace in keyspaces.chain([&self.meta, &self.outbox.blocks]) {
-            if keyspace.tree.active_memtable().size() > MEMTABLE_BYTES {
-                keyspace.rotate_memtable().map_err(self.fail("cannot write"))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn overlay_batch(&mut self) -> Result<fjall::OwnedWriteBatch, StateError> {
+    fn overlay_batch(&mut self) -> Result<OwnedWriteBatch, StateError> {
         let mut batch = self.db.batch();
-        for (space, entries) in self.overlay.take() {
+        self.committing = std::mem::take(&mut self.overlay);
+        for (space, entries) in self.committing.entries() {
             let keyspace = self.space(space)?;
             for (key, value) in entries {
+                self.reads.written(space, key, value.as_ref());
                 match value {
-                    Some(value) => batch.insert(keyspace, key, value),
-                    None => batch.remove(keyspace, key),
+                    Some(value) => batch.insert(keyspace, key.clone(), value.clone()),
+                    None => batch.remove(keyspace, key.clone()),
                 }
             }
         }
@@ -492,6 +578,27 @@ impl LocalStore {
     pub fn disk_bytes(&self) -> u64 {
         self.db.disk_space().unwrap_or(0)
     }
+}
+
+impl Drop for LocalStore {
+    /// Whoever opens the store next finds it whole. What failed was not made durable, and nobody was
+    /// told that it was.
+    fn drop(&mut self) {
+        self.finish_commit().ok();
+    }
+}
+
+/// Writes a batch, then seals every memtable that is full. fjall's batches only ask its workers to do
+/// it, and write on into the same memtable until one of them comes to it; it makes writers wait for
+/// sealed ones alone.
+fn write(batch: OwnedWriteBatch, keyspaces: &[Keyspace]) -> fjall::Result<()> {
+    batch.commit()?;
+    for keyspace in keyspaces {
+        if keyspace.tree.active_memtable().size() > MEMTABLE_BYTES {
+            keyspace.rotate_memtable()?;
+        }
+    }
+    Ok(())
 }
 
 fn options() -> KeyspaceCreateOptions {
@@ -550,11 +657,18 @@ impl State for LocalStore {
 
 impl ReadState for LocalStore {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        if let Some(written) = self.overlay.get(space, key) {
+        let written = self.overlay.get(space, key);
+        if let Some(written) = written.or_else(|| self.committing.get(space, key)) {
             return Ok(written.map(<[u8]>::to_vec));
         }
+        if let Some(value) = self.reads.get(space, key) {
+            return Ok(Some(value.to_vec()));
+        }
         let value = self.space(space)?.get(key).map_err(self.fail("cannot read"))?;
-        Ok(value.map(|value| value.to_vec()))
+        Ok(value.map(|value| {
+            self.reads.put(space, key, &value);
+            value.to_vec()
+        }))
     }
 
     fn scan(
@@ -566,13 +680,13 @@ impl ReadState for LocalStore {
     ) -> Result<Page, StateError> {
         let keyspace = self.space(space)?;
         let (from, end) = scan_range(prefix, after);
-        let mut stored = keyspace
+        let stored = keyspace
             .range((from.clone(), end))
             .map(fjall::Guard::into_inner)
             .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())));
-        self.overlay
-            .merge(space, prefix, from, limit, &mut stored)
-            .map_err(self.fail("cannot read"))
+        let stored = overlay::merge(self.committing.range(space, prefix, &from), stored);
+        let all = overlay::merge(self.overlay.range(space, prefix, &from), stored);
+        all.take(limit).collect::<Result<_, _>>().map_err(self.fail("cannot read"))
     }
 }
 

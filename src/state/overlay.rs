@@ -1,15 +1,15 @@
-//! Writes of the engine that are not yet in the store.
+//! Writes of the engine that are not yet in the store, or on their way.
 
 use fjall::Slice;
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeMap;
 use std::ops::Bound;
-use walview_core::engine::{Page, Space};
+use walview_core::engine::Space;
 
 /// Bytes that an entry costs beside its key and value.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
 
 /// As fjall takes them: short ones need no allocation, and none is copied again.
-type Entries = BTreeMap<Slice, Option<Slice>>;
+pub(super) type Entries = BTreeMap<Slice, Option<Slice>>;
 
 /// The last write of each key; `None` is a delete.
 #[derive(Default)]
@@ -38,63 +38,55 @@ impl Overlay {
         self.bytes
     }
 
-    pub(super) fn take(
-        &mut self,
-    ) -> impl Iterator<Item = (Space, btree_map::IntoIter<Slice, Option<Slice>>)> + use<> {
-        self.bytes = 0;
-        let spaces = std::mem::take(&mut self.spaces);
-        Space::ALL.into_iter().zip(spaces.map(IntoIterator::into_iter))
+    /// The writes by space, each in the order of keys.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (Space, &Entries)> {
+        Space::ALL.into_iter().zip(&self.spaces)
     }
 
-    /// Merges what is stored (in key order) with what is held, the latter winning.
-    pub(super) fn merge<E>(
-        &self,
+    /// The writes of keys that start with `prefix`, from `from` on, in order.
+    pub(super) fn range<'a>(
+        &'a self,
         space: Space,
-        prefix: &[u8],
-        from: Bound<Vec<u8>>,
-        limit: usize,
-        stored: &mut dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
-    ) -> Result<Page, E> {
-        let mut page = Page::new();
-        let mut held = self
-            .spaces
-            .get(space as usize)
-            .into_iter()
-            .flat_map(|entries| {
-                entries.range::<[u8], _>((from.as_ref().map(Vec::as_slice), Bound::Unbounded))
-            })
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .peekable();
-        let mut stored = stored.peekable();
-        while page.len() < limit {
+        prefix: &'a [u8],
+        from: &'a Bound<Vec<u8>>,
+    ) -> impl Iterator<Item = (&'a Slice, &'a Option<Slice>)> {
+        let from = from.as_ref().map(Vec::as_slice);
+        let entries = self.spaces.get(space as usize).into_iter();
+        entries
+            .flat_map(move |entries| entries.range::<[u8], _>((from, Bound::Unbounded)))
+            .take_while(move |(key, _)| key.starts_with(prefix))
+    }
+}
+
+/// Merges `stored` (in the order of keys) with the writes over it, the latter winning.
+pub(super) fn merge<'a, E>(
+    written: impl Iterator<Item = (&'a Slice, &'a Option<Slice>)>,
+    stored: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
+) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>> {
+    let mut written = written.peekable();
+    let mut stored = stored.peekable();
+    std::iter::from_fn(move || {
+        loop {
             let stored_key = match stored.peek() {
                 Some(Ok((key, _))) => Some(key.as_slice()),
-                Some(Err(_)) => match stored.next() {
-                    Some(Err(error)) => return Err(error),
-                    _ => None,
-                },
+                Some(Err(_)) => return stored.next(),
                 None => None,
             };
-            let held_key = held.peek().map(|(key, _)| &key[..]);
-            let held_first = match (stored_key, held_key) {
-                (None, None) => break,
-                (Some(_), None) => false,
+            let written_key = written.peek().map(|(key, _)| &key[..]);
+            let written_first = match (stored_key, written_key) {
+                (_, None) => false,
                 (None, Some(_)) => true,
-                (Some(stored), Some(held)) => held <= stored,
+                (Some(stored), Some(written)) => written <= stored,
             };
-            if !held_first {
-                if let Some(Ok(entry)) = stored.next() {
-                    page.push(entry);
-                }
-                continue;
+            if !written_first {
+                return stored.next();
             }
-            if stored_key == held_key {
+            if stored_key == written_key {
                 stored.next();
             }
-            if let Some((key, Some(value))) = held.next() {
-                page.push((key.to_vec(), value.to_vec()));
+            if let Some((key, Some(value))) = written.next() {
+                return Some(Ok((key.to_vec(), value.to_vec())));
             }
         }
-        Ok(page)
-    }
+    })
 }

@@ -10,7 +10,7 @@ use walview_core::engine::MemoryState;
 use walview_core::position::Position;
 
 /// The store against the model: the same random writes, reads and scans give the same answers,
-/// across spills, commits and reopening.
+/// across spills, commits, also while they are on their way, and reopening.
 #[test]
 fn behaves_as_the_memory_state_does() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7_u64);
@@ -44,6 +44,9 @@ fn behaves_as_the_memory_state_does() {
             }
         }
         match step % 250 {
+            50 | 150 | 240 => {
+                store.begin_commit(std::iter::empty(), &Progress::default(), || {}).unwrap();
+            }
             100 => store.spill().unwrap(),
             200 => store.commit(std::iter::empty(), &Progress::default()).unwrap(),
             249 => {
@@ -122,7 +125,7 @@ fn what_was_written_ahead_and_given_up_is_never_read() {
     // By store: pruned before, committed before, written before; and sizes by number.
     let mut at = [(0_u64, 0_u64, 0_u64); 2];
     let mut sizes: [Vec<usize>; 2] = Default::default();
-    for _ in 0..1500 {
+    for _ in 0..2500 {
         let action = rng.random_range(0..10);
         let mut records = Vec::new();
         for (index, (_, committed, written)) in at.iter_mut().enumerate() {
@@ -146,9 +149,10 @@ fn what_was_written_ahead_and_given_up_is_never_read() {
         let progress =
             Progress { outbox_end: at.iter().map(|at| at.1).collect(), ..Progress::default() };
         match action {
-            0..4 => store.commit(given, &progress).unwrap(),
+            0..4 => store.begin_commit(given, &progress, || {}).unwrap(),
             4..7 => store.write_ahead(given).unwrap(),
             7 => {
+                store.finish_commit().unwrap();
                 for (index, (pruned, committed, _)) in at.iter_mut().enumerate() {
                     let to = rng.random_range(*pruned..=*committed);
                     store.outbox().prune(index, *pruned, to).unwrap();
@@ -157,7 +161,7 @@ fn what_was_written_ahead_and_given_up_is_never_read() {
             }
             _ => {
                 if action == 8 {
-                    store.discard();
+                    store.discard().unwrap();
                 } else {
                     drop(store);
                     store = LocalStore::open(folder.path()).unwrap();
@@ -165,6 +169,11 @@ fn what_was_written_ahead_and_given_up_is_never_read() {
                 at.iter_mut().for_each(|at| at.2 = at.1);
             }
         }
+        if rng.random_bool(0.5) {
+            // The commit may still be on its way.
+            continue;
+        }
+        store.finish_commit().unwrap();
         for (index, (pruned, committed, _)) in at.into_iter().enumerate() {
             let outbox = store.outbox();
             assert!(outbox.first(index, committed).unwrap() <= pruned);

@@ -196,10 +196,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes the touched groups and emits how their rows changed.
+    /// Emits how the rows of the touched groups changed. The state gets the groups with
+    /// [`Engine::save`], or where there are too many of them.
     pub(super) fn flush_groups(&mut self, state: &mut impl State) -> Result<(), EngineError> {
         let layout = Arc::clone(&self.layout);
-        let mut bytes = Vec::with_capacity(128);
         for index in self.groups.take_touched() {
             let Some(slot) = self.groups.slot(index) else { continue };
             let view = slot.view;
@@ -214,27 +214,44 @@ impl Engine {
                     }
                 }
             } else {
+                // Whoever comes next is the first member.
+                let by = std::mem::take(&mut slot.group.by);
+                slot.group = Group::new(by, plan.aggregates);
                 None
             };
-            if after.is_some() {
+            let shown = slot.shown.take();
+            if shown.is_some() || after.is_some() {
+                self.emit_row(state, view, shown.as_ref(), after.as_ref())?;
+            }
+            self.groups.emitted(index, after);
+        }
+        if self.groups.is_full() {
+            self.save(state);
+            self.groups.clear();
+        }
+        Ok(())
+    }
+
+    /// Writes the groups that changed, which makes the state complete: before it is made durable, and
+    /// where no transaction is open but what a cut of it flushed.
+    pub fn save(&mut self, state: &mut impl State) {
+        let layout = Arc::clone(&self.layout);
+        let mut bytes = Vec::with_capacity(128);
+        for index in self.groups.take_unsaved() {
+            self.groups.saved(index);
+            // One that could not be computed has been forgotten, and its view has stopped.
+            let slot = self.groups.slot(index).filter(|slot| !slot.key.is_empty());
+            let Some(slot) = slot else { continue };
+            let Some(plan) = group_plan(&layout, slot.view) else { continue };
+            if slot.group.members > 0 || plan.by.is_empty() {
                 bytes.clear();
                 slot.group.encode(&mut bytes);
                 state.put(Space::Groups, &slot.key, &bytes);
             } else {
                 state.delete(Space::Groups, &slot.key);
-            }
-            let shown = slot.shown.take();
-            if shown.is_some() || after.is_some() {
-                self.emit_row(state, view, shown.as_ref(), after.as_ref())?;
-            }
-            if after.is_some() {
-                self.groups.written(index, after);
-            } else {
                 self.groups.forget(index);
             }
         }
-        self.groups.shrink();
-        Ok(())
     }
 
     fn stop_group(&mut self, view: usize, error: &EvalError) {

@@ -1,10 +1,12 @@
 //! Groups in memory: what the current transaction touched, and what earlier ones did.
 //!
-//! Invariant: a group that is not touched is as the state has it, and `shown` is the result row
-//! that the stores were told. Nothing that is emitted depends on what is cached.
+//! Invariant: a group that is neither touched nor unsaved is as the state has it, and `shown` of one
+//! that is not touched is the result row that the stores were told. Nothing that is emitted depends on
+//! what is cached.
 
 use super::groups::Group;
 use crate::value::Row;
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
 /// Groups kept beyond their transaction. Forgotten all at once: a counter that is busy is soon here
@@ -14,9 +16,11 @@ const CACHED_MAX: usize = 16_384;
 #[derive(Default)]
 pub(super) struct GroupCache {
     slots: Vec<Slot>,
-    by_key: HashMap<Vec<u8>, usize>,
+    by_key: HashMap<Vec<u8>, usize, RandomState>,
     /// Since the last cut, in the order of their first touch.
     touched: Vec<usize>,
+    /// The state has another version of them.
+    unsaved: Vec<usize>,
 }
 
 pub(super) struct Slot {
@@ -26,6 +30,7 @@ pub(super) struct Slot {
     pub shown: Option<Row>,
     pub group: Group,
     touched: bool,
+    unsaved: bool,
 }
 
 impl GroupCache {
@@ -50,12 +55,12 @@ impl GroupCache {
     ) -> usize {
         let index = self.slots.len();
         self.by_key.insert(key.clone(), index);
-        self.slots.push(Slot { view, key, shown, group, touched: true });
+        self.slots.push(Slot { view, key, shown, group, touched: true, unsaved: false });
         self.touched.push(index);
         index
     }
 
-    /// How many groups wait to be written.
+    /// How many groups wait to be emitted.
     pub(super) fn touched(&self) -> usize {
         self.touched.len()
     }
@@ -65,15 +70,30 @@ impl GroupCache {
         std::mem::take(&mut self.touched)
     }
 
+    /// What is to be written to the state, in order.
+    pub(super) fn take_unsaved(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.unsaved)
+    }
+
     pub(super) fn slot(&mut self, index: usize) -> Option<&mut Slot> {
         self.slots.get_mut(index)
     }
 
-    /// The state has what the slot has.
-    pub(super) fn written(&mut self, index: usize, shown: Option<Row>) {
+    /// The stores were told of it.
+    pub(super) fn emitted(&mut self, index: usize, shown: Option<Row>) {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.touched = false;
             slot.shown = shown;
+            if !std::mem::replace(&mut slot.unsaved, true) {
+                self.unsaved.push(index);
+            }
+        }
+    }
+
+    /// The state has what the slot has.
+    pub(super) fn saved(&mut self, index: usize) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.unsaved = false;
         }
     }
 
@@ -84,16 +104,15 @@ impl GroupCache {
         }
     }
 
-    /// Makes room, where nothing is touched.
-    pub(super) fn shrink(&mut self) {
-        if self.slots.len() > CACHED_MAX && self.touched.is_empty() {
-            self.clear();
-        }
+    /// Whether there is too much of it. Only what is neither touched nor unsaved may be forgotten.
+    pub(super) fn is_full(&self) -> bool {
+        self.slots.len() > CACHED_MAX
     }
 
     pub(super) fn clear(&mut self) {
         self.slots.clear();
         self.by_key.clear();
         self.touched.clear();
+        self.unsaved.clear();
     }
 }

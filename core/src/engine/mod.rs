@@ -300,6 +300,7 @@ impl Engine {
     /// The state cannot be read.
     pub fn cut(&mut self, state: &mut impl State) -> Result<Partial, EngineError> {
         self.go_on(state)?;
+        self.save(state);
         self.output.cut();
         Ok(Partial {
             lsn: self.output.lsn,
@@ -308,7 +309,8 @@ impl Engine {
         })
     }
 
-    /// Ends the transaction.
+    /// Ends the transaction. Before the state is made durable, [`Engine::save`] completes it: what
+    /// hundreds of transactions do to one group is written once.
     ///
     /// # Errors
     /// The state cannot be read.
@@ -326,6 +328,7 @@ impl Engine {
     /// The state cannot be read.
     pub fn end_order(&mut self, state: &mut impl State) -> Result<Vec<u64>, EngineError> {
         self.flush_groups(state)?;
+        self.save(state);
         self.output.held = self.held();
         self.output.snapshot = false;
         Ok(self.output.end_order())
@@ -403,6 +406,7 @@ impl Engine {
         if last.is_none() {
             self.touch_single_group(state, view)?;
             self.flush_groups(state)?;
+            self.save(state);
         }
         Ok(last)
     }

@@ -9,6 +9,7 @@ use super::letters::{self, Counts};
 use super::state::{State, StateError};
 use crate::position::{Lsn, Position};
 use crate::target::{Change, Commit, RenderError, Scratch, clickhouse, redis};
+use bytes::Bytes;
 
 /// A part is cut when its operations pass this many bytes: what a store's writer takes in one go.
 const PART_BYTES: usize = 1 << 20;
@@ -55,7 +56,7 @@ pub struct Part {
     /// Whether the transaction ends with this part.
     pub ends: bool,
     /// Encoded operations of the store's kind.
-    pub ops: Vec<u8>,
+    pub ops: Bytes,
 }
 
 pub(super) struct Output {
@@ -280,7 +281,9 @@ impl StoreOutput {
         (commit, held): (Commit, Option<Held>),
         ends: bool,
     ) -> Part {
-        let ops = std::mem::take(&mut self.ops);
+        // The buffer stays: growing it anew for each transaction costs more than the copy.
+        let ops = Bytes::copy_from_slice(&self.ops);
+        self.ops.clear();
         let Held { lsn: complete, at: committed_at } =
             held.unwrap_or(Held { lsn: to.lsn, at: commit.committed_at });
         Part { store, to, complete, committed_at, ends, ops }

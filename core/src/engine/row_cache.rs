@@ -5,11 +5,12 @@
 //! has. Nothing that is emitted depends on what is cached.
 
 use crate::value::Row;
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Of both generations, about.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 8 << 20;
 /// What a row weighs in memory: this much, and three times its encoding.
 const ROW_OVERHEAD_BYTES: usize = 200;
 
@@ -22,8 +23,8 @@ pub(super) struct RowCache {
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<Vec<u8>, Cached>,
-    old: HashMap<Vec<u8>, Cached>,
+    young: HashMap<Vec<u8>, Cached, RandomState>,
+    old: HashMap<Vec<u8>, Cached, RandomState>,
 }
 
 struct Cached {

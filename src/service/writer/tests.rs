@@ -338,7 +338,7 @@ impl Rig {
         let records = pending.iter().map(|record| (0, &**record));
         self.local.commit(records, &self.progress).unwrap();
         pending.clear();
-        feed.committed();
+        feed.committed(feed.pushed());
         if let Some((from, to)) = prunable {
             self.local.outbox().prune(0, from, to).unwrap();
         }
