@@ -14,7 +14,7 @@
 //! - it is an order (`orders.rs`): the catalogs are no function of the log, so what was decided is
 //!   durable before any store sees it, and a crash before that leaves nothing;
 //! - stored rows are not touched: a row that is shorter than its table has the missing values;
-//! - what cannot be known (a rewritten table, a partitioned one, a list of columns) stops the views.
+//! - what cannot be known (a rewritten table, partitions that differ, a list of columns) stops the views.
 
 use super::PipelineError;
 use super::adopt;
@@ -25,7 +25,10 @@ use super::pipeline::{Paused, Ready, Runner};
 use super::records::Records;
 use crate::fail_point;
 use crate::source::catalog;
-use crate::source::fingerprint::{ColumnPrint, Fingerprint, Question, TablePrint, Taken};
+use crate::source::fingerprint::{
+    ColumnPrint, Fingerprint, PartPrint, Question, TablePrint, Taken,
+};
+use crate::source::partitions::{self, PartColumn};
 use crate::source::{SourceError, connect};
 use crate::state::{COMMIT_BYTES, Identity, LocalStore, Progress};
 use walview_core::catalog::{Added, Catalog, Column};
@@ -48,6 +51,8 @@ pub struct Grown {
 struct Looked {
     catalog: Catalog,
     print: Fingerprint,
+    /// Of the columns that the table has now and did not have before.
+    parts: Vec<PartColumn>,
     lsn: Lsn,
 }
 
@@ -66,9 +71,9 @@ impl Runner {
         local.discard();
         let mut progress = local.progress()?;
         let bound = self.bind(&identity.catalog)?;
-        let now = self.look_again(&bound).await?;
-        let lsn = progress.free_lsn();
         let accepted = local.fingerprint()?;
+        let now = self.look_again(&bound, &accepted, grown.table).await?;
+        let lsn = progress.free_lsn();
         let widened = match Lsn(lsn) < grown.below {
             true => self.widened((&identity, &accepted, &progress), &bound, &grown, now, Lsn(lsn)),
             false => None,
@@ -106,10 +111,15 @@ impl Runner {
     }
 
     /// The catalogs and a fingerprint that agree, once the source answers.
-    async fn look_again(&self, bound: &Bound) -> Result<Looked, PipelineError> {
+    async fn look_again(
+        &self,
+        bound: &Bound,
+        accepted: &Fingerprint,
+        table: u32,
+    ) -> Result<Looked, PipelineError> {
         let mut attempt = 0;
         loop {
-            let error = match self.try_look(bound).await {
+            let error = match self.try_look(bound, accepted, table).await {
                 Ok(Some(looked)) => return Ok(looked),
                 Ok(None) => None,
                 Err(error) if error.is_retry() => Some(error),
@@ -124,7 +134,12 @@ impl Runner {
     }
 
     /// `None` where something was altered meanwhile.
-    async fn try_look(&self, bound: &Bound) -> Result<Option<Looked>, SourceError> {
+    async fn try_look(
+        &self,
+        bound: &Bound,
+        accepted: &Fingerprint,
+        table: u32,
+    ) -> Result<Option<Looked>, SourceError> {
         let session = connect(&self.source).await?;
         let asked = bound::asked(&bound.layout);
         let names: Vec<_> =
@@ -132,9 +147,15 @@ impl Runner {
         let (question, slot) = (Question::prepare(&session).await?, self.pipeline.slot_name());
         let Taken { print, lsn } = question.ask(&session, &asked, &slot).await?;
         let catalog = catalog::survey(&session, &names).await?.catalog;
+        let new = match (of(accepted, table), of(&print, table)) {
+            (Some(before), Some(now)) => new_columns(before, now),
+            _ => Vec::new(),
+        };
+        let names: Vec<_> = new.iter().map(|column| column.name.as_str()).collect();
+        let parts = partitions::columns(&session, table, &names).await?;
         let again = question.ask(&session, &asked, &slot).await?.print;
         session.close().await;
-        Ok((print == again).then_some(Looked { catalog, print, lsn }))
+        Ok((print == again).then_some(Looked { catalog, print, parts, lsn }))
     }
 
     /// What the state becomes with the column; `None` where it cannot be taken in.
@@ -146,13 +167,9 @@ impl Runner {
         now: Looked,
         at: Lsn,
     ) -> Option<Widened> {
-        let of = |print: &Fingerprint| {
-            let place = print.tables.iter().position(|table| table.oid == Some(grown.table));
-            place.and_then(|place| Some((place, print.tables.get(place)?.clone())))
-        };
-        let (place, before) = of(accepted)?;
-        let (_, table) = of(&now.print)?;
-        let added = added(&before, &table)?;
+        let before = of(accepted, grown.table)?;
+        let table = of(&now.print, grown.table)?;
+        let added = added(before, table)?;
         added.iter().find(|column| column.name == grown.column)?;
         let mut identity = identity.clone();
         let mut print = accepted.clone();
@@ -163,7 +180,14 @@ impl Runner {
         let mut shows = false;
         for column in &added {
             let known = found.columns.iter().find(|known| known.attnum == column.attnum)?;
-            let missing = match column.missing.as_deref() {
+            let missing = match table.parts.is_empty() {
+                true => column.missing.clone(),
+                false => {
+                    let was_there = |oid| before.parts.iter().any(|part| part.oid == oid);
+                    partitions::missing(&now.parts, &column.name, was_there).ok()?
+                }
+            };
+            let missing = match missing.as_deref() {
                 None => None,
                 Some([one]) => Some(one.clone()),
                 Some(_) => return None,
@@ -176,7 +200,8 @@ impl Runner {
             let added = Some(Added { generation, missing, known_at, taken_in_at });
             columns.push(Column { added, ..known.clone() });
         }
-        print.tables.get_mut(place)?.columns.extend(added);
+        let place = print.tables.iter_mut().find(|table| table.oid == Some(grown.table))?;
+        place.columns.extend(added.into_iter().cloned());
         let mut wider = self.bind(&identity.catalog).ok()?;
         adopt::recall(&self.pipeline, &mut wider, &identity.adopted).ok()?;
         if !wider.layout.widens(&bound.layout) {
@@ -205,26 +230,44 @@ impl Runner {
     }
 }
 
+fn of(print: &Fingerprint, table: u32) -> Option<&TablePrint> {
+    print.tables.iter().find(|print| print.oid == Some(table))
+}
+
+/// The columns that a table has more than before.
+fn new_columns<'a>(before: &TablePrint, now: &'a TablePrint) -> Vec<&'a ColumnPrint> {
+    now.columns.iter().filter(|column| before.column(column.attnum).is_none()).collect()
+}
+
 /// The columns that a table has more than before, behind all others; `None` where the values in its
-/// rows from before are not known, or not all of it is sent.
-fn added(before: &TablePrint, now: &TablePrint) -> Option<Vec<ColumnPrint>> {
+/// rows from before cannot be known, or not all of it is sent.
+fn added<'a>(before: &TablePrint, now: &'a TablePrint) -> Option<Vec<&'a ColumnPrint>> {
     let whole = |table: &TablePrint| {
-        table.parts.is_empty()
-            && table.member.as_ref().is_some_and(|m| m.columns.is_none() && !m.filtered)
+        table.member.as_ref().is_some_and(|m| m.columns.is_none() && !m.filtered)
     };
-    // Whatever rewrites a table writes a value into every row.
-    if !whole(before) || !whole(now) || before.file != now.file || before.name != now.name {
+    if !whole(before) || !whole(now) || before.name != now.name || !is_as_it_was(before, now) {
         return None;
     }
     let last = before.columns.iter().map(|column| column.attnum).max()?;
-    let new = now.columns.iter().filter(|column| before.column(column.attnum).is_none());
-    let new: Vec<ColumnPrint> = new.cloned().collect();
-    let fit = |column: &ColumnPrint| {
+    let new = new_columns(before, now);
+    let fit = |column: &&ColumnPrint| {
         column.attnum > last
             && !column.generated
             && before.columns.iter().all(|known| known.name != column.name)
     };
     new.iter().all(fit).then_some(new)
+}
+
+/// Nothing was rewritten: that writes a value into every row. All its partitions are there, and the
+/// new ones began empty.
+fn is_as_it_was(before: &TablePrint, now: &TablePrint) -> bool {
+    let file = |part: &PartPrint| (part.oid, part.version, part.file);
+    let has = |table: &TablePrint, part: &PartPrint| {
+        table.parts.iter().any(|other| file(other) == file(part))
+    };
+    before.file == now.file
+        && before.parts.iter().all(|part| has(now, part))
+        && now.parts.iter().all(|part| part.made || has(before, part))
 }
 
 /// Emits views whole at `lsn`, and makes everything durable.
