@@ -228,6 +228,95 @@ async fn what_rows_hold_must_be_known() {
     world.stop().await;
 }
 
+async fn shows(world: &World, key: &str, field: &str) -> bool {
+    let mut redis = world.redis.connect().await.unwrap();
+    redis::cmd("HEXISTS").arg(key).arg(field).query_async(&mut redis).await.unwrap()
+}
+
+/// Killed or frozen while a column is taken in: Redis shows it all the same, and ClickHouse once it
+/// is back, operations of both shapes having waited for it.
+#[tokio::test]
+async fn clickhouse_is_down_while_a_column_is_taken_in() {
+    let mut world = world().await;
+    let client = world.db().await;
+    for n in 1..=4 {
+        let (frozen, restarted) = (n % 2 == 0, n > 2);
+        let server = &mut world.clickhouse.server;
+        match frozen {
+            true => server.freeze().unwrap(),
+            false => server.kill9().await.unwrap(),
+        }
+        run(&client, WRITES).await;
+        run(&client, &format!("ALTER TABLE items ADD seen{n} int DEFAULT {n}")).await;
+        run(&client, &inside(n)).await;
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        for column in [format!("seen{n}"), format!("inside{n}")] {
+            while !shows(&world, "items:60", &column).await {
+                assert!(tokio::time::Instant::now() < deadline, "{column}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        run(&client, WRITES).await;
+        if restarted {
+            world.kill9().await;
+            world.spawn();
+        }
+        let server = &mut world.clickhouse.server;
+        match frozen {
+            true => server.thaw().unwrap(),
+            false => server.start().await.unwrap(),
+        }
+        world.service().until_live(LIMIT).await.unwrap();
+        equal(&mut world, &client).await;
+    }
+    world.stop().await;
+}
+
+/// Redis is filled again from rows of every width, before and after they show the column.
+#[tokio::test]
+async fn redis_is_emptied_around_an_added_column() {
+    let mut world = world().await;
+    let client = world.db().await;
+    let mut redis = world.redis.connect().await.unwrap();
+    for n in 1..=3 {
+        let before = n % 2 == 0;
+        if before {
+            redis::cmd("FLUSHALL").exec_async(&mut redis).await.unwrap();
+        }
+        run(&client, &format!("ALTER TABLE items ADD seen{n} int DEFAULT {n}")).await;
+        if n == 3 {
+            equal(&mut world, &client).await;
+        }
+        if !before {
+            redis::cmd("FLUSHALL").exec_async(&mut redis).await.unwrap();
+        }
+        run(&client, &inside(n)).await;
+        let refilled = |status: &Status| status.stores[0].refills == u64::try_from(n).unwrap();
+        world.service().until("filled again", LIMIT, refilled).await.unwrap();
+        equal(&mut world, &client).await;
+    }
+    world.stop().await;
+}
+
+/// At whatever moment behind the ALTER: `deaths_while_a_column_is_taken_in` has the edges.
+#[tokio::test]
+async fn killed_behind_an_added_column() {
+    let mut world = world().await;
+    let client = world.db().await;
+    for n in 1..=6 {
+        run(&client, &format!("ALTER TABLE items ADD seen{n} int DEFAULT {n}")).await;
+        run(&client, &inside(n)).await;
+        for pause in [0, u64::try_from(n).unwrap() * 30] {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            world.kill9().await;
+            world.start().await;
+        }
+        run(&client, WRITES).await;
+        equal(&mut world, &client).await;
+    }
+    world.stop().await;
+}
+
 /// Dies where the column is taken in: before and after the commit that does it, and once ClickHouse
 /// has the column and nobody knows.
 #[tokio::test]
