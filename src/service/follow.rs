@@ -20,6 +20,7 @@ use super::PipelineError;
 use super::adopt;
 use super::bound::{self, Bound};
 use super::drift;
+use super::ingest::stop_view;
 use super::patience::describe;
 use super::pipeline::{Paused, Ready, Runner};
 use super::records::Records;
@@ -32,7 +33,7 @@ use crate::source::partitions::{self, PartColumn};
 use crate::source::{SourceError, connect};
 use crate::state::{COMMIT_BYTES, Identity, LocalStore, Progress};
 use walview_core::catalog::{Added, Catalog, Column};
-use walview_core::engine::{Engine, TableLayout, TargetKind};
+use walview_core::engine::{Engine, Layout, TableLayout, TargetKind};
 use walview_core::plan::ViewKind;
 use walview_core::position::Lsn;
 use walview_core::value::Value;
@@ -59,9 +60,12 @@ struct Looked {
 /// A column can be taken in.
 struct Widened {
     identity: Identity,
+    bound: Bound,
     print: Fingerprint,
     /// Views to emit whole.
     views: Vec<usize>,
+    /// Views that cannot show it.
+    refused: Vec<usize>,
 }
 
 impl Runner {
@@ -78,35 +82,29 @@ impl Runner {
             true => self.widened((&identity, &accepted, &progress), &bound, &grown, now, Lsn(lsn)),
             false => None,
         };
-        if let Some(Widened { identity: wider, print, views }) = widened {
-            let mut bound = self.bind(&wider.catalog)?;
-            adopt::recall(&self.pipeline, &mut bound, &wider.adopted)?;
-            let mut engine = self.engine(bound, wider.epoch);
-            engine.restore(&local, progress.stopped.clone())?;
-            let (table, column) = (grown.table, grown.column);
-            let emitting = tokio::task::spawn_blocking(move || {
-                let shape = (&wider, &print);
-                emit(&mut engine, &mut local, &mut progress, (&views, lsn), shape)?;
-                Ok::<_, PipelineError>((local, progress, wider))
+        let Some(Widened { identity: wider, bound, print, views, refused }) = widened else {
+            let all = bound.layout.table_by_oid(grown.table).map(|table| {
+                drift::showing_all(&bound.layout, &bound::stars(&self.pipeline), table)
             });
-            (local, progress, identity) = emitting.await.map_err(PipelineError::task)??;
-            let table = identity.catalog.by_oid(table).map_or("", |table| table.name.as_str());
-            tracing::info!(table, column, "an added column was taken in");
-        } else if let Some(index) = bound.layout.table_by_oid(grown.table) {
-            let stars = bound::stars(&self.pipeline);
-            let name = bound.layout.tables.get(index).map(TableLayout::qualified);
-            let why = drift::has_new_column(&name.unwrap_or_default(), &grown.column);
-            for view in drift::showing_all(&bound.layout, &stars, index) {
-                let name = bound.layout.views.get(view).map_or("", |view| view.name.as_str());
-                if let Some(stopped) = progress.stopped.get_mut(view)
-                    && stopped.is_none()
-                {
-                    tracing::error!(view = name, why, "view stopped");
-                    *stopped = Some(why.clone());
-                }
-            }
+            let mut engine = self.engine(bound, identity.epoch);
+            engine.restore(&local, progress.stopped)?;
+            refuse(&mut engine, &grown, &all.unwrap_or_default());
+            progress.stopped = engine.stopped().to_vec();
             local.commit(std::iter::empty(), &progress)?;
-        }
+            return self.resume(local, identity, progress);
+        };
+        let mut engine = self.engine(bound, wider.epoch);
+        engine.restore(&local, progress.stopped)?;
+        refuse(&mut engine, &grown, &refused);
+        progress.stopped = engine.stopped().to_vec();
+        let emitting = tokio::task::spawn_blocking(move || {
+            let shape = (&wider, &print);
+            emit(&mut engine, &mut local, &mut progress, (&views, lsn), shape)?;
+            Ok::<_, PipelineError>((local, progress, wider))
+        });
+        (local, progress, identity) = emitting.await.map_err(PipelineError::task)??;
+        let table = identity.catalog.by_oid(grown.table).map_or("", |table| table.name.as_str());
+        tracing::info!(table, column = grown.column, "an added column was taken in");
         self.resume(local, identity, progress)
     }
 
@@ -197,25 +195,24 @@ impl Runner {
             }
             shows |= missing.is_some();
             let (known_at, taken_in_at) = (now.lsn, at);
-            let added = Some(Added { generation, missing, known_at, taken_in_at });
+            let refused_by = Vec::new();
+            let added = Some(Added { generation, missing, known_at, taken_in_at, refused_by });
             columns.push(Column { added, ..known.clone() });
         }
         let place = print.tables.iter_mut().find(|table| table.oid == Some(grown.table))?;
         place.columns.extend(added.into_iter().cloned());
-        let mut wider = self.bind(&identity.catalog).ok()?;
-        adopt::recall(&self.pipeline, &mut wider, &identity.adopted).ok()?;
-        if !wider.layout.widens(&bound.layout) {
-            return None;
-        }
         let index = bound.layout.table_by_oid(grown.table)?;
-        let mut views = drift::showing_all(&bound.layout, &bound::stars(&self.pipeline), index);
-        let rows = |view: &usize| {
-            let kind = wider.layout.views.get(*view).map(|view| &view.kind);
-            matches!(kind, Some(ViewKind::Rows { .. }))
-        };
-        if !views.iter().all(rows) {
-            return None;
+        let all = drift::showing_all(&bound.layout, &bound::stars(&self.pipeline), index);
+        let wider = |refused: &[usize]| self.wider(&identity, &bound.layout, &all, refused);
+        let mut refused = Vec::new();
+        if wider(&refused).is_none() {
+            let alone = |view: usize| all.iter().copied().filter(|other| *other != view).collect();
+            refused.extend(all.iter().copied().filter(|view| {
+                let others: Vec<usize> = alone(*view);
+                wider(&others).is_none()
+            }));
         }
+        let (identity, wider) = wider(&refused).filter(|_| refused.len() < all.len())?;
         // Rows from before have no value there, and a new column of ClickHouse has none.
         let fills = |view: usize| {
             let mut targets = wider.targets.iter().filter(|target| target.view == view);
@@ -224,9 +221,39 @@ impl Runner {
                 TargetKind::ClickHouse(_) => shows,
             })
         };
-        let goes_on = |view: usize| progress.stopped.get(view).is_some_and(Option::is_none);
-        views.retain(|view| goes_on(*view) && fills(*view));
-        Some(Widened { identity, print, views })
+        let goes_on = |view: usize| {
+            progress.stopped.get(view).is_some_and(Option::is_none) && !refused.contains(&view)
+        };
+        let views = all.into_iter().filter(|view| goes_on(*view) && fills(*view)).collect();
+        Some(Widened { identity, bound: wider, print, views, refused })
+    }
+
+    /// The pipeline with the columns that were added last, but for the views `refused` of `all` that
+    /// show them; `None` where another cannot be bound to them.
+    fn wider(
+        &self,
+        identity: &Identity,
+        before: &Layout,
+        all: &[usize],
+        refused: &[usize],
+    ) -> Option<(Identity, Bound)> {
+        let mut identity = identity.clone();
+        let name = |view: &usize| self.pipeline.views.get(*view).map(|view| view.name.to_string());
+        let names: Vec<String> = refused.iter().filter_map(name).collect();
+        let generation = identity.catalog.generation();
+        let columns = identity.catalog.tables.iter_mut().flat_map(|table| &mut table.columns);
+        for added in columns.filter_map(|column| column.added.as_mut()) {
+            if added.generation == generation {
+                added.refused_by.clone_from(&names);
+            }
+        }
+        let mut bound = self.bind(&identity.catalog).ok()?;
+        adopt::recall(&self.pipeline, &mut bound, &identity.adopted).ok()?;
+        let rows = |view: &usize| {
+            let kind = bound.layout.views.get(*view).map(|view| &view.kind);
+            refused.contains(view) || matches!(kind, Some(ViewKind::Rows { .. }))
+        };
+        (bound.layout.widens(before) && all.iter().all(rows)).then_some((identity, bound))
     }
 }
 
@@ -270,6 +297,16 @@ fn is_as_it_was(before: &TablePrint, now: &TablePrint) -> bool {
         && now.parts.iter().all(|part| part.made || has(before, part))
 }
 
+/// Stops the views that cannot show the column.
+fn refuse(engine: &mut Engine, grown: &Grown, views: &[usize]) {
+    let layout = engine.shared_layout();
+    let table = layout.table_by_oid(grown.table).and_then(|table| layout.tables.get(table));
+    let name = table.map(TableLayout::qualified).unwrap_or_default();
+    for view in views {
+        stop_view(engine, *view, drift::has_new_column(&name, &grown.column));
+    }
+}
+
 /// Emits views whole at `lsn`, and makes everything durable.
 fn emit(
     engine: &mut Engine,
@@ -280,13 +317,7 @@ fn emit(
 ) -> Result<(), PipelineError> {
     let mut records = Records::default();
     let mut take = |engine: &mut Engine, local: &mut LocalStore, progress: &mut Progress| {
-        let parts = engine.take_parts();
-        for part in &parts {
-            if let Some(bytes) = progress.outbox_bytes.get_mut(part.store) {
-                *bytes += u64::try_from(part.ops.len()).unwrap_or(u64::MAX);
-            }
-        }
-        records.number(parts, progress);
+        records.number(engine.take_parts(), progress);
         if records.pending_bytes() >= COMMIT_BYTES {
             local.write_ahead(records.pending())?;
             fail_point::hit(fail_point::WRITE_AHEAD_AFTER);
