@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(of(&[before.clone(), column(10, None)]), Err(Disagree));
         let born = PartColumn { came_with_part: true, ..column(10, None) };
         assert_eq!(of(&[before.clone(), born.clone()]), seven());
-        assert_eq!(of(&[born.clone()]), Ok(None));
+        assert_eq!(of(std::slice::from_ref(&born)), Ok(None));
         // A volatile default in the transaction that made the partition looks the same but for its
         // file.
         let rewritten = PartColumn { in_first_file: false, ..born };
