@@ -347,7 +347,8 @@ async fn a_view_that_cannot_take_a_column_stops_alone() {
     let others = [VIEWS[0], VIEWS[2]];
     equal_but(&mut world, &client, &others, &names).await;
     // It stays as it was; the others are followed further, also from the state alone.
-    run(&client, "ALTER TABLE items ADD more int DEFAULT 1; ALTER TABLE owners ADD extra int").await;
+    run(&client, "ALTER TABLE items ADD more int DEFAULT 1; ALTER TABLE owners ADD extra int")
+        .await;
     run(&client, &inside(1)).await;
     equal_but(&mut world, &client, &others, &names).await;
     world.kill9().await;
