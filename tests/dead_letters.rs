@@ -225,6 +225,52 @@ async fn handled(world: &mut World, listing: &Json) {
     assert_eq!((code, &report["result"]), (Some(0), &json!("equal")), "{report}");
 }
 
+/// A view that is written whole, because a column was added, changes no row.
+#[tokio::test]
+async fn what_was_dropped_stays_so_where_a_column_is_added() {
+    let mut world = World::betting(SMALL).await;
+    let sql = "SELECT *, amount / (odds - 2) AS share FROM bets";
+    let amounts = PIPELINE.replace("SELECT id, amount FROM bets", sql);
+    world.set_pipeline(
+        &amounts.replace("string: \"amount:{id}\", value: amount", "hash: \"amount:{id}\""),
+    );
+    let client = world.db().await;
+    let odds = "UPDATE bets SET odds = 2.5; UPDATE bets SET odds = 2 WHERE id IN (1, 2)";
+    client.batch_execute(odds).await.unwrap();
+    world.start().await;
+    world.caught_up().await;
+    let file = world.options.pipeline_file.display().to_string();
+    let (code, _) = dead_letters(&world, &["drop", &file, "--all"]).await;
+    assert_eq!(code, Some(0));
+    // It brings a new one of a row that was in.
+    let alter = "BEGIN; UPDATE bets SET odds = 2 WHERE id = 3; \
+                 ALTER TABLE bets ADD note text DEFAULT 'x'; UPDATE bets SET note = 'y' WHERE id = 4; COMMIT";
+    client.batch_execute(alter).await.unwrap();
+    let mut redis = world.redis.connect().await.unwrap();
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    loop {
+        let mut ask = redis::cmd("HGET");
+        ask.arg("amount:5").arg("note");
+        let note: Option<String> = ask.query_async(&mut redis).await.unwrap();
+        if note.as_deref() == Some("x") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the column is not shown");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    world.caught_up().await;
+    let listing = list(&world, &[]).await;
+    let open = ["amounts - id=3", "shares - id=3", "shares_by_status - id=3"];
+    let mut found = names(&listing);
+    found.sort();
+    assert_eq!((found, &listing["dropped"]), (open.map(str::to_owned).to_vec(), &json!(6)));
+    let (code, report) = verify(&world).await;
+    assert_eq!((code, &report["result"]), (Some(0), &json!("equal")), "{report}");
+    client.batch_execute("UPDATE bets SET odds = 3 WHERE odds = 2").await.unwrap();
+    world.assert_equal().await;
+    world.stop().await;
+}
+
 /// Keys and values go to whoever may read the state folder, and to nobody else.
 #[tokio::test]
 async fn only_a_reader_of_the_state_folder_is_answered() {

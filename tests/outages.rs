@@ -95,7 +95,12 @@ async fn a_frozen_clickhouse_does_not_delay_redis() {
         };
         tokio::time::timeout(Duration::from_secs(10), seen).await.expect("Redis was not delayed");
     }
+    // Nor is it waited for at the end: what was on its way is sent again.
+    world.stop().await;
+    client.query_one(sql, &[]).await.unwrap();
+    world.spawn();
     world.clickhouse.server.thaw().unwrap();
+    world.service().until_live(LIVE_LIMIT).await.unwrap();
     world.assert_equal().await;
     world.stop().await;
 }

@@ -44,6 +44,19 @@ impl Catalog {
             .unwrap_or_default()
     }
 
+    /// The catalog as a view knows it: one that could not take a column in stays with what was there
+    /// before it.
+    #[must_use]
+    pub fn known_to(&self, view: &str) -> Self {
+        let columns = self.tables.iter().flat_map(|table| &table.columns);
+        let added = columns.filter_map(|column| column.added.as_ref());
+        let refused = added.filter(|added| added.refused_by.iter().any(|name| name == view));
+        match refused.map(|added| added.generation).min() {
+            Some(first) => self.as_of(first.saturating_sub(1)),
+            None => self.clone(),
+        }
+    }
+
     /// The catalog as it was when added columns had been taken in this often.
     #[must_use]
     pub fn as_of(&self, generation: u32) -> Self {
@@ -114,6 +127,9 @@ pub struct Added {
     pub known_at: Lsn,
     /// Where its values in rows from before were emitted.
     pub taken_in_at: Lsn,
+    /// The views that show every column and stopped because they cannot show this one.
+    #[serde(default)]
+    pub refused_by: Vec<String>,
 }
 
 /// How a column's text sorts and compares.

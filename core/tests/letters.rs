@@ -195,6 +195,49 @@ fn a_dropped_letter_counts_again_when_its_row_changes() {
     assert_eq!(bench.letters(), vec![]);
 }
 
+/// As where a column was added: no row changed.
+#[test]
+fn a_dropped_letter_stays_so_where_its_view_is_emitted_whole() {
+    let of = |text| {
+        let ranks = SpecShape::ZSet { member: "id".to_owned(), score: "score".to_owned() };
+        [("share", text, "share:{id}", SpecShape::Hash), ("ranks", SAFE_SHARE, "ranks", ranks)]
+    };
+    let whole = |bench: &mut Bench| {
+        bench.engine.begin_snapshot(Lsn(bench.lsn + 1), 9);
+        for view in 0..2 {
+            let mut after = None;
+            loop {
+                let (state, page) = (&mut bench.state, after.as_deref());
+                after = bench.engine.snapshot_view(state, view, page).unwrap();
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        bench.engine.end_order(&mut bench.state).unwrap();
+        bench.engine.take_parts();
+    };
+    let mut bench = Bench::new(0, &of(SHARE), MemoryState::default());
+    bench.apply(RowChange::Insert { new: row(1, "a", 0, f64::NAN) });
+    bench.apply(RowChange::Insert { new: row(2, "b", 0, 1.0) });
+    let letters = bench.letters();
+    assert_eq!(letters.iter().map(|letter| letter.view).collect::<Vec<_>>(), [0, 0, 1]);
+    for letter in [&letters[0], &letters[2]] {
+        bench.in_transaction(|engine, state| engine.drop_letter(state, &letter.key).unwrap());
+    }
+    let known = bench.letters();
+    whole(&mut bench);
+    let now = bench.letters();
+    assert_eq!((&now[0], now[1].dropped, &now[2]), (&known[0], false, &known[2]));
+    assert_eq!(bench.engine.dead_letters(), &[1, 0]);
+    // For another reason it is news.
+    let mut bench = bench
+        .upgraded(0, &of("SELECT id, (amount + 9999999999)::int AS share, code, score FROM bets"));
+    assert_eq!(bench.engine.dead_letters(), &[1, 0]);
+    whole(&mut bench);
+    assert_eq!(bench.engine.dead_letters(), &[2, 0]);
+}
+
 #[test]
 fn a_replay_delivers_what_can_be_evaluated_now() {
     let share = |text| ("share", text, "share:{id}", SpecShape::Hash);

@@ -40,7 +40,8 @@ pub fn bind(pipeline: &Pipeline, schema: &str, catalog: &Catalog) -> Result<Boun
     let mut problems = Vec::new();
     let mut views = Vec::new();
     for (index, spec) in pipeline.views.iter().enumerate() {
-        match sql::bind(&spec.parsed, spec.name.as_str(), catalog, schema) {
+        let known = catalog.known_to(spec.name.as_str());
+        match sql::bind(&spec.parsed, spec.name.as_str(), &known, schema) {
             Ok(view) => views.push(view),
             Err(list) => problems.extend(pipeline.sql_diagnostics(index, list)),
         }
@@ -59,14 +60,14 @@ pub fn bind(pipeline: &Pipeline, schema: &str, catalog: &Catalog) -> Result<Boun
             problems.push(Diagnostic::new(spec.place, message, view.key_hint.clone()));
             continue;
         }
-        let parsed = &spec.parsed;
+        let (parsed, catalog) = (&spec.parsed, catalog.known_to(&view.name));
         for target in &spec.targets {
             let bound = match &target.kind {
                 SpecKind::Redis(spec) => {
                     target::redis::Target::bind(spec, view).map(TargetKind::Redis)
                 }
                 SpecKind::ClickHouse(spec) => target::clickhouse::Target::bind(spec, view)
-                    .map(|bound| bound.with_origins(&view.origins(catalog)))
+                    .map(|bound| bound.with_origins(&view.origins(&catalog)))
                     .map(|bound| {
                         let earlier = (0..catalog.generation()).filter_map(|generation| {
                             let catalog = catalog.as_of(generation);

@@ -28,6 +28,8 @@ struct Mapping {
     table: usize,
     /// For each cell of a tuple the captured column that it fills.
     cells: Vec<Option<usize>>,
+    /// The captured columns that no cell fills.
+    absent: Vec<usize>,
     /// The table can no longer be followed: every view that uses it has stopped.
     broken: bool,
 }
@@ -101,6 +103,8 @@ impl Relations {
             }
         }
         let identity = captured.identity.clone();
+        let filled = |column: &usize| cells.contains(&Some(*column));
+        let absent = (0..captured.columns.len()).filter(|column| !filled(column)).collect();
         let table_problem = unfit(captured, relation);
         let mut broken = table_problem.is_some();
         let fits = !broken && problems.is_empty();
@@ -112,7 +116,7 @@ impl Relations {
             broken |= all;
             stop_users(engine, table, (!all).then_some(column), &problem);
         }
-        self.by_oid.insert(relation.oid, Mapping { table, cells, broken });
+        self.by_oid.insert(relation.oid, Mapping { table, cells, absent, broken });
         let source = source.filter(|_| fits)?;
         let new = relation.columns.iter().find(|column| source.column(column.name).is_none())?;
         Some((table, new.name.to_owned()))
@@ -251,8 +255,12 @@ fn cells<T>(
         ))
         .into());
     }
-    let mut row: Vec<T> =
-        table.columns.iter().map(|column| absent(column.missing.clone())).collect();
+    let mut row: Vec<T> = table.columns.iter().map(|_| absent(Value::Null)).collect();
+    for column in &mapping.absent {
+        if let (Some(slot), Some(captured)) = (row.get_mut(*column), table.columns.get(*column)) {
+            *slot = absent(captured.missing.clone());
+        }
+    }
     for (sent, column) in tuple.cells().zip(&mapping.cells) {
         let Some(column) = *column else { continue };
         let (Some(slot), Some(captured)) = (row.get_mut(column), table.columns.get(column)) else {
@@ -334,7 +342,7 @@ mod tests {
 
     fn read(message: &[u8]) -> Result<RowChange, String> {
         let cells = vec![Some(0), None, Some(1), Some(2), Some(3)];
-        let mapping = Mapping { table: 0, cells, broken: false };
+        let mapping = Mapping { table: 0, cells, absent: Vec::new(), broken: false };
         let relations = Relations { by_oid: HashMap::from([(9, mapping)]) };
         let mut change = None;
         let message = pgoutput::decode(message).unwrap();

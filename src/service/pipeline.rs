@@ -44,6 +44,12 @@ const CLICKHOUSE_INSERT_BYTES_MAX: usize = 8 << 20;
 /// What `appendfsync everysec` may lose, with room for a slow disk.
 const REDIS_WINDOW: Duration = Duration::from_secs(10);
 
+/// How long the writers may take to end, a little longer than they drain; and where others take
+/// their place at once. One that does not answer is broken off then, which is to its store what a
+/// crash is: what was on its way is sent again.
+const WRITERS_END_MAX: Duration = Duration::from_secs(10);
+const WRITERS_PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// A pipeline that is to run.
 pub struct Runner {
     pub pipeline: Pipeline,
@@ -412,12 +418,8 @@ impl Runner {
         self.board.phase(Phase::Live);
         let ended = Box::pin(self.sessions(engine, &identity, &mut writers)).await;
         drain.send_replace(true);
-        while let Some(joined) = writers.join_next().await {
-            let (_, written) = joined.map_err(PipelineError::task)?;
-            if let Err(error) = written {
-                tracing::error!(error = describe(&error), "a store was stopped");
-            }
-        }
+        let paused = matches!(ended, Ok(Some(_)));
+        end(writers, if paused { WRITERS_PAUSE_MAX } else { WRITERS_END_MAX }).await?;
         let Some((mut local, grown)) = ended? else {
             return Ok(None);
         };
@@ -492,6 +494,28 @@ impl Runner {
             stands: None,
         })
     }
+}
+
+/// Waits for writers that were told to end.
+async fn end(
+    mut writers: JoinSet<(usize, Result<(), PipelineError>)>,
+    limit: Duration,
+) -> Result<(), PipelineError> {
+    let joined = async {
+        while let Some(joined) = writers.join_next().await {
+            let (_, written) = joined.map_err(PipelineError::task)?;
+            if let Err(error) = written {
+                tracing::error!(error = describe(&error), "a store was stopped");
+            }
+        }
+        Ok(())
+    };
+    if let Ok(joined) = tokio::time::timeout(limit, joined).await {
+        return joined;
+    }
+    tracing::warn!(stores = writers.len(), "what a store does not answer is sent to it again");
+    writers.shutdown().await;
+    Ok(())
 }
 
 /// Who writes the marks in this pipeline's stores.

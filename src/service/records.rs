@@ -67,6 +67,9 @@ impl Records {
             };
             let record = Arc::new(Record { seq: *end, to, complete, committed_at, ends, ops });
             *end += 1;
+            if let Some(bytes) = progress.outbox_bytes.get_mut(store) {
+                *bytes += u64::try_from(record.ops.len()).unwrap_or(u64::MAX);
+            }
             self.pending_bytes += record.ops.len();
             self.pending.push((store, Arc::clone(&record)));
             records.push(record);

@@ -24,6 +24,7 @@ mod error;
 pub mod estimate;
 pub mod fingerprint;
 pub mod frames;
+pub mod partitions;
 pub mod privileges;
 pub mod publication;
 mod replication;

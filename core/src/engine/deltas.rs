@@ -63,7 +63,7 @@ impl Engine {
         let key = letters::of_fact(view, fact_key);
         if let Contribution::Failed(error) = new {
             let letter = self.output.letter(key, (view, None), error.to_string(), 0);
-            self.output.letters.park(state, letter)
+            self.output.park(state, letter)
         } else {
             self.output.letters.unpark(state, &key)
         }

@@ -319,6 +319,23 @@ impl Output {
         let committed_at = Some(self.commit.committed_at);
         Letter { key, view, target, reason, at, committed_at, dropped: false }
     }
+
+    /// Records that a row is left out. A view that is emitted whole says nothing new of rows that
+    /// were left out for the same reason before: what was dropped stays so.
+    pub(super) fn park(
+        &mut self,
+        state: &mut impl State,
+        letter: Letter,
+    ) -> Result<(), StateError> {
+        if self.snapshot
+            && let Some(known) = load(state, &letter.key)?
+            && known.dropped
+            && known.reason == letter.reason
+        {
+            return Ok(());
+        }
+        self.letters.park(state, letter)
+    }
 }
 
 impl Engine {

@@ -150,7 +150,7 @@ impl Output {
                     let letter = letters::of_result(view, index, key, change);
                     let about = (view, Some(index));
                     let letter = self.letter(letter, about, error.to_string(), at.ordinal);
-                    self.letters.park(state, letter)?;
+                    self.park(state, letter)?;
                 }
                 Err(error) => return Err(EngineError::Inconsistent(error.to_string())),
                 Ok(()) if self.letters.any(view) => {
