@@ -1,5 +1,5 @@
 //! Entries that were read by key, in bounded memory: one in a block that fjall caches must still be
-//! found and copied, which costs ten times as much as a look in here.
+//! found and copied, 1.4 µs; a look in here is 0.06 (`cargo bench --bench parts`).
 //!
 //! Invariant: an entry is as it was last written to the store. Nothing that is emitted depends on what
 //! is cached.
