@@ -87,6 +87,12 @@ impl World {
         self.postgres.connect().await.unwrap()
     }
 
+    /// Column lists, row filters and a schema `public` that nobody else may write to are of 15.
+    pub async fn before_15(&self) -> bool {
+        let older = "SELECT current_setting('server_version_num')::int4 < 150000";
+        self.db().await.query_one(older, &[]).await.unwrap().get(0)
+    }
+
     pub fn spawn(&mut self) {
         assert!(self.service.is_none(), "walview runs already");
         self.service = Some(Service::spawn(&self.options).unwrap());

@@ -1,8 +1,9 @@
 //! The engine behind a slot: messages in, keys out, and the keys that there should be.
 
+use crate::differs_by_version;
 use std::collections::{BTreeMap, HashMap};
 use walview_core::catalog::Catalog;
-use walview_core::engine::{Engine, Layout, MemoryState, RowChange, Target, TargetKind};
+use walview_core::engine::{Engine, Layout, MemoryState, RowChange, Target, TargetKind, letters};
 use walview_core::pgoutput::{self, Cell, Message, Old, Tuple};
 use walview_core::plan::View;
 use walview_core::position::Lsn;
@@ -225,6 +226,29 @@ impl Follower {
         {
             let twice = keys.insert(key, fields);
             assert!(twice.is_none(), "two rows of view {view} have one key");
+        }
+    }
+
+    /// Facts that a view leaves out because versions of PostgreSQL differ over them: the view, and
+    /// the id as the server casts it to text.
+    pub(crate) fn parked_by_version(&self, major: u32) -> Vec<(usize, String)> {
+        let plans: Vec<View> = self.views.iter().map(|(_, view, _)| view.clone()).collect();
+        let mut parked = Vec::new();
+        let mut after = None;
+        loop {
+            let page = letters::page(&self.state, None, after.as_deref()).unwrap();
+            let Some(last) = page.last() else { return parked };
+            after = Some(last.key.clone());
+            for letter in page.iter().filter(|letter| letter.target.is_none()) {
+                // "division by zero (SQLSTATE 22012)"
+                let (message, _) = letter.reason.rsplit_once(" (").unwrap();
+                if differs_by_version(major, message, true) {
+                    let columns = letter.key_columns(&self.layout, &plans);
+                    let [(name, ty, id)] = columns.as_slice() else { panic!("{columns:?}") };
+                    assert_eq!(name, "id");
+                    parked.push((self.views[letter.view].0, id.to_text(ty)));
+                }
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::random::Random;
 use crate::server::{Answer, Server};
-use crate::{agree, answer_of, differs_by_version, quoted};
+use crate::{agree, answer_of, is_of_version, quoted};
 use walview_core::value::{Type, Value};
 
 const PARTS: &[(&str, Type, &[&str])] = &[
@@ -159,7 +159,7 @@ pub(crate) fn differences(server: &Server) -> Vec<String> {
         // Dates and intervals have forms that we refuse, and `1e 5` is a number by accident.
         let narrower = matches!(*name, "date" | "timestamp" | "timestamptz" | "time" | "interval")
             || (*name == "numeric" && text.trim().contains(' '));
-        let narrower = narrower || differs_by_version(server.major(), &ours, &theirs);
+        let narrower = narrower || is_of_version(server.major(), &ours, &theirs);
         let refused = matches!(ours, Answer::Error(..));
         if !(agree(&ours, &theirs) || refused && (narrower || matches!(theirs, Answer::Error(..))))
         {

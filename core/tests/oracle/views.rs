@@ -7,23 +7,30 @@
 //! ```
 //!
 //! A fact whose expressions fail counts as absent in both. Conditions never fail: PostgreSQL may
-//! evaluate them in any order.
+//! evaluate them in any order. A fact that the engine parks because versions of PostgreSQL differ
+//! over it may have a value here: a round with a difference is asked once more without such facts,
+//! each only in the view and at the step that has its letter, and must then agree.
 
 use crate::follow::Follower;
+use crate::quoted;
 use crate::random::Random;
 use crate::schema::{Round, Schema};
 use crate::server::Server;
+use std::collections::BTreeMap;
 use walview_core::plan::View;
 use walview_core::sql;
 use walview_core::value::Value;
 
-/// Runs in a session; gives the rows of a view, one text each.
+/// Ids of facts that a view leaves out because versions differ over them, by (step, view).
+type LeftOut = BTreeMap<(usize, usize), Vec<String>>;
+
+/// Runs in a session; gives the rows of a view, one text each, without the facts of these ids.
 const VIEW_ROWS: &str = r"
-CREATE FUNCTION pg_temp.view_rows(view int, template text, probe text) RETURNS SETOF text
+CREATE FUNCTION pg_temp.view_rows(template text, probe text, left_out text[]) RETURNS SETOF text
 LANGUAGE plpgsql AS $$
 DECLARE
   fact tid;
-  bad tid[] := '{}';
+  bad tid[] := ARRAY(SELECT ctid FROM fact WHERE id::text = ANY (left_out));
   line text;
 BEGIN
   FOR fact IN SELECT ctid FROM fact LOOP
@@ -47,14 +54,23 @@ pub(crate) struct Tried {
     pub(crate) bound: usize,
     pub(crate) changes: usize,
     pub(crate) results: usize,
+    /// Rounds that differed, and agree without the facts over which versions differ.
+    pub(crate) excused: usize,
     pub(crate) wrong: Vec<String>,
 }
 
 /// Rounds until `goes_on` says no; each a schema of its own.
 pub(crate) fn differences(server: &Server, goes_on: impl Fn(usize) -> bool) -> Tried {
     let mut random = Random::new("views");
-    let mut tried =
-        Tried { rounds: 0, views: 0, bound: 0, changes: 0, results: 0, wrong: Vec::new() };
+    let mut tried = Tried {
+        rounds: 0,
+        views: 0,
+        bound: 0,
+        changes: 0,
+        results: 0,
+        excused: 0,
+        wrong: Vec::new(),
+    };
     while goes_on(tried.rounds) && tried.wrong.len() < 3 {
         let round = Schema::random(&mut random, server.major()).round(&mut random);
         run(server, &round, &mut tried);
@@ -74,10 +90,32 @@ fn run(server: &Server, round: &Round, tried: &mut Tried) {
             views.push((index, bound));
         }
     }
-    let mut follower = Follower::new(&catalog, views);
+    let mut follower = Follower::new(&catalog, views.clone());
     tried.bound += follower.views().count();
-    let lines = server.records(&script(round, &follower));
+    let (wrong, parked) = follow(server, round, &mut follower, &LeftOut::new(), tried);
+    if wrong.is_empty() || parked.is_empty() {
+        tried.wrong.extend(wrong);
+        return;
+    }
+    let mut follower = Follower::new(&catalog, views);
+    let (wrong, again) = follow(server, round, &mut follower, &parked, tried);
+    assert_eq!(again, parked, "the same round parked other facts");
+    tried.excused += usize::from(wrong.is_empty());
+    tried.wrong.extend(wrong);
+}
+
+/// What differs at the first step where something does, and the facts that the engine leaves out at
+/// each step because versions differ. PostgreSQL leaves out `left_out`.
+fn follow(
+    server: &Server,
+    round: &Round,
+    follower: &mut Follower,
+    left_out: &LeftOut,
+    tried: &mut Tried,
+) -> (Vec<String>, LeftOut) {
+    let lines = server.records(&script(round, follower, left_out));
     let mut step = 0;
+    let (mut wrong, mut parked) = (Vec::new(), LeftOut::new());
     let mut expected = follower.nothing();
     for line in lines {
         let mut cells = line.into_iter();
@@ -109,11 +147,12 @@ fn run(server: &Server, round: &Round, tried: &mut Tried) {
                 follower.expect(view, &row, &mut expected);
             }
             "step" => {
-                for (view, what) in follower.compare(&expected) {
-                    tried.wrong.push(report(round, view, step, &what));
+                if wrong.is_empty() {
+                    let found = follower.compare(&expected).into_iter();
+                    wrong.extend(found.map(|(view, what)| report(round, view, step, &what)));
                 }
-                if !tried.wrong.is_empty() {
-                    return;
+                for (view, id) in follower.parked_by_version(server.major()) {
+                    parked.entry((step, view)).or_default().push(id);
                 }
                 expected = follower.nothing();
                 step += 1;
@@ -122,10 +161,11 @@ fn run(server: &Server, round: &Round, tried: &mut Tried) {
         }
     }
     assert_eq!(step, round.steps.len() + 1);
+    (wrong, parked)
 }
 
 /// All of a round as one script, so that it costs one connection.
-fn script(round: &Round, follower: &Follower) -> String {
+fn script(round: &Round, follower: &Follower, left_out: &LeftOut) -> String {
     let mut script = format!("{VIEW_ROWS}{}", round.schema.create());
     script.push_str(&format!("{}\n", round.before.join("\n")));
     script.push_str(
@@ -135,28 +175,36 @@ fn script(round: &Round, follower: &Follower) -> String {
         script.push_str(&format!("SELECT E'\\x1dload', '{0}', * FROM {0};\n", table.name));
     }
     script.push_str("SELECT E'\\x1dloaded';\n");
-    let mut check = String::new();
-    for (index, view) in follower.views() {
-        let names: Vec<&str> = view.columns.iter().map(|column| column.name.as_str()).collect();
-        let (template, probe) = round.views[index].questions(&names);
-        check.push_str(&format!(
-            "SELECT E'\\x1drow', {index}, r FROM pg_temp.view_rows({index}, $q${template}$q$, \
-             $q${probe}$q$) r;\n"
-        ));
-    }
-    check.push_str("SELECT E'\\x1dstep';\n");
-    script.push_str(&check);
-    for step in &round.steps {
-        script.push_str(&step.join("\n"));
+    script.push_str(&check(round, follower, 0, left_out));
+    for (step, statements) in (1..).zip(&round.steps) {
+        script.push_str(&statements.join("\n"));
         script.push_str(
             "\nSELECT E'\\x1dchange', encode(data, 'hex') FROM pg_logical_slot_get_binary_changes('s', \
              NULL, NULL, 'proto_version', '1', 'publication_names', 'p');\n",
         );
-        script.push_str(&check);
+        script.push_str(&check(round, follower, step, left_out));
     }
     script.push_str("SELECT E'\\x1dend' FROM pg_drop_replication_slot('s');\n");
     script.push_str(&round.schema.drop());
     script
+}
+
+/// The rows of every view after a step.
+fn check(round: &Round, follower: &Follower, step: usize, left_out: &LeftOut) -> String {
+    let mut check = String::new();
+    for (index, view) in follower.views() {
+        let names: Vec<&str> = view.columns.iter().map(|column| column.name.as_str()).collect();
+        let (template, probe) = round.views[index].questions(&names);
+        let ids = left_out.get(&(step, index)).map_or(&[][..], Vec::as_slice);
+        let ids: Vec<String> = ids.iter().map(|id| quoted(id)).collect();
+        check.push_str(&format!(
+            "SELECT E'\\x1drow', {index}, r FROM pg_temp.view_rows($q${template}$q$, \
+             $q${probe}$q$, ARRAY[{}]::text[]) r;\n",
+            ids.join(", ")
+        ));
+    }
+    check.push_str("SELECT E'\\x1dstep';\n");
+    check
 }
 
 fn report(round: &Round, view: usize, step: usize, what: &str) -> String {
