@@ -6,7 +6,6 @@
 
 use super::groups::Group;
 use crate::value::Row;
-use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
 /// Groups kept beyond their transaction. Forgotten all at once: a counter that is busy is soon here
@@ -16,7 +15,7 @@ const CACHED_MAX: usize = 16_384;
 #[derive(Default)]
 pub(super) struct GroupCache {
     slots: Vec<Slot>,
-    by_key: HashMap<Vec<u8>, usize, RandomState>,
+    by_key: HashMap<Vec<u8>, usize>,
     /// Since the last cut, in the order of their first touch.
     touched: Vec<usize>,
     /// The state has another version of them.

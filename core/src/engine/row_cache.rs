@@ -5,7 +5,6 @@
 //! has. Nothing that is emitted depends on what is cached.
 
 use crate::value::Row;
-use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -23,8 +22,8 @@ pub(super) struct RowCache {
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<Vec<u8>, Cached, RandomState>,
-    old: HashMap<Vec<u8>, Cached, RandomState>,
+    young: HashMap<Vec<u8>, Cached>,
+    old: HashMap<Vec<u8>, Cached>,
 }
 
 struct Cached {
