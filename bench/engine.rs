@@ -13,15 +13,13 @@
 mod log;
 
 use anyhow::{Context as _, Result};
-use log::{Log, catalog};
+use log::{Log, betting};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
-use walview::config::Pipeline;
 use walview::service::board::Board;
-use walview::service::bound;
 use walview::service::engine_loop::{EngineLoop, Input, Outlet};
 use walview::service::feed::{Feed, Frontier, Taken};
 use walview::service::schema::Schema;
@@ -67,12 +65,7 @@ struct Bench {
 
 impl Bench {
     fn new(folder: &Path) -> Result<Self> {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipeline/betting.yaml");
-        let pipeline =
-            Pipeline::load(&file).map_err(|_refused| anyhow::anyhow!("the pipeline is refused"))?;
-        let catalog = catalog();
-        let bound = bound::bind(&pipeline, "public", &catalog)
-            .map_err(|_refused| anyhow::anyhow!("the pipeline does not fit"))?;
+        let (pipeline, catalog, bound) = betting()?;
         let stores = pipeline.stores.len();
         let engine = Engine::new(bound.layout, bound.targets, stores, 1);
         let store = LocalStore::open(folder)?;

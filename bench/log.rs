@@ -1,6 +1,10 @@
 //! Betting's tables and messages of pgoutput about them, made up: the same each time.
 
+use anyhow::Result;
 use bytes::{BufMut as _, Bytes, BytesMut};
+use std::path::Path;
+use walview::config::Pipeline;
+use walview::service::bound::{self, Bound};
 use walview::source::stream::Event;
 use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
 use walview_core::position::Lsn;
@@ -8,6 +12,17 @@ use walview_core::value::Type;
 
 const USERS: u64 = 100_000;
 const EVENTS: u64 = 1_000;
+
+/// Betting's pipeline, bound to its tables.
+pub(crate) fn betting() -> Result<(Pipeline, Catalog, Bound)> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipeline/betting.yaml");
+    let pipeline =
+        Pipeline::load(&file).map_err(|_refused| anyhow::anyhow!("the pipeline is refused"))?;
+    let catalog = catalog();
+    let bound = bound::bind(&pipeline, "public", &catalog)
+        .map_err(|_refused| anyhow::anyhow!("the pipeline does not fit"))?;
+    Ok((pipeline, catalog, bound))
+}
 
 /// A log that is made up, with the positions of a real one.
 #[derive(Default)]
@@ -153,7 +168,7 @@ const USERS_OID: u32 = 1;
 const EVENTS_OID: u32 = 2;
 pub(crate) const BETS_OID: u32 = 3;
 
-pub(crate) fn catalog() -> Catalog {
+fn catalog() -> Catalog {
     let table = |oid, name: &str, columns: &[(&str, Type, bool)]| Table {
         oid,
         schema: "public".to_owned(),

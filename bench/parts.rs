@@ -8,11 +8,8 @@
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use log::{BETS_OID, Log, catalog};
+use log::{BETS_OID, Log, betting};
 use std::hint::black_box;
-use std::path::Path;
-use walview::config::Pipeline;
-use walview::service::bound;
 use walview::service::ingest::Relations;
 use walview::source::stream::Event;
 use walview::state::{LocalStore, Progress};
@@ -60,12 +57,7 @@ struct Betting {
 
 impl Betting {
     fn new() -> Result<Self> {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipeline/betting.yaml");
-        let pipeline =
-            Pipeline::load(&file).map_err(|_refused| anyhow::anyhow!("the pipeline is refused"))?;
-        let catalog = catalog();
-        let bound = bound::bind(&pipeline, "public", &catalog)
-            .map_err(|_refused| anyhow::anyhow!("the pipeline does not fit"))?;
+        let (pipeline, catalog, bound) = betting()?;
         let layout = bound.layout.clone();
         let engine = Engine::new(bound.layout, bound.targets, pipeline.stores.len(), 1);
         let bets = layout.table_by_oid(BETS_OID).context("bets")?;

@@ -374,9 +374,7 @@ pub fn grown(
     now: &Fingerprint,
 ) -> Option<(u32, String)> {
     uses.layout.tables.iter().enumerate().find_map(|(index, table)| {
-        let is_it = |print: &&TablePrint| print.oid == Some(table.oid);
-        let (before, now) = (before.tables.iter().find(is_it)?, now.tables.iter().find(is_it)?);
-        let added = now.columns.iter().find(|now| before.column(now.attnum).is_none())?;
+        let added = now.table(table.oid)?.added_since(before.table(table.oid)?).next()?;
         let mut views = showing_all(uses.layout, uses.stars, index).into_iter();
         views.find(|view| stopped.get(*view).is_some_and(Option::is_none))?;
         Some((table.oid, added.name.clone()))

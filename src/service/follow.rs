@@ -145,11 +145,9 @@ impl Runner {
         let (question, slot) = (Question::prepare(&session).await?, self.pipeline.slot_name());
         let Taken { print, lsn } = question.ask(&session, &asked, &slot).await?;
         let catalog = catalog::survey(&session, &names).await?.catalog;
-        let new = match (of(accepted, table), of(&print, table)) {
-            (Some(before), Some(now)) => new_columns(before, now),
-            _ => Vec::new(),
-        };
-        let names: Vec<_> = new.iter().map(|column| column.name.as_str()).collect();
+        let tables = accepted.table(table).zip(print.table(table));
+        let new = tables.into_iter().flat_map(|(before, now)| now.added_since(before));
+        let names: Vec<_> = new.map(|column| column.name.as_str()).collect();
         let parts = partitions::columns(&session, table, &names).await?;
         let again = question.ask(&session, &asked, &slot).await?.print;
         session.close().await;
@@ -165,8 +163,8 @@ impl Runner {
         now: Looked,
         at: Lsn,
     ) -> Option<Widened> {
-        let before = of(accepted, grown.table)?;
-        let table = of(&now.print, grown.table)?;
+        let before = accepted.table(grown.table)?;
+        let table = now.print.table(grown.table)?;
         let added = added(before, table)?;
         added.iter().find(|column| column.name == grown.column)?;
         let mut identity = identity.clone();
@@ -257,15 +255,6 @@ impl Runner {
     }
 }
 
-fn of(print: &Fingerprint, table: u32) -> Option<&TablePrint> {
-    print.tables.iter().find(|print| print.oid == Some(table))
-}
-
-/// The columns that a table has more than before.
-fn new_columns<'a>(before: &TablePrint, now: &'a TablePrint) -> Vec<&'a ColumnPrint> {
-    now.columns.iter().filter(|column| before.column(column.attnum).is_none()).collect()
-}
-
 /// The columns that a table has more than before, behind all others; `None` where the values in its
 /// rows from before cannot be known, or not all of it is sent.
 fn added<'a>(before: &TablePrint, now: &'a TablePrint) -> Option<Vec<&'a ColumnPrint>> {
@@ -276,7 +265,7 @@ fn added<'a>(before: &TablePrint, now: &'a TablePrint) -> Option<Vec<&'a ColumnP
         return None;
     }
     let last = before.columns.iter().map(|column| column.attnum).max()?;
-    let new = new_columns(before, now);
+    let new: Vec<_> = now.added_since(before).collect();
     let fit = |column: &&ColumnPrint| {
         column.attnum > last
             && !column.generated

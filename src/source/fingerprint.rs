@@ -33,6 +33,14 @@ pub struct Fingerprint {
     pub publication: Option<PublicationPrint>,
 }
 
+impl Fingerprint {
+    /// The table with this OID.
+    #[must_use]
+    pub fn table(&self, oid: u32) -> Option<&TablePrint> {
+        self.tables.iter().find(|table| table.oid == Some(oid))
+    }
+}
+
 /// What a table's name leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TablePrint {
@@ -341,6 +349,14 @@ impl TablePrint {
     #[must_use]
     pub fn qualified(&self) -> String {
         format!("{}.{}", self.schema, self.name)
+    }
+
+    /// The columns that it has and `before` had not.
+    pub fn added_since<'a, 'b>(
+        &'a self,
+        before: &'b Self,
+    ) -> impl Iterator<Item = &'a ColumnPrint> + use<'a, 'b> {
+        self.columns.iter().filter(move |column| before.column(column.attnum).is_none())
     }
 
     #[must_use]
