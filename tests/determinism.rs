@@ -54,7 +54,7 @@ fn held(folder: &Path) -> Held {
     let records = progress.outbox_end.iter().enumerate().map(|(index, end)| {
         let outbox = store.outbox();
         let mut records: Vec<Record> = Vec::new();
-        let mut next = outbox.first(index, *end).unwrap();
+        let mut next = outbox.first(index, *end);
         while next < *end {
             records.extend(outbox.read(index, next, *end).unwrap());
             next = records.last().unwrap().seq + 1;

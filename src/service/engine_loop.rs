@@ -87,7 +87,7 @@ struct UnderWay {
     done: oneshot::Receiver<()>,
     confirmed: Lsn,
     /// By outlet: what it holds, and which records go from the outbox once it is durable.
-    outlets: Vec<(Pushed, Option<(u64, u64)>)>,
+    outlets: Vec<(Pushed, Option<u64>)>,
 }
 
 /// Why the loop goes on.
@@ -605,10 +605,10 @@ impl EngineLoop {
         fail_point::hit(fail_point::COMMIT_AFTER);
         self.durable = confirmed;
         let outbox = self.store.outbox();
-        for (index, (outlet, (pushed, range))) in self.outlets.iter().zip(outlets).enumerate() {
+        for (index, (outlet, (pushed, prunable))) in self.outlets.iter().zip(outlets).enumerate() {
             outlet.feed.committed(pushed);
-            if let Some((from, to)) = range {
-                outbox.prune(index, from, to)?;
+            if let Some(before) = prunable {
+                outbox.prune(index, before)?;
                 fail_point::hit(fail_point::PRUNE_AFTER);
             }
         }

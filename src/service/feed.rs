@@ -196,9 +196,9 @@ impl Feed {
     }
 
     /// Records that the outbox need not keep: applied for longer than `window`, the time for
-    /// which the store itself might lose them again. Returns the range to prune.
+    /// which the store itself might lose them again. Returns the number that they are all before.
     #[must_use]
-    pub fn prunable(&self, window: Duration) -> Option<(u64, u64)> {
+    pub fn prunable(&self, window: Duration) -> Option<u64> {
         let mut inner = self.lock();
         let mut to = None;
         while inner
@@ -209,11 +209,10 @@ impl Feed {
             to = inner.applied.pop_front();
         }
         let (to, mark, _) = to.filter(|(to, ..)| *to > inner.pruned)?;
-        let from = inner.pruned;
         inner.pruned = to;
         inner.pruned_to = Some(mark);
         inner.weight.prune(to);
-        Some((from, to))
+        Some(to)
     }
 
     /// The mark at which the outbox begins: a store that stands before it cannot be replayed.

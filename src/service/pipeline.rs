@@ -368,7 +368,7 @@ impl Runner {
         let mut feeds = Vec::new();
         for index in 0..stores.len() {
             let end = progress.outbox_end.get(index).copied().unwrap_or(0);
-            let first = store.outbox().first(index, end)?;
+            let first = store.outbox().first(index, end);
             let pruned = progress.pruned.get(index).and_then(|text| text.parse().ok());
             let bytes = progress.outbox_bytes.get(index).copied().unwrap_or(0);
             let (begin, end) = ((first, pruned), (end, bytes));

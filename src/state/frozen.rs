@@ -3,23 +3,26 @@
 //! A commit is one batch, so a frozen copy has rows, groups and [`Progress`] of the same moment:
 //! the position that it stands at, and the number that the next record gets.
 
-use super::{LocalStore, Progress, from_json, space_of};
-use fjall::{Database, Keyspace, Readable as _, Snapshot};
+use super::run::Wanted;
+use super::tables::{PendingRun, Shared, Spaces, find, scan, space_of};
+use super::{LocalStore, Progress, read_progress};
+use fjall::{Database, Readable as _, Snapshot};
 use walview_core::engine::{Page, ReadState, Space, StateError, scan_range};
 
 /// Makes frozen copies, from any thread.
 #[derive(Clone)]
 pub struct Freezer {
     db: Database,
-    spaces: Vec<(Space, Keyspace)>,
-    meta: Keyspace,
+    spaces: Spaces,
+    shared: Shared,
 }
 
 /// What it reads does not change. While it is held the local store keeps what it shows, so it
 /// should not be held for long.
 pub struct Frozen {
+    runs: Vec<PendingRun>,
     snapshot: Snapshot,
-    spaces: Vec<(Space, Keyspace)>,
+    spaces: Spaces,
     /// Of the same commit.
     pub progress: Progress,
 }
@@ -27,7 +30,7 @@ pub struct Frozen {
 impl LocalStore {
     #[must_use]
     pub fn freezer(&self) -> Freezer {
-        Freezer { db: self.db.clone(), spaces: self.spaces.clone(), meta: self.meta.clone() }
+        Freezer { db: self.db.clone(), spaces: self.spaces.clone(), shared: self.shared.clone() }
     }
 }
 
@@ -37,11 +40,12 @@ impl Freezer {
     /// # Errors
     /// The store cannot be read.
     pub fn freeze(&self) -> Result<Frozen, StateError> {
+        let pending = self.shared.read();
+        let (runs, progress) = (pending.runs.clone(), read_progress(&pending.progress)?);
+        // While the runs cannot leave for the tables.
         let snapshot = self.db.snapshot();
-        let bytes = snapshot.get(&self.meta, "progress").map_err(unreadable)?;
-        let progress = bytes.map(|bytes| from_json(&bytes, "\"progress\"")).transpose()?;
-        let progress = progress.unwrap_or_default();
-        Ok(Frozen { snapshot, spaces: self.spaces.clone(), progress })
+        drop(pending);
+        Ok(Frozen { runs, snapshot, spaces: self.spaces.clone(), progress })
     }
 }
 
@@ -51,6 +55,9 @@ fn unreadable(source: fjall::Error) -> StateError {
 
 impl ReadState for Frozen {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        if let Some(value) = find(&self.runs, space, &Wanted::new(key)) {
+            return Ok(value.map(<[u8]>::to_vec));
+        }
         let value = self.snapshot.get(space_of(&self.spaces, space)?, key).map_err(unreadable)?;
         Ok(value.map(|value| value.to_vec()))
     }
@@ -62,12 +69,10 @@ impl ReadState for Frozen {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Page, StateError> {
-        let range = scan_range(prefix, after);
-        let entries = self.snapshot.range::<Vec<u8>, _>(space_of(&self.spaces, space)?, range);
-        let pairs = entries.take(limit).map(|entry| {
-            let (key, value) = entry.into_inner().map_err(unreadable)?;
-            Ok((key.to_vec(), value.to_vec()))
-        });
-        pairs.collect()
+        let (from, end) = scan_range(prefix, after);
+        let range = (from.clone(), end);
+        let stored = self.snapshot.range::<Vec<u8>, _>(space_of(&self.spaces, space)?, range);
+        let entries = scan(&self.runs, space, prefix, &from, stored);
+        entries.take(limit).collect::<Result<_, _>>().map_err(unreadable)
     }
 }

@@ -1,42 +1,48 @@
 //! The local store: state, outbox and position, made durable together.
 //!
 //! ```text
-//!  engine ──► overlay (this commit's writes, in memory) ──┐
-//!             outbox records ─────────────────────────────┼──► one fjall batch ──► fdatasync
-//!             progress (confirmed LSN, partial, ends) ────┘
+//!  engine ──► overlay (this commit's writes, in memory) ──► run ──┐
+//!             progress (confirmed LSN, partial, ends) ────────────┴──► journal ──► fdatasync
+//!             outbox records ──► a log for each store ──► fdatasync, before
+//!  runs (in memory) ── when they are large ──► sorted tables
 //! ```
 //!
 //! A commit is written by a thread of its own, one at a time, while the engine goes on with an overlay
-//! that is empty again.
+//! that is empty again; so are the tables.
 //!
 //! Invariants:
-//! - a batch is all or nothing, so state, outbox and position never disagree after a crash;
+//! - a commit is one record of the journal, so state and position never disagree after a crash, and the
+//!   outbox has all that the position says;
 //! - an outbox record at or past `Progress::outbox_end` of its store was written ahead of its
-//!   commit: readers never look there after a restart, and it is removed before anything new is
+//!   commit: readers never look there after a restart, and it is forgotten before anything new is
 //!   written (`outbox.rs`);
-//! - reads see the overlay first, then what is on its way.
+//! - reads see the overlay first, then what is on its way, then runs, the newest first, then tables.
 
 mod cache;
 mod frozen;
+mod journal;
+mod log;
 mod outbox;
 mod overlay;
+mod run;
+mod tables;
 
 pub use frozen::{Freezer, Frozen};
 pub use outbox::Outbox;
 
 use crate::source::fingerprint::{Fingerprint, OwnAlter};
 use cache::ReadCache;
-use fjall::compaction::Leveled;
-use fjall::config::{CompressionPolicy, FilterPolicy};
-use fjall::{
-    AbstractTree as _, CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch,
-    PersistMode,
-};
+use fjall::Database;
+use journal::{Journal, Names};
+use outbox::lock;
 use overlay::Overlay;
+use run::{Run, Wanted};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use tables::{FLUSH_BYTES, Shared, Spaces, find, keyspaces, space_of};
 use walview_core::catalog::Catalog;
 use walview_core::engine::{Page, Partial, ReadState, Space, State, StateError, scan_range};
 use walview_core::outbox::Record;
@@ -44,27 +50,18 @@ use walview_core::position::{Lsn, Position};
 
 /// Blocks read from disk, kept in memory. The kernel has them, too, and `cache.rs` what is read often.
 const BLOCK_CACHE_BYTES: u64 = 12 << 20;
-/// Writes of one key space before they go to a sorted file. fjall holds up to five of these for each
-/// key space before it lets writers wait. Twice as much costs up to 35 MiB and saves no CPU.
-const MEMTABLE_BYTES: u64 = 2 << 20;
-/// Flushed memtables that a compaction takes together: with fjall's 4 it is a tenth more CPU a change.
-/// Writers wait at 20.
-const LEVEL_0_TABLES: u8 = 8;
-/// Of a sorted file. A compaction holds eight bytes for each key of the file that it writes, until the
-/// file's filter is built: with fjall's 64 MiB, of reverse keys, that is 32 MiB. The first level holds
-/// `LEVEL_0_TABLES` of them, and is mostly written anew when level 0 joins it.
-const TABLE_BYTES: u64 = 16 << 20;
 /// Of two, fjall lets the first flush alone: while the other compacts, it takes the next compaction from
-/// their queue and puts it back without a pause, which took a tenth of all CPU. With one, a flush waits
-/// for a compaction; commits wait for it then, in their own thread.
+/// their queue and puts it back without a pause, which took a tenth of all CPU.
 const WORKER_THREADS: usize = 1;
-/// fjall's write-ahead journals, all together.
-pub const JOURNAL_BYTES_MAX: u64 = 128 << 20;
+/// What the journal takes at most, about: what two flushes have, and a segment.
+pub const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 /// Overlay and records held before the caller should commit, whatever the clock says.
 pub const COMMIT_BYTES: usize = 4 << 20;
 
 /// The format of everything below; another one is refused, never guessed at.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
+/// A key space of formats 1 to 4.
+const OLD_KEYSPACE: &str = "meta";
 
 /// Who this state belongs to and what it was built from. Changes rarely, and only together with a
 /// snapshot.
@@ -232,24 +229,61 @@ pub fn peek(path: &Path) -> Result<Peek, StateError> {
 /// The store of one pipeline in one folder. One process at a time: fjall holds a lock file.
 pub struct LocalStore {
     db: Database,
-    spaces: Vec<(Space, Keyspace)>,
-    meta: Keyspace,
+    spaces: Spaces,
+    shared: Shared,
+    journal: Arc<Mutex<Journal>>,
+    journal_bytes: Arc<AtomicU64>,
     outbox: Outbox,
     /// The outbox may hold what was written ahead of a commit that never came.
     ahead: bool,
     overlay: Overlay,
-    reads: ReadCache,
+    reads: Arc<ReadCache>,
     /// What the commit that is on its way writes.
-    committing: Overlay,
-    commit: Option<JoinHandle<fjall::Result<()>>>,
+    committing: Arc<Overlay>,
+    commit: Option<JoinHandle<std::io::Result<()>>>,
+    flush: Option<JoinHandle<fjall::Result<()>>>,
     path: PathBuf,
+}
+
+/// A commit, to be written by a thread.
+struct Commit {
+    outbox: Outbox,
+    records: Vec<(usize, Record)>,
+    journal: Arc<Mutex<Journal>>,
+    /// What changes in the journal's names, with the progress; `None` where nothing is to be durable.
+    names: Option<(Names, Vec<u8>)>,
+    overlay: Arc<Overlay>,
+    reads: Arc<ReadCache>,
+    shared: Shared,
+}
+
+impl Commit {
+    fn write(self) -> std::io::Result<()> {
+        self.outbox.append(self.records.iter().map(|(store, record)| (*store, record)))?;
+        let run = Run::of(&self.overlay);
+        let (segment, progress) = match self.names {
+            Some((names, progress)) => {
+                self.outbox.sync()?;
+                let bytes = if run.is_empty() { &[] } else { run.bytes() };
+                (Some(lock(&self.journal).write(names, bytes)?), Some(progress))
+            }
+            None => (None, None),
+        };
+        for (space, entries) in self.overlay.entries() {
+            for (key, value) in entries {
+                self.reads.written(space, key, value.as_ref());
+            }
+        }
+        self.shared.push(run, segment, progress);
+        Ok(())
+    }
 }
 
 impl LocalStore {
     /// Opens or creates the store under `path`.
     ///
     /// # Errors
-    /// The folder cannot be used, or another process uses it.
+    /// The folder cannot be used or is damaged, or another process uses it.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let fail = |source: fjall::Error| StateError {
             message: if matches!(source, fjall::Error::Locked) {
@@ -265,43 +299,62 @@ impl LocalStore {
         };
         let db = Database::builder(path)
             .cache_size(BLOCK_CACHE_BYTES)
-            .max_journaling_size(JOURNAL_BYTES_MAX)
-            .journal_compression(CompressionType::None)
             .worker_threads(WORKER_THREADS)
             .open()
             .map_err(fail)?;
-        let meta = db.keyspace("meta", options).map_err(fail)?;
-        let (spaces, blocks) = keyspaces(&db).map_err(fail)?;
-        Ok(Self {
-            meta,
-            outbox: Outbox { blocks, db: db.clone() },
+        let spaces = keyspaces(&db).map_err(fail)?;
+        let opened = Journal::open(&path.join("journal"));
+        let (journal, runs) = opened.map_err(|source| fail(source.into()))?;
+        let progress = journal.name("progress").unwrap_or_default().to_vec();
+        let cleared = journal.name("clearing").is_none();
+        let outbox = Outbox::open(&path.join("outbox"), &read_progress(&progress)?)?;
+        let shared = Shared::default();
+        shared.reset(progress);
+        for (segment, run) in runs {
+            shared.push(run, Some(segment), None);
+        }
+        let mut store = Self {
+            journal_bytes: journal.bytes(),
+            journal: Arc::new(Mutex::new(journal)),
+            outbox,
             ahead: true,
             spaces,
+            shared,
             db,
             overlay: Overlay::default(),
-            reads: ReadCache::default(),
-            committing: Overlay::default(),
+            reads: Arc::default(),
+            committing: Arc::default(),
             commit: None,
+            flush: None,
             path: path.to_owned(),
-        })
+        };
+        if !cleared {
+            store.clear(Names::new())?;
+        }
+        Ok(store)
     }
 
-    fn fail(&self, what: &str) -> impl Fn(fjall::Error) -> StateError {
+    fn fail<E: Into<fjall::Error>>(&self, what: &str) -> impl Fn(E) -> StateError {
         move |source| StateError {
             message: format!("{what} \"{}\"", self.path.display()),
-            source: Some(Box::new(source)),
+            source: Some(Box::new(source.into())),
         }
     }
 
-    fn space(&self, space: Space) -> Result<&Keyspace, StateError> {
+    fn space(&self, space: Space) -> Result<&fjall::Keyspace, StateError> {
         space_of(&self.spaces, space)
     }
 
-    fn read_meta<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>, StateError> {
-        let Some(bytes) = self.meta.get(key).map_err(self.fail("cannot read"))? else {
-            return Ok(None);
-        };
-        from_json(&bytes, &format!("\"{key}\" in \"{}\"", self.path.display())).map(Some)
+    fn name<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<Option<T>, StateError> {
+        let journal = lock(&self.journal);
+        let Some(bytes) = journal.name(name) else { return Ok(None) };
+        from_json(bytes, &format!("\"{name}\" in \"{}\"", self.path.display())).map(Some)
+    }
+
+    fn write_name(&mut self, name: &str, value: &impl Serialize) -> Result<(), StateError> {
+        let names = Names::from([(name.to_owned(), to_json(value)?)]);
+        let written = lock(&self.journal).write(names, &[]);
+        written.map(|_| ()).map_err(self.fail("cannot write"))
     }
 
     /// Whose state this is; `None` in a new store.
@@ -309,18 +362,21 @@ impl LocalStore {
     /// # Errors
     /// The store cannot be read, or another version of Walview wrote it.
     pub fn identity(&self) -> Result<Option<Identity>, StateError> {
-        let identity: Option<Identity> = self.read_meta("identity")?;
+        let other = |format: &str| StateError {
+            message: format!(
+                "\"{}\" has format {format}, this walview reads {FORMAT}; run walview rebuild",
+                self.path.display()
+            ),
+            source: None,
+        };
+        let identity: Option<Identity> = self.name("identity")?;
         if let Some(identity) = &identity
             && identity.format != FORMAT
         {
-            return Err(StateError {
-                message: format!(
-                    "\"{}\" has format {}, this walview reads {FORMAT}; run walview rebuild",
-                    self.path.display(),
-                    identity.format
-                ),
-                source: None,
-            });
+            return Err(other(&identity.format.to_string()));
+        }
+        if identity.is_none() && self.db.keyspace_exists(OLD_KEYSPACE) {
+            return Err(other("4 or an older one"));
         }
         Ok(identity)
     }
@@ -328,7 +384,7 @@ impl LocalStore {
     /// # Errors
     /// The store cannot be read.
     pub fn progress(&self) -> Result<Progress, StateError> {
-        Ok(self.read_meta("progress")?.unwrap_or_default())
+        read_progress(&self.shared.read().progress)
     }
 
     /// Forgets everything and belongs to `identity` from now on.
@@ -337,28 +393,42 @@ impl LocalStore {
     /// The store cannot be written.
     pub fn reset(&mut self, identity: &Identity) -> Result<(), StateError> {
         self.finish_commit()?;
+        self.finish_flush()?;
+        // A crash in between leaves a new store, and what is left of the old one goes when it is opened.
+        let clearing = Names::from([("clearing".to_owned(), vec![1])]);
+        let restarted = lock(&self.journal).restart(clearing);
+        restarted.map_err(self.fail("cannot write"))?;
+        self.clear(Names::from([("identity".to_owned(), to_json(identity)?)]))
+    }
+
+    fn clear(&mut self, mut names: Names) -> Result<(), StateError> {
         self.overlay = Overlay::default();
         self.reads.clear();
-        // The identity goes first and comes back last: a crash in between leaves a new store.
-        self.meta.remove("identity").map_err(self.fail("cannot write"))?;
-        self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))?;
-        self.meta.remove("progress").map_err(self.fail("cannot write"))?;
+        self.shared.reset(Vec::new());
+        self.outbox.reset().map_err(self.fail("cannot clear"))?;
         // Made anew, not emptied: fjall keeps the options that a key space was made with.
-        for (_, keyspace) in std::mem::take(&mut self.spaces) {
+        let mut old: Vec<_> =
+            std::mem::take(&mut self.spaces).into_iter().map(|(_, keyspace)| keyspace).collect();
+        for name in [OLD_KEYSPACE, "outbox"] {
+            if self.db.keyspace_exists(name) {
+                let keyspace = self.db.keyspace(name, fjall::KeyspaceCreateOptions::default);
+                old.push(keyspace.map_err(self.fail("cannot clear"))?);
+            }
+        }
+        for keyspace in old {
             self.db.delete_keyspace(keyspace).map_err(self.fail("cannot clear"))?;
         }
-        self.db.delete_keyspace(self.outbox.blocks.clone()).map_err(self.fail("cannot clear"))?;
-        let made = keyspaces(&self.db).map_err(self.fail("cannot write"))?;
-        (self.spaces, self.outbox.blocks) = made;
-        self.write_identity(identity)
+        self.db.persist(fjall::PersistMode::SyncAll).map_err(self.fail("cannot clear"))?;
+        self.spaces = keyspaces(&self.db).map_err(self.fail("cannot write"))?;
+        names.insert("clearing".to_owned(), Vec::new());
+        let written = lock(&self.journal).write(names, &[]);
+        written.map(|_| ()).map_err(self.fail("cannot write"))
     }
 
     /// # Errors
     /// The store cannot be written.
     pub fn write_identity(&mut self, identity: &Identity) -> Result<(), StateError> {
-        let bytes = to_json(identity)?;
-        self.meta.insert("identity", bytes).map_err(self.fail("cannot write"))?;
-        self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))
+        self.write_name("identity", identity)
     }
 
     /// What the catalogs said when they were last accepted; nothing before the first snapshot.
@@ -366,14 +436,13 @@ impl LocalStore {
     /// # Errors
     /// The store cannot be read.
     pub fn fingerprint(&self) -> Result<Fingerprint, StateError> {
-        Ok(self.read_meta("fingerprint")?.unwrap_or_default())
+        Ok(self.name("fingerprint")?.unwrap_or_default())
     }
 
     /// # Errors
     /// The store cannot be written.
     pub fn write_fingerprint(&mut self, print: &Fingerprint) -> Result<(), StateError> {
-        self.meta.insert("fingerprint", to_json(print)?).map_err(self.fail("cannot write"))?;
-        self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))
+        self.write_name("fingerprint", print)
     }
 
     /// Memberships in the publication that Walview itself replaced, or was about to.
@@ -381,14 +450,13 @@ impl LocalStore {
     /// # Errors
     /// The store cannot be read.
     pub fn own_alters(&self) -> Result<Vec<OwnAlter>, StateError> {
-        Ok(self.read_meta("own_alters")?.unwrap_or_default())
+        Ok(self.name("own_alters")?.unwrap_or_default())
     }
 
     /// # Errors
     /// The store cannot be written.
     pub fn write_own_alters(&mut self, own: &[OwnAlter]) -> Result<(), StateError> {
-        self.meta.insert("own_alters", to_json(&own)?).map_err(self.fail("cannot write"))?;
-        self.db.persist(PersistMode::SyncAll).map_err(self.fail("cannot write"))
+        self.write_name("own_alters", &own)
     }
 
     /// Forgets what was written since the last commit, which is waited for.
@@ -407,16 +475,14 @@ impl LocalStore {
         self.overlay.bytes()
     }
 
-    /// Writes the overlay without making it durable: for the bulk of a snapshot, which starts
-    /// again if it is interrupted.
+    /// Takes the overlay away without making it durable: for the bulk of a snapshot, which starts
+    /// again if it is interrupted. What is on its way is waited for.
     ///
     /// # Errors
     /// The store cannot be written.
     pub fn spill(&mut self) -> Result<(), StateError> {
         self.finish_commit()?;
-        let batch = self.overlay_batch()?;
-        self.start(batch, || {})?;
-        self.finish_commit()
+        self.start(Vec::new(), None, || {})
     }
 
     /// Makes the overlay, `records` (with their store) and `progress` durable together.
@@ -442,8 +508,7 @@ impl LocalStore {
         progress: &Progress,
         shape: Option<(&Identity, &Fingerprint)>,
     ) -> Result<(), StateError> {
-        let batch = self.commit_batch(records, progress, shape)?;
-        self.start(batch, || {})?;
+        self.start_commit(records, progress, shape, || {})?;
         self.finish_commit()
     }
 
@@ -458,8 +523,7 @@ impl LocalStore {
         progress: &Progress,
         done: impl FnOnce() + Send + 'static,
     ) -> Result<(), StateError> {
-        let batch = self.commit_batch(records, progress, None)?;
-        self.start(batch, done)
+        self.start_commit(records, progress, None, done)
     }
 
     /// Waits for the commit that is on its way, if one is.
@@ -468,30 +532,42 @@ impl LocalStore {
     /// The store could not be written; nothing of the commit is there then.
     pub fn finish_commit(&mut self) -> Result<(), StateError> {
         let Some(commit) = self.commit.take() else { return Ok(()) };
-        let written = commit.join().unwrap_or(Err(fjall::Error::Poisoned));
-        match &written {
-            Ok(()) => self.committing = Overlay::default(),
-            Err(_) => self.forget(),
+        let panicked = |_| Err(std::io::Error::other("its thread panicked"));
+        let written = commit.join().unwrap_or_else(panicked);
+        self.committing = Arc::default();
+        if written.is_err() {
+            self.forget();
         }
-        written.map_err(self.fail("cannot write"))
+        written.map_err(self.fail("cannot write"))?;
+        self.flush_if_large()
     }
 
-    fn commit_batch<'a>(
+    fn start_commit<'a>(
         &mut self,
         records: impl Iterator<Item = (usize, &'a Record)>,
         progress: &Progress,
         shape: Option<(&Identity, &Fingerprint)>,
-    ) -> Result<OwnedWriteBatch, StateError> {
+        done: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StateError> {
         self.finish_commit()?;
-        self.remove_ahead()?;
-        let mut batch = self.overlay_batch()?.durability(Some(PersistMode::SyncData));
-        outbox::write(&mut batch, &self.outbox.blocks, records)?;
-        batch.insert(&self.meta, "progress", to_json(progress)?);
-        if let Some((identity, print)) = shape {
-            batch.insert(&self.meta, "identity", to_json(identity)?);
-            batch.insert(&self.meta, "fingerprint", to_json(print)?);
+        self.forget_ahead()?;
+        if self.shared.read().lacks_journal() {
+            // What was spilled must not be less durable than what follows from it, and comes after
+            // what the journal has.
+            self.finish_flush()?;
+            self.start_flush()?;
+            self.finish_flush()?;
+            let forgotten = lock(&self.journal).forget_runs();
+            forgotten.map_err(self.fail("cannot write"))?;
         }
-        Ok(batch)
+        let progress = to_json(progress)?;
+        let mut names = Names::from([("progress".to_owned(), progress.clone())]);
+        if let Some((identity, print)) = shape {
+            names.insert("identity".to_owned(), to_json(identity)?);
+            names.insert("fingerprint".to_owned(), to_json(print)?);
+        }
+        let records = records.map(|(store, record)| (store, record.clone())).collect();
+        self.start(records, Some((names, progress)), done)
     }
 
     /// Writes records ahead of their commit, so that a large transaction does not wait in memory.
@@ -502,21 +578,31 @@ impl LocalStore {
         &mut self,
         records: impl Iterator<Item = (usize, &'a Record)>,
     ) -> Result<(), StateError> {
-        self.remove_ahead()?;
-        let mut batch = self.db.batch();
-        outbox::write(&mut batch, &self.outbox.blocks, records)?;
-        write(batch, &self.keyspaces()).map_err(self.fail("cannot write"))
+        // Its records come first.
+        self.finish_commit()?;
+        self.forget_ahead()?;
+        self.outbox.append(records).map_err(self.fail("cannot write"))
     }
 
-    /// Lets a thread write `batch`.
+    /// Lets a thread write a commit of the overlay.
     fn start(
         &mut self,
-        batch: OwnedWriteBatch,
+        records: Vec<(usize, Record)>,
+        names: Option<(Names, Vec<u8>)>,
         done: impl FnOnce() + Send + 'static,
     ) -> Result<(), StateError> {
-        let keyspaces = self.keyspaces();
+        self.committing = Arc::new(std::mem::take(&mut self.overlay));
+        let commit = Commit {
+            outbox: self.outbox.clone(),
+            records,
+            journal: Arc::clone(&self.journal),
+            names,
+            overlay: Arc::clone(&self.committing),
+            reads: Arc::clone(&self.reads),
+            shared: self.shared.clone(),
+        };
         let work = move || {
-            let written = write(batch, &keyspaces);
+            let written = commit.write();
             done();
             written
         };
@@ -524,7 +610,7 @@ impl LocalStore {
             Ok(commit) => self.commit = Some(commit),
             Err(source) => {
                 self.forget();
-                return Err(self.fail("cannot write")(source.into()));
+                return Err(self.fail("cannot write")(source));
             }
         }
         Ok(())
@@ -532,18 +618,12 @@ impl LocalStore {
 
     /// Nothing of the commit that was on its way came to the store.
     fn forget(&mut self) {
-        self.committing = Overlay::default();
+        self.committing = Arc::default();
         self.reads.clear();
+        self.ahead = true;
     }
 
-    fn keyspaces(&self) -> Vec<Keyspace> {
-        let spaces = self.spaces.iter().map(|(_, keyspace)| keyspace);
-        spaces.chain([&self.meta, &self.outbox.blocks]).cloned().collect()
-    }
-
-    /// A batch of its own, before anything new: one batch cannot remove a key and write it. The
-    /// journal keeps their order, so what is found of the later one has the earlier one before it.
-    fn remove_ahead(&mut self) -> Result<(), StateError> {
+    fn forget_ahead(&mut self) -> Result<(), StateError> {
         if self.ahead {
             self.outbox.rewind(&self.progress()?)?;
             self.ahead = false;
@@ -551,20 +631,28 @@ impl LocalStore {
         Ok(())
     }
 
-    fn overlay_batch(&mut self) -> Result<OwnedWriteBatch, StateError> {
-        let mut batch = self.db.batch();
-        self.committing = std::mem::take(&mut self.overlay);
-        for (space, entries) in self.committing.entries() {
-            let keyspace = self.space(space)?;
-            for (key, value) in entries {
-                self.reads.written(space, key, value.as_ref());
-                match value {
-                    Some(value) => batch.insert(keyspace, key.clone(), value.clone()),
-                    None => batch.remove(keyspace, key.clone()),
-                }
-            }
+    /// Lets a thread move pending runs into the tables, once there is enough. Where there is twice as
+    /// much, the one that is under way is waited for.
+    fn flush_if_large(&mut self) -> Result<(), StateError> {
+        let bytes = self.shared.read().bytes();
+        let works = self.flush.as_ref().is_some_and(|flush| !flush.is_finished());
+        if bytes < FLUSH_BYTES || (works && bytes < 2 * FLUSH_BYTES) {
+            return Ok(());
         }
-        Ok(batch)
+        self.finish_flush()?;
+        self.start_flush()
+    }
+
+    fn start_flush(&mut self) -> Result<(), StateError> {
+        let journal = Arc::clone(&self.journal);
+        let flush = tables::flush(self.shared.clone(), self.spaces.clone(), journal);
+        self.flush = Some(flush.map_err(self.fail("cannot write"))?);
+        Ok(())
+    }
+
+    fn finish_flush(&mut self) -> Result<(), StateError> {
+        let Some(flush) = self.flush.take() else { return Ok(()) };
+        flush.join().unwrap_or(Err(fjall::Error::Poisoned)).map_err(self.fail("cannot write"))
     }
 
     /// A handle for reading and pruning the outbox from other threads.
@@ -576,7 +664,8 @@ impl LocalStore {
     /// Bytes on disk.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
-        self.db.disk_space().unwrap_or(0)
+        let journal = self.journal_bytes.load(Ordering::Relaxed);
+        self.db.disk_space().unwrap_or(0) + journal + self.outbox.bytes()
     }
 }
 
@@ -585,50 +674,15 @@ impl Drop for LocalStore {
     /// told that it was.
     fn drop(&mut self) {
         self.finish_commit().ok();
+        self.finish_flush().ok();
     }
 }
 
-/// Writes a batch, then seals every memtable that is full. fjall's batches only ask its workers to do
-/// it, and write on into the same memtable until one of them comes to it; it makes writers wait for
-/// sealed ones alone.
-fn write(batch: OwnedWriteBatch, keyspaces: &[Keyspace]) -> fjall::Result<()> {
-    batch.commit()?;
-    for keyspace in keyspaces {
-        if keyspace.tree.active_memtable().size() > MEMTABLE_BYTES {
-            keyspace.rotate_memtable()?;
-        }
+fn read_progress(bytes: &[u8]) -> Result<Progress, StateError> {
+    if bytes.is_empty() {
+        return Ok(Progress::default());
     }
-    Ok(())
-}
-
-fn options() -> KeyspaceCreateOptions {
-    let leveled =
-        Leveled::default().with_l0_threshold(LEVEL_0_TABLES).with_table_target_size(TABLE_BYTES);
-    KeyspaceCreateOptions::default()
-        .max_memtable_size(MEMTABLE_BYTES)
-        .compaction_strategy(Arc::new(leveled))
-}
-
-/// The engine's key spaces and the outbox, opened or made.
-fn keyspaces(db: &Database) -> fjall::Result<(Vec<(Space, Keyspace)>, Keyspace)> {
-    let spaces = Space::ALL
-        .into_iter()
-        .map(|space| Ok((space, db.keyspace(space.name(), options)?)))
-        .collect::<fjall::Result<_>>()?;
-    // Blocks live for seconds and are read in order, if at all.
-    let blocks = || {
-        options()
-            .data_block_compression_policy(CompressionPolicy::disabled())
-            .filter_policy(FilterPolicy::disabled())
-    };
-    Ok((spaces, db.keyspace("outbox", blocks)?))
-}
-
-fn space_of(spaces: &[(Space, Keyspace)], space: Space) -> Result<&Keyspace, StateError> {
-    spaces.get(space as usize).map(|(_, keyspace)| keyspace).ok_or_else(|| StateError {
-        message: format!("no key space \"{}\"", space.name()),
-        source: None,
-    })
+    from_json(bytes, "the position")
 }
 
 fn from_json<T: for<'de> Deserialize<'de>>(bytes: &[u8], what: &str) -> Result<T, StateError> {
@@ -664,11 +718,15 @@ impl ReadState for LocalStore {
         if let Some(value) = self.reads.get(space, key) {
             return Ok(Some(value.to_vec()));
         }
-        let value = self.space(space)?.get(key).map_err(self.fail("cannot read"))?;
-        Ok(value.map(|value| {
-            self.reads.put(space, key, &value);
+        let keep = |value: &[u8]| {
+            self.reads.put(space, key, value);
             value.to_vec()
-        }))
+        };
+        if let Some(value) = find(&self.shared.read().runs, space, &Wanted::new(key)) {
+            return Ok(value.map(keep));
+        }
+        let value = self.space(space)?.get(key).map_err(self.fail("cannot read"))?;
+        Ok(value.as_deref().map(keep))
     }
 
     fn scan(
@@ -678,12 +736,12 @@ impl ReadState for LocalStore {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Page, StateError> {
-        let keyspace = self.space(space)?;
         let (from, end) = scan_range(prefix, after);
-        let stored = keyspace
-            .range((from.clone(), end))
-            .map(fjall::Guard::into_inner)
-            .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())));
+        // Before the tables: what is flushed meanwhile is in both.
+        let runs = self.shared.read().runs.clone();
+        let stored = tables::scan(&runs, space, prefix, &from, {
+            self.space(space)?.range((from.clone(), end))
+        });
         let stored = overlay::merge(self.committing.range(space, prefix, &from), stored);
         let all = overlay::merge(self.overlay.range(space, prefix, &from), stored);
         all.take(limit).collect::<Result<_, _>>().map_err(self.fail("cannot read"))

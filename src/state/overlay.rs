@@ -8,7 +8,7 @@ use walview_core::engine::Space;
 /// Bytes that an entry costs beside its key and value.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
 
-/// As fjall takes them: short ones need no allocation, and none is copied again.
+/// In fjall's slices: short ones need no allocation.
 pub(super) type Entries = BTreeMap<Slice, Option<Slice>>;
 
 /// The last write of each key; `None` is a delete.
@@ -49,18 +49,19 @@ impl Overlay {
         space: Space,
         prefix: &'a [u8],
         from: &'a Bound<Vec<u8>>,
-    ) -> impl Iterator<Item = (&'a Slice, &'a Option<Slice>)> {
+    ) -> impl Iterator<Item = (Slice, Option<Slice>)> {
         let from = from.as_ref().map(Vec::as_slice);
         let entries = self.spaces.get(space as usize).into_iter();
         entries
             .flat_map(move |entries| entries.range::<[u8], _>((from, Bound::Unbounded)))
             .take_while(move |(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| (key.clone(), value.clone()))
     }
 }
 
 /// Merges `stored` (in the order of keys) with the writes over it, the latter winning.
-pub(super) fn merge<'a, E>(
-    written: impl Iterator<Item = (&'a Slice, &'a Option<Slice>)>,
+pub(super) fn merge<E>(
+    written: impl Iterator<Item = (Slice, Option<Slice>)>,
     stored: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
 ) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>> {
     let mut written = written.peekable();

@@ -10,7 +10,7 @@ pub struct CodecError {
     pub(crate) what: &'static str,
 }
 
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value & 0x7F) as u8 | 0x80);
         value >>= 7;
@@ -19,7 +19,7 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
@@ -30,13 +30,15 @@ pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
     put_varint(out, ((value << 1) ^ (value >> 63)) as u64);
 }
 
+/// Reads piece by piece.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
@@ -50,7 +52,9 @@ impl<'a> Reader<'a> {
         Ok(*byte)
     }
 
-    pub(crate) fn varint(&mut self) -> Result<u64, CodecError> {
+    /// # Errors
+    /// The bytes end before, or are something else.
+    pub fn varint(&mut self) -> Result<u64, CodecError> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -76,9 +80,17 @@ impl<'a> Reader<'a> {
         T::try_from(self.varint()?).ok().ok_or(CodecError { what: "a number out of range" })
     }
 
-    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], CodecError> {
+    /// # Errors
+    /// The bytes end before, or are something else.
+    pub fn bytes(&mut self) -> Result<&'a [u8], CodecError> {
         let len: usize = self.small()?;
         self.take(len)
+    }
+
+    /// What has not been read.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], CodecError> {
@@ -94,7 +106,9 @@ impl<'a> Reader<'a> {
         self.rest.get(..len).unwrap_or_default()
     }
 
-    pub(crate) fn text(&mut self) -> Result<&'a str, CodecError> {
+    /// # Errors
+    /// The bytes end before, or are something else.
+    pub fn text(&mut self) -> Result<&'a str, CodecError> {
         std::str::from_utf8(self.bytes()?).ok().ok_or(CodecError { what: "text that is not UTF-8" })
     }
 }

@@ -287,7 +287,7 @@ struct Rig {
 impl Rig {
     fn feed(&self) -> Arc<Feed> {
         let end = self.progress.outbox_end[0];
-        let first = self.local.outbox().first(0, end).unwrap();
+        let first = self.local.outbox().first(0, end);
         let pruned = self.progress.pruned[0].parse().ok();
         let outbox = self.local.outbox();
         Arc::new(Feed::new(0, outbox, (first, pruned), (end, 0), Frontier::default()))
@@ -339,8 +339,8 @@ impl Rig {
         self.local.commit(records, &self.progress).unwrap();
         pending.clear();
         feed.committed(feed.pushed());
-        if let Some((from, to)) = prunable {
-            self.local.outbox().prune(0, from, to).unwrap();
+        if let Some(before) = prunable {
+            self.local.outbox().prune(0, before).unwrap();
         }
     }
 
