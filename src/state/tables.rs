@@ -29,7 +29,7 @@ use walview_core::engine::{Space, StateError};
 /// wait for it.
 pub(super) const FLUSH_BYTES: usize = 12 << 20;
 /// Neighbouring runs below this are made one, so that a read looks into few.
-const SMALL_RUN_BYTES: usize = 1 << 20;
+const SMALL_RUN_BYTES: usize = 256 << 10;
 /// Flushes of one key space that a compaction takes together.
 const LEVEL_0_TABLES: u8 = 4;
 /// Flushes that wait for a compaction before the next one waits for it, too, and for how long.
