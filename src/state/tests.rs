@@ -6,8 +6,9 @@
 
 use super::*;
 use rand::{RngExt, SeedableRng};
+use walview_core::catalog::Catalog;
 use walview_core::engine::MemoryState;
-use walview_core::position::Position;
+use walview_core::position::{Lsn, Position};
 
 /// The store against the model: the same random writes, reads and scans give the same answers,
 /// across spills, commits, also while they are on their way, and reopening.

@@ -1,0 +1,45 @@
+//! One local commit, as its thread writes it.
+
+use super::Outbox;
+use super::cache::ReadCache;
+use super::journal::{Journal, Names};
+use super::outbox::lock;
+use super::overlay::Overlay;
+use super::run::Run;
+use super::tables::Shared;
+use std::sync::{Arc, Mutex};
+use walview_core::outbox::Record;
+
+/// A commit, to be written by a thread.
+pub(super) struct Commit {
+    pub(super) outbox: Outbox,
+    pub(super) records: Vec<(usize, Record)>,
+    pub(super) journal: Arc<Mutex<Journal>>,
+    /// What changes in the journal's names, with the progress; `None` where nothing is to be durable.
+    pub(super) names: Option<(Names, Vec<u8>)>,
+    pub(super) overlay: Arc<Overlay>,
+    pub(super) reads: Arc<ReadCache>,
+    pub(super) shared: Shared,
+}
+
+impl Commit {
+    pub(super) fn write(self) -> std::io::Result<()> {
+        self.outbox.append(self.records.iter().map(|(store, record)| (*store, record)))?;
+        let run = Run::of(&self.overlay);
+        let (segment, progress) = match self.names {
+            Some((names, progress)) => {
+                self.outbox.sync()?;
+                let bytes = if run.is_empty() { &[] } else { run.bytes() };
+                (Some(lock(&self.journal).write(names, bytes)?), Some(progress))
+            }
+            None => (None, None),
+        };
+        for (space, entries) in self.overlay.entries() {
+            for (key, value) in entries {
+                self.reads.written(space, key, value.as_ref());
+            }
+        }
+        self.shared.push(run, segment, progress);
+        Ok(())
+    }
+}
