@@ -717,7 +717,7 @@ fn simulate(seed: u64, transactions: u64, scale: Scale) -> u64 {
             simulation.engine.snapshot_view(&mut simulation.state, view, None).unwrap().is_none()
         );
     }
-    simulation.engine.end_snapshot();
+    simulation.engine.end_snapshot(&mut simulation.state).unwrap();
     simulation.take();
     simulation.compare(seed, 0);
     let mut correcting = 0;

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!  slot at S, exported ─► COPY of each table (two ranges) ─► engine.load ─► local store
-//!                                    then, view by view
-//!  local store ─► engine.snapshot_view ─► operations ─► each store's load ─► marks at S
+//!                                                                │ views of that table's rows
+//!                                                                ▼
+//!       views that join what came later ─► engine.snapshot_view ─► operations ─► each store's load
+//!                                                                               ─► marks at S
 //! ```
 //!
 //! A snapshot at S holds exactly the commits whose commit LSN is below S; the slot streams the rest.
-//! Tables are loaded whole before any view is computed, so it does not matter which table is a
-//! dimension of which.
+//! Joined tables are copied before the facts that join them, so that most views are computed while
+//! their facts are copied, and no row is read again.
 //!
 //! Invariants: nothing is emitted to streams; the state counts as live only after every store has
 //! its mark; a crash before that starts the snapshot over, from `reset`.
@@ -23,6 +25,7 @@ use crate::source::snapshot::{CopyChunk, copy_table};
 use crate::state::LocalStore;
 use crate::stores::Store;
 use crate::stores::any::AnyStore;
+use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -34,8 +37,8 @@ use walview_core::position::{Lsn, Position};
 const COPIES: usize = 2;
 /// Chunks of rows between the copies and the engine.
 const CHUNKS_MAX: usize = 8;
-/// Parts between the engine and one store's loader.
-const PARTS_MAX: usize = 4;
+/// Parts between the engine and one store's loader, and as many that it writes together.
+const PARTS_MAX: usize = 6;
 /// State written to the local store in one go while loading.
 const SPILL_BYTES: usize = 8 << 20;
 
@@ -44,6 +47,30 @@ pub struct Filled {
     pub engine: Engine,
     pub store: LocalStore,
     pub stores: Vec<AnyStore>,
+}
+
+/// Tasks that fill stores; each gives its store back.
+type Loaders = JoinSet<Result<(usize, AnyStore), PipelineError>>;
+
+/// What computes, and where its operations go.
+struct Loading {
+    engine: Engine,
+    store: LocalStore,
+    feeds: Vec<mpsc::Sender<Part>>,
+}
+
+impl Loading {
+    /// Gives the loaders what was emitted. `false` where one of them ended.
+    fn hand_over(&mut self) -> Result<bool, PipelineError> {
+        let mut parts = self.engine.take_parts().into_iter();
+        let sent = parts.all(|part| {
+            self.feeds.get(part.store).is_none_or(|feed| feed.blocking_send(part).is_ok())
+        });
+        if self.store.pending_bytes() >= SPILL_BYTES {
+            self.store.spill()?;
+        }
+        Ok(sent)
+    }
 }
 
 pub struct Snapshot {
@@ -63,18 +90,35 @@ impl Snapshot {
     pub async fn run(
         &self,
         exported: ExportedSnapshot,
-        mut filled: Filled,
+        filled: Filled,
         taken_at: i64,
     ) -> Result<Filled, PipelineError> {
         let consistent_point = exported.consistent_point;
-        filled = self.copy(&exported, filled).await?;
+        let Filled { mut engine, store, stores } = filled;
+        engine.begin_snapshot(consistent_point, taken_at);
+        let order = engine.copy_order();
+        let mut late: Vec<usize> = (0..engine.layout().views.len()).collect();
+        late.retain(|view| !order.iter().any(|(_, views)| views.contains(view)));
+        let (feeds, mut loaders) = self.load(stores);
+        let mut loading = self.copy(&exported, order, Loading { engine, store, feeds }).await?;
         // The copies have their rows; the exported snapshot need not be held for the stores.
         exported.close().await;
         fail_point::hit(fail_point::SNAPSHOT_COPIED);
-        filled = self.fill(consistent_point, filled, taken_at).await?;
+        if let Some(copied) = loading {
+            loading = self.compute(late, copied).await?;
+        }
+        // Who feeds them is done, so that they end.
+        let kept = loading.map(|Loading { engine, store, .. }| (engine, store));
+        let mut stores: Vec<(usize, AnyStore)> = Vec::new();
+        while let Some(loaded) = loaders.join_next().await {
+            stores.push(loaded.map_err(PipelineError::task)??);
+        }
+        stores.sort_by_key(|(index, _)| *index);
+        let mut stores: Vec<AnyStore> = stores.into_iter().map(|(_, store)| store).collect();
+        let (engine, store) = kept.ok_or(PipelineError::Stopping)?;
         fail_point::hit(fail_point::SNAPSHOT_FILLED);
         let mark = Position::end_of(self.epoch, Lsn(consistent_point.0.saturating_sub(1)));
-        for (index, store) in filled.stores.iter_mut().enumerate() {
+        for (index, store) in stores.iter_mut().enumerate() {
             let name = self.store_names.get(index).map_or("", String::as_str);
             let mut patience = self.patience(index, name);
             while let Err(error) = store.set_mark(mark).await {
@@ -82,23 +126,51 @@ impl Snapshot {
             }
             fail_point::hit(fail_point::SNAPSHOT_MARK_SET);
         }
-        Ok(filled)
+        Ok(Filled { engine, store, stores })
     }
 
-    /// Copies every captured table into the state.
+    /// Starts a task for each store, which writes what it is fed.
+    fn load(&self, stores: Vec<AnyStore>) -> (Vec<mpsc::Sender<Part>>, Loaders) {
+        let mut loaders = Loaders::new();
+        let mut feeds = Vec::new();
+        for (index, mut store) in stores.into_iter().enumerate() {
+            let (feed, mut fed) = mpsc::channel::<Part>(PARTS_MAX);
+            feeds.push(feed);
+            let name = self.store_names.get(index).map_or("", String::as_str);
+            let mut patience = self.patience(index, name);
+            self.board.store(index, StoreState::Loading, None);
+            loaders.spawn(async move {
+                let mut parts = Vec::new();
+                while fed.recv_many(&mut parts, PARTS_MAX).await > 0 {
+                    let ops: Vec<Bytes> = parts.drain(..).map(|part| part.ops).collect();
+                    while let Err(error) = store.load(&ops).await {
+                        patience.after(error).await?;
+                    }
+                    fail_point::hit(fail_point::SNAPSHOT_PART_LOADED);
+                }
+                Ok((index, store))
+            });
+        }
+        (feeds, loaders)
+    }
+
+    /// Copies every captured table into the state, in `order`, and computes views meanwhile. `None`
+    /// where a store's loader ended before: its error is what counts.
     async fn copy(
         &self,
         exported: &ExportedSnapshot,
-        filled: Filled,
-    ) -> Result<Filled, PipelineError> {
-        let Filled { mut engine, mut store, stores } = filled;
-        let layout = engine.shared_layout();
+        order: Vec<(usize, Vec<usize>)>,
+        mut loading: Loading,
+    ) -> Result<Option<Loading>, PipelineError> {
+        let layout = loading.engine.shared_layout();
         let (chunks, mut received) = mpsc::channel::<(usize, CopyChunk)>(CHUNKS_MAX);
         let (source, catalog) = (self.source.clone(), self.catalog.clone());
         let snapshot = exported.snapshot_name.clone();
+        let tables: Vec<usize> = order.iter().map(|(table, _)| *table).collect();
         let mut copies: JoinSet<Result<(), PipelineError>> = JoinSet::new();
         copies.spawn(async move {
-            for (index, captured) in layout.tables.iter().enumerate() {
+            for index in tables {
+                let Some(captured) = layout.tables.get(index) else { continue };
                 let Some(table) = catalog.by_oid(captured.oid) else {
                     continue;
                 };
@@ -121,10 +193,15 @@ impl Snapshot {
         });
         let board = Arc::clone(&self.board);
         let load = tokio::task::spawn_blocking(move || {
-            let mut tables = vec![(0_u64, 0_u64); engine.layout().tables.len()];
+            let mut tables = vec![(0_u64, 0_u64); loading.engine.layout().tables.len()];
             while let Some((table, chunk)) = received.blocking_recv() {
+                let views = order.iter().find(|(of, _)| *of == table);
+                let views = views.map_or(&[][..], |(_, views)| views);
                 for row in &chunk.rows {
-                    engine.load(&mut store, table, row)?;
+                    loading.engine.load(&mut loading.store, table, row, views)?;
+                }
+                if !loading.hand_over()? {
+                    return Ok(None);
                 }
                 if let Some(done) = tables.get_mut(table) {
                     *done = (chunk.rows_done, chunk.rows_estimate.unwrap_or(0));
@@ -132,96 +209,60 @@ impl Snapshot {
                 let rows = tables.iter().map(|(rows, _)| rows).sum();
                 let estimated = tables.iter().map(|(rows, all)| *rows.max(all)).sum();
                 board.snapshot("copying", rows, estimated);
-                if store.pending_bytes() >= SPILL_BYTES {
-                    store.spill()?;
-                }
             }
-            store.spill()?;
-            Ok::<_, PipelineError>((engine, store))
+            Ok::<_, PipelineError>(Some(loading))
         });
         let mut stop = self.stop.clone();
-        loop {
+        let mut copied = Ok(());
+        while copied.is_ok() {
             tokio::select! {
-                copied = copies.join_next() => match copied {
-                    Some(copied) => copied.map_err(PipelineError::task)??,
+                done = copies.join_next() => match done {
+                    Some(done) => copied = done.map_err(PipelineError::task).flatten(),
                     None => break,
                 },
                 _ = stop.wait_for(|stop| *stop) => return Err(PipelineError::Stopping),
             }
         }
-        let (engine, store) = load.await.map_err(PipelineError::task)??;
-        Ok(Filled { engine, store, stores })
+        let loaded = load.await.map_err(PipelineError::task)??;
+        // Where nobody takes the rows any more the copies fail, too.
+        if loaded.is_some() {
+            copied?;
+        }
+        Ok(loaded)
     }
 
-    /// Computes every view from the state and loads the stores with it.
-    async fn fill(
+    /// Computes the views that are left from the state. `None` as from [`Snapshot::copy`].
+    async fn compute(
         &self,
-        consistent_point: Lsn,
-        filled: Filled,
-        taken_at: i64,
-    ) -> Result<Filled, PipelineError> {
-        let Filled { mut engine, store: mut local, stores } = filled;
-        let mut loaders: JoinSet<Result<(usize, AnyStore), PipelineError>> = JoinSet::new();
-        let mut feeds = Vec::new();
-        for (index, mut store) in stores.into_iter().enumerate() {
-            let (tx, mut rx) = mpsc::channel::<Part>(PARTS_MAX);
-            feeds.push(tx);
-            let name = self.store_names.get(index).map_or("", String::as_str);
-            let mut patience = self.patience(index, name);
-            self.board.store(index, StoreState::Loading, None);
-            loaders.spawn(async move {
-                while let Some(part) = rx.recv().await {
-                    while let Err(error) = store.load(&part.ops).await {
-                        patience.after(error).await?;
-                    }
-                    fail_point::hit(fail_point::SNAPSHOT_PART_LOADED);
-                }
-                Ok((index, store))
-            });
-        }
+        views: Vec<usize>,
+        mut loading: Loading,
+    ) -> Result<Option<Loading>, PipelineError> {
         let board = Arc::clone(&self.board);
-        let emit = tokio::task::spawn_blocking(move || {
-            engine.begin_snapshot(consistent_point, taken_at);
-            let views = engine.layout().views.len();
+        let compute = tokio::task::spawn_blocking(move || {
             let mut pages = 0_u64;
-            let send = |engine: &mut Engine| {
-                engine.take_parts().into_iter().all(|part| {
-                    feeds.get(part.store).is_none_or(|feed| feed.blocking_send(part).is_ok())
-                })
-            };
-            'views: for view in 0..views {
+            for (done, view) in views.iter().enumerate() {
                 let mut after = None;
                 loop {
-                    after = engine.snapshot_view(&mut local, view, after.as_deref())?;
+                    let Loading { engine, store, .. } = &mut loading;
+                    after = engine.snapshot_view(store, *view, after.as_deref())?;
                     pages += 1;
                     if pages.is_multiple_of(16) {
-                        board.snapshot("filling", view as u64, views as u64);
+                        board.snapshot("filling", done as u64, views.len() as u64);
                     }
-                    if !send(&mut engine) {
-                        // A loader ended: its error is what counts.
-                        break 'views;
-                    }
-                    if local.pending_bytes() >= SPILL_BYTES {
-                        local.spill()?;
+                    if !loading.hand_over()? {
+                        return Ok(None);
                     }
                     if after.is_none() {
                         break;
                     }
                 }
             }
-            engine.end_snapshot();
-            send(&mut engine);
-            local.spill()?;
-            Ok::<_, PipelineError>((engine, local))
+            loading.engine.end_snapshot(&mut loading.store)?;
+            let sent = loading.hand_over()?;
+            loading.store.spill()?;
+            Ok::<_, PipelineError>(sent.then_some(loading))
         });
-        let mut stores: Vec<(usize, AnyStore)> = Vec::new();
-        while let Some(loaded) = loaders.join_next().await {
-            stores.push(loaded.map_err(PipelineError::task)??);
-        }
-        stores.sort_by_key(|(index, _)| *index);
-        let (engine, store) = emit.await.map_err(PipelineError::task)??;
-        let stores = stores.into_iter().map(|(_, store)| store).collect();
-        Ok(Filled { engine, store, stores })
+        compute.await.map_err(PipelineError::task)?
     }
 
     fn patience(&self, index: usize, name: &str) -> Patience {

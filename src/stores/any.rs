@@ -4,6 +4,7 @@ use super::clickhouse::ClickHouse;
 use super::inspect::Inspected;
 use super::redis::Redis;
 use super::{Batch, Mark, Store, StoreError};
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use walview_core::engine::RefillPage;
 use walview_core::position::{Lsn, Position};
@@ -48,10 +49,10 @@ impl Store for AnyStore {
         }
     }
 
-    async fn load(&mut self, ops: &[u8]) -> Result<(), StoreError> {
+    async fn load(&mut self, parts: &[Bytes]) -> Result<(), StoreError> {
         match self {
-            Self::Redis(store) => store.load(ops).await,
-            Self::ClickHouse(store) => store.load(ops).await,
+            Self::Redis(store) => store.load(parts).await,
+            Self::ClickHouse(store) => store.load(parts).await,
         }
     }
 

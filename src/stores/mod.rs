@@ -45,6 +45,7 @@ pub mod redis;
 #[cfg(test)]
 mod conformance;
 
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -64,9 +65,9 @@ pub trait Store: Send {
     /// Makes what is missing and removes everything that the targets own, and the mark.
     fn reset(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Writes a chunk of a snapshot: encoded operations of the store's kind, without stream entries
+    /// Writes parts of a snapshot: encoded operations of the store's kind, without stream entries
     /// (a snapshot has rows, not events).
-    fn load(&mut self, ops: &[u8]) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn load(&mut self, parts: &[Bytes]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Ends loading.
     fn set_mark(

@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Groups touched before they are written and emitted, within one transaction.
 const TOUCHED_GROUPS_MAX: usize = 10_000;
+/// The same in a snapshot, where every row of a table may touch a group again.
+const TOUCHED_GROUPS_SNAPSHOT_MAX: usize = 100_000;
 
 impl Engine {
     /// Applies what a fact contributed before (`old`) and contributes now (`new`).
@@ -190,7 +192,9 @@ impl Engine {
         &mut self,
         state: &mut impl State,
     ) -> Result<(), EngineError> {
-        if self.groups.touched() >= TOUCHED_GROUPS_MAX {
+        let max =
+            if self.output.snapshot { TOUCHED_GROUPS_SNAPSHOT_MAX } else { TOUCHED_GROUPS_MAX };
+        if self.groups.touched() >= max {
             self.flush_groups(state)?;
         }
         Ok(())

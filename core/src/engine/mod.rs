@@ -31,6 +31,7 @@ mod refill;
 mod resolve;
 mod row_cache;
 mod rows;
+mod snapshot;
 mod state;
 
 pub use fan_out::{Held, Pace};
@@ -347,75 +348,6 @@ impl Engine {
     /// What was emitted since the last call, in order.
     pub fn take_parts(&mut self) -> Vec<Part> {
         self.output.take()
-    }
-
-    /// Puts a row of a snapshot into the state; results follow with `snapshot_view`.
-    ///
-    /// # Errors
-    /// The row has no key.
-    pub fn load(
-        &mut self,
-        state: &mut impl State,
-        table: usize,
-        row: &Row,
-    ) -> Result<(), EngineError> {
-        let Some(layout) = self.layout.tables.get(table) else {
-            return Err(EngineError::Inconsistent(format!("there is no table {table}")));
-        };
-        let key = rows::key_of(layout, row, &layout.identity).ok_or_else(|| {
-            EngineError::Inconsistent(format!(
-                "a row without its key in \"{}\"",
-                layout.qualified()
-            ))
-        })?;
-        rows::replace(state, &mut self.rows, &self.layout, layout, None, Some((&key, row)));
-        Ok(())
-    }
-
-    /// Opens the emission of a snapshot that stands just before `lsn`: its positions sort below
-    /// every streamed one.
-    pub fn begin_snapshot(&mut self, lsn: Lsn, taken_at: i64) {
-        self.output.snapshot = true;
-        self.output.begin(Lsn(lsn.0.saturating_sub(1)), taken_at, &[]);
-    }
-
-    /// Emits one page of a view's result from the loaded rows; returns where to go on, `None` at
-    /// the end. The caller takes the parts between pages.
-    ///
-    /// # Errors
-    /// The state cannot be read.
-    pub fn snapshot_view(
-        &mut self,
-        state: &mut impl State,
-        view: usize,
-        after: Option<&[u8]>,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
-        let Some(fact) = self.layout.views.get(view).and_then(|v| v.inputs.first()) else {
-            return Ok(None);
-        };
-        let Some(table) = self.layout.tables.get(fact.table) else {
-            return Ok(None);
-        };
-        let page = rows::page(state, table, after)?;
-        let last = page.last().map(|(key, _)| key.clone());
-        for (key, row) in &page {
-            let new = self.contribution(state, view, (key, row), None)?;
-            self.apply_delta(state, view, key, Contribution::Absent, new)?;
-        }
-        self.flush_groups_if_many(state)?;
-        if last.is_none() {
-            self.touch_single_group(state, view)?;
-            self.flush_groups(state)?;
-            self.save(state);
-        }
-        Ok(last)
-    }
-
-    /// Ends the emission of a snapshot.
-    pub fn end_snapshot(&mut self) {
-        self.output.end();
-        self.output.snapshot = false;
-        self.changes = 0;
     }
 
     fn truncate(&mut self, state: &mut impl State, table: usize) -> Result<(), EngineError> {

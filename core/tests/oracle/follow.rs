@@ -18,6 +18,8 @@ pub(crate) struct Follower {
     layout: Layout,
     engine: Engine,
     state: MemoryState,
+    /// By table, the rows that stand before the slot, until they are copied.
+    loaded: Vec<Vec<Row>>,
     /// The number of each view in its round, and its target.
     views: Vec<(usize, View, redis::Target)>,
     held: Keys,
@@ -59,6 +61,7 @@ impl Follower {
             .collect();
         Self {
             engine: Engine::new(layout.clone(), targets, 1, 1),
+            loaded: vec![Vec::new(); layout.tables.len()],
             layout,
             state: MemoryState::default(),
             views: bound,
@@ -93,12 +96,21 @@ impl Follower {
                 Some(text) => Value::from_server(&column.ty, text).unwrap(),
             })
             .collect();
-        self.engine.load(&mut self.state, at, &row).unwrap();
+        self.loaded[at].push(row);
     }
 
+    /// Copies what was loaded as the service does: tables in their order, and the views of each row
+    /// while it is; then the views that are left.
     pub(crate) fn snapshot(&mut self) {
         self.engine.begin_snapshot(Lsn(1), 0);
-        for view in 0..self.views.len() {
+        let mut late: Vec<usize> = (0..self.views.len()).collect();
+        for (table, views) in self.engine.copy_order() {
+            for row in std::mem::take(&mut self.loaded[table]) {
+                self.engine.load(&mut self.state, table, &row, &views).unwrap();
+            }
+            late.retain(|view| !views.contains(view));
+        }
+        for view in late {
             let mut after = None;
             loop {
                 let state = &mut self.state;
@@ -108,7 +120,7 @@ impl Follower {
                 }
             }
         }
-        self.engine.end_snapshot();
+        self.engine.end_snapshot(&mut self.state).unwrap();
         self.take();
     }
 

@@ -18,6 +18,7 @@
 use super::*;
 use crate::state::{LocalStore, Progress};
 use crate::stores::{Cause, Mark};
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::sync::Mutex;
@@ -173,7 +174,7 @@ impl Store for Scripted {
         panic!("a writer does not reset")
     }
 
-    async fn load(&mut self, _ops: &[u8]) -> Result<(), StoreError> {
+    async fn load(&mut self, _parts: &[Bytes]) -> Result<(), StoreError> {
         panic!("a writer does not load")
     }
 

@@ -24,6 +24,7 @@ use super::{Batch, Fault, Identity, Mark, MarkText, Store, StoreError, faults_te
 use crate::fail_point;
 use ::clickhouse::Client;
 use ::clickhouse::error::Error;
+use bytes::Bytes;
 use clickhouse_ext_arrow::ArrowClientExt as _;
 use error::{Class, Exception, store_error};
 use std::collections::hash_map::Entry;
@@ -289,11 +290,11 @@ impl Store for ClickHouse {
         Ok(())
     }
 
-    async fn load(&mut self, ops: &[u8]) -> Result<(), StoreError> {
+    async fn load(&mut self, parts: &[Bytes]) -> Result<(), StoreError> {
         if !matches!(self.known().await?, Some(MarkText::Loading(_))) {
             return Err(self.moved());
         }
-        match self.insert(std::iter::once(ops), None).await {
+        match self.insert(parts.iter().map(|part| &part[..]), None).await {
             // What a table does not take while it is filled, no view can go on without.
             Err(StoreError::StopView(faults)) => {
                 Err(StoreError::stop(faults_text(&faults), "views are filled all or none"))

@@ -24,6 +24,7 @@ pub use read::read_all;
 use super::{Batch, Fault, Identity, Mark, MarkText, Store, StoreError};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, Pipeline, Value as Reply};
+use bytes::Bytes;
 use commands::Commands;
 use error::{client_error, server_error};
 use std::collections::{BTreeSet, HashMap};
@@ -301,11 +302,11 @@ impl Store for Redis {
         Ok(())
     }
 
-    async fn load(&mut self, ops: &[u8]) -> Result<(), StoreError> {
+    async fn load(&mut self, parts: &[Bytes]) -> Result<(), StoreError> {
         if !matches!(self.seen().await?, Some(MarkText::Loading(_))) {
             return Err(self.moved().await);
         }
-        self.step(self.commands(std::iter::once(ops))?).await
+        self.step(self.commands(parts.iter().map(|part| &part[..]))?).await
     }
 
     async fn set_mark(&mut self, position: Position) -> Result<(), StoreError> {
