@@ -278,7 +278,7 @@ async fn reset_and_load<R: Rig>() {
     store.reset().await.unwrap();
     assert!(rig.content().await.is_empty());
     assert!(rig.foreign_is_there().await);
-    let chunk = [Bytes::from(rig.snapshot(&[(None, Some(B))], at(2)))];
+    let chunk = [rig.snapshot(&[(None, Some(B))], at(2))];
     // A crash in the middle of loading leads back to a reset.
     store.load(&chunk).await.unwrap();
     let mut store = rig.store(&rig.address());
