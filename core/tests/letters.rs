@@ -203,17 +203,8 @@ fn a_dropped_letter_stays_so_where_its_view_is_emitted_whole() {
         [("share", text, "share:{id}", SpecShape::Hash), ("ranks", SAFE_SHARE, "ranks", ranks)]
     };
     let whole = |bench: &mut Bench| {
-        bench.engine.begin_snapshot(Lsn(bench.lsn + 1), 9);
-        for view in 0..2 {
-            let mut after = None;
-            loop {
-                let (state, page) = (&mut bench.state, after.as_deref());
-                after = bench.engine.snapshot_view(state, view, page).unwrap();
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
+        let mut filling = bench.engine.begin_snapshot(Lsn(bench.lsn + 1), 9, &[0, 1], &[]);
+        while bench.engine.fill(&mut bench.state, &mut filling).unwrap() {}
         bench.engine.end_order(&mut bench.state).unwrap();
         bench.engine.take_parts();
     };

@@ -711,13 +711,10 @@ fn perform(engine: &mut Engine, state: &mut MemoryState, done: &Done) {
 fn simulate(seed: u64, transactions: u64, scale: Scale) -> u64 {
     let mut simulation = Simulation::new(seed, scale);
     // The single group is there before the first row.
-    simulation.engine.begin_snapshot(Lsn(1), 0);
-    for view in 0..simulation.views.len() {
-        assert!(
-            simulation.engine.snapshot_view(&mut simulation.state, view, None).unwrap().is_none()
-        );
-    }
-    simulation.engine.end_snapshot(&mut simulation.state).unwrap();
+    let views: Vec<usize> = (0..simulation.views.len()).collect();
+    let mut filling = simulation.engine.begin_snapshot(Lsn(1), 0, &views, &[]);
+    while simulation.engine.fill(&mut simulation.state, &mut filling).unwrap() {}
+    simulation.engine.end_snapshot();
     simulation.take();
     simulation.compare(seed, 0);
     let mut correcting = 0;

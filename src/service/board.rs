@@ -119,10 +119,11 @@ pub struct ViewStatus {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotStatus {
-    /// `copying` tables (in rows), then `filling` the stores (in views).
+    /// `copying` tables, then `filling` the stores.
     pub step: String,
+    /// Copied; or facts and groups that were read from the state for their results.
     pub rows: u64,
-    /// Rows as the planner's statistics estimate them; the pipeline's views while filling.
+    /// Rows as the planner's statistics estimate them; 0 while filling.
     pub rows_estimated: u64,
     pub rows_per_second: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,9 +145,8 @@ impl SnapshotStatus {
     pub fn text(&self) -> String {
         if self.step == "filling" {
             return format!(
-                "filling the stores, view {} of {}",
-                self.rows.saturating_add(1),
-                self.rows_estimated
+                "filling the stores, {} rows so far, {:.0} rows/s",
+                self.rows, self.rows_per_second
             );
         }
         let eta = self.eta_seconds.map_or(String::new(), |eta| format!(", {eta:.0} s left"));
@@ -380,7 +380,7 @@ impl Board {
             rows,
             rows_estimated,
             rows_per_second: rate,
-            eta_seconds: (rate > 0.0).then(|| as_f64(left) / rate),
+            eta_seconds: (rate > 0.0 && rows_estimated > 0).then(|| as_f64(left) / rate),
         };
         inner.snapshot = Some((status, since));
     }

@@ -314,16 +314,9 @@ fn emit(
         }
         Ok::<_, PipelineError>(())
     };
-    engine.begin_snapshot(Lsn(lsn + 1), progress.committed_at);
-    for view in views {
-        let mut after = None;
-        loop {
-            after = engine.snapshot_view(local, *view, after.as_deref())?;
-            take(engine, local, progress)?;
-            if after.is_none() {
-                break;
-            }
-        }
+    let mut filling = engine.begin_snapshot(Lsn(lsn + 1), progress.committed_at, views, &[]);
+    while engine.fill(local, &mut filling)? {
+        take(engine, local, progress)?;
     }
     let ordinals = engine.end_order(local)?;
     take(engine, local, progress)?;

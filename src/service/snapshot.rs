@@ -4,7 +4,7 @@
 //!  slot at S, exported ─► COPY of each table (two ranges) ─► engine.load ─► local store
 //!                                                                │ views of that table's rows
 //!                                                                ▼
-//!       views that join what came later ─► engine.snapshot_view ─► operations ─► each store's load
+//!       views that join what came later ─► engine.fill ─────────► operations ─► each store's load
 //!                                                                               ─► marks at S
 //! ```
 //!
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use walview_core::catalog::Catalog;
-use walview_core::engine::{Engine, Part};
+use walview_core::engine::{Engine, Filling, Part};
 use walview_core::position::{Lsn, Position};
 
 /// Sessions that share the copy of a table, each with ranges of its blocks.
@@ -38,7 +38,7 @@ const COPIES: usize = 2;
 /// Chunks of rows between the copies and the engine.
 const CHUNKS_MAX: usize = 8;
 /// Parts between the engine and one store's loader, and as many that it writes together.
-const PARTS_MAX: usize = 6;
+const PARTS_MAX: usize = 4;
 /// State written to the local store in one go while loading.
 const SPILL_BYTES: usize = 8 << 20;
 
@@ -95,17 +95,17 @@ impl Snapshot {
     ) -> Result<Filled, PipelineError> {
         let consistent_point = exported.consistent_point;
         let Filled { mut engine, store, stores } = filled;
-        engine.begin_snapshot(consistent_point, taken_at);
-        let order = engine.copy_order();
-        let mut late: Vec<usize> = (0..engine.layout().views.len()).collect();
-        late.retain(|view| !order.iter().any(|(_, views)| views.contains(view)));
+        let order = engine.load_order();
+        let loaded: Vec<usize> = order.iter().flat_map(|(_, views)| views).copied().collect();
+        let views: Vec<usize> = (0..engine.layout().views.len()).collect();
+        let filling = engine.begin_snapshot(consistent_point, taken_at, &views, &loaded);
         let (feeds, mut loaders) = self.load(stores);
         let mut loading = self.copy(&exported, order, Loading { engine, store, feeds }).await?;
         // The copies have their rows; the exported snapshot need not be held for the stores.
         exported.close().await;
         fail_point::hit(fail_point::SNAPSHOT_COPIED);
         if let Some(copied) = loading {
-            loading = self.compute(late, copied).await?;
+            loading = self.fill(filling, copied).await?;
         }
         // Who feeds them is done, so that they end.
         let kept = loading.map(|Loading { engine, store, .. }| (engine, store));
@@ -204,7 +204,9 @@ impl Snapshot {
                     return Ok(None);
                 }
                 if let Some(done) = tables.get_mut(table) {
-                    *done = (chunk.rows_done, chunk.rows_estimate.unwrap_or(0));
+                    // Chunks of two ranges may overtake each other.
+                    let rows = chunk.rows_done.max(done.0);
+                    *done = (rows, chunk.rows_estimate.unwrap_or(0));
                 }
                 let rows = tables.iter().map(|(rows, _)| rows).sum();
                 let estimated = tables.iter().map(|(rows, all)| *rows.max(all)).sum();
@@ -231,38 +233,30 @@ impl Snapshot {
         Ok(loaded)
     }
 
-    /// Computes the views that are left from the state. `None` as from [`Snapshot::copy`].
-    async fn compute(
+    /// Computes what is left from the state. `None` as from [`Snapshot::copy`].
+    async fn fill(
         &self,
-        views: Vec<usize>,
+        mut filling: Filling,
         mut loading: Loading,
     ) -> Result<Option<Loading>, PipelineError> {
         let board = Arc::clone(&self.board);
-        let compute = tokio::task::spawn_blocking(move || {
+        let fill = tokio::task::spawn_blocking(move || {
             let mut pages = 0_u64;
-            for (done, view) in views.iter().enumerate() {
-                let mut after = None;
-                loop {
-                    let Loading { engine, store, .. } = &mut loading;
-                    after = engine.snapshot_view(store, *view, after.as_deref())?;
-                    pages += 1;
-                    if pages.is_multiple_of(16) {
-                        board.snapshot("filling", done as u64, views.len() as u64);
-                    }
-                    if !loading.hand_over()? {
-                        return Ok(None);
-                    }
-                    if after.is_none() {
-                        break;
-                    }
+            while loading.engine.fill(&mut loading.store, &mut filling)? {
+                if pages.is_multiple_of(16) {
+                    board.snapshot("filling", filling.rows(), 0);
+                }
+                pages += 1;
+                if !loading.hand_over()? {
+                    return Ok(None);
                 }
             }
-            loading.engine.end_snapshot(&mut loading.store)?;
+            loading.engine.end_snapshot();
             let sent = loading.hand_over()?;
             loading.store.spill()?;
             Ok::<_, PipelineError>(sent.then_some(loading))
         });
-        compute.await.map_err(PipelineError::task)?
+        fill.await.map_err(PipelineError::task)?
     }
 
     fn patience(&self, index: usize, name: &str) -> Patience {

@@ -17,8 +17,6 @@ use std::sync::Arc;
 
 /// Groups touched before they are written and emitted, within one transaction.
 const TOUCHED_GROUPS_MAX: usize = 10_000;
-/// The same in a snapshot, where every row of a table may touch a group again.
-const TOUCHED_GROUPS_SNAPSHOT_MAX: usize = 100_000;
 
 impl Engine {
     /// Applies what a fact contributed before (`old`) and contributes now (`new`).
@@ -71,7 +69,7 @@ impl Engine {
         }
     }
 
-    fn emit_row(
+    pub(super) fn emit_row(
         &mut self,
         state: &mut impl State,
         view: usize,
@@ -152,19 +150,11 @@ impl Engine {
         if let Some(index) = self.groups.touch(&key) {
             return Ok(Some(index));
         }
-        let corrupt = || StateError {
-            message: format!("a group of view {view} cannot be decoded; run walview rebuild"),
-            source: None,
-        };
-        let stored = match state.get(Space::Groups, &key)? {
-            None => None,
-            Some(bytes) => {
-                let row = value::row::decode_row(&bytes)
-                    .map_err(|error| StateError { source: Some(Box::new(error)), ..corrupt() })?;
-                Some(Group::from_row(row, plan.by.len(), plan.aggregates).ok_or_else(corrupt)?)
-            }
-        };
-        let shown = stored.as_ref().map(|group| group.output(plan.aggregates, plan.output));
+        let stored = state.get(Space::Groups, &key)?;
+        let stored = stored.map(|bytes| decode_group(view, &plan, &bytes)).transpose()?;
+        // A snapshot shows a group once it is whole.
+        let told = stored.as_ref().filter(|_| !self.output.snapshot);
+        let shown = told.map(|group| group.output(plan.aggregates, plan.output));
         let group = stored.unwrap_or_else(|| Group::new(by.to_vec(), plan.aggregates));
         match shown.transpose() {
             Ok(shown) => Ok(Some(self.groups.insert(view, key, shown, group))),
@@ -188,13 +178,8 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn flush_groups_if_many(
-        &mut self,
-        state: &mut impl State,
-    ) -> Result<(), EngineError> {
-        let max =
-            if self.output.snapshot { TOUCHED_GROUPS_SNAPSHOT_MAX } else { TOUCHED_GROUPS_MAX };
-        if self.groups.touched() >= max {
+    fn flush_groups_if_many(&mut self, state: &mut impl State) -> Result<(), EngineError> {
+        if !self.output.snapshot && self.groups.touched() >= TOUCHED_GROUPS_MAX {
             self.flush_groups(state)?;
         }
         Ok(())
@@ -258,7 +243,7 @@ impl Engine {
         }
     }
 
-    fn stop_group(&mut self, view: usize, error: &EvalError) {
+    pub(super) fn stop_group(&mut self, view: usize, error: &EvalError) {
         let name = self.layout.views.get(view).map_or("", |view| view.name.as_str());
         let why = format!(
             "a group of the view cannot be computed: {error}; PostgreSQL fails on it too; \
@@ -283,6 +268,21 @@ pub(super) fn group_plan(layout: &Layout, view: usize) -> Option<GroupPlan<'_>> 
         }
         ViewKind::Rows { .. } => None,
     }
+}
+
+/// A group as the state has it.
+pub(super) fn decode_group(
+    view: usize,
+    plan: &GroupPlan<'_>,
+    bytes: &[u8],
+) -> Result<Group, StateError> {
+    let corrupt = || StateError {
+        message: format!("a group of view {view} cannot be decoded; run walview rebuild"),
+        source: None,
+    };
+    let row = value::row::decode_row(bytes)
+        .map_err(|error| StateError { source: Some(Box::new(error)), ..corrupt() })?;
+    Group::from_row(row, plan.by.len(), plan.aggregates).ok_or_else(corrupt)
 }
 
 pub(super) fn group_prefix(view: usize) -> Vec<u8> {

@@ -20,6 +20,8 @@ pub(super) struct GroupCache {
     touched: Vec<usize>,
     /// The state has another version of them.
     unsaved: Vec<usize>,
+    /// Of all slots, about.
+    weight: usize,
 }
 
 pub(super) struct Slot {
@@ -53,6 +55,7 @@ impl GroupCache {
         group: Group,
     ) -> usize {
         let index = self.slots.len();
+        self.weight += 2 * (size_of::<Slot>() + key.len()) + group.weight();
         self.by_key.insert(key.clone(), index);
         self.slots.push(Slot { view, key, shown, group, touched: true, unsaved: false });
         self.touched.push(index);
@@ -103,6 +106,11 @@ impl GroupCache {
         }
     }
 
+    /// About how many bytes all groups take.
+    pub(super) fn weight(&self) -> usize {
+        self.weight
+    }
+
     /// Whether there is too much of it. Only what is neither touched nor unsaved may be forgotten.
     pub(super) fn is_full(&self) -> bool {
         self.slots.len() > CACHED_MAX
@@ -113,5 +121,6 @@ impl GroupCache {
         self.by_key.clear();
         self.touched.clear();
         self.unsaved.clear();
+        self.weight = 0;
     }
 }

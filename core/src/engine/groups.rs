@@ -116,6 +116,14 @@ impl Group {
         Self { members: 0, by, accumulators }
     }
 
+    /// About how many bytes it takes beside itself: what its allocations hold, and as much again for
+    /// what they cost. A total that grows later is not in it.
+    pub(super) fn weight(&self) -> usize {
+        let by: usize = self.by.iter().map(|value| size_of::<Value>() + value.weight()).sum();
+        let scale = 4 * size_of::<(i64, i64)>();
+        2 * by + self.accumulators.len() * (size_of::<Accumulator>() + scale)
+    }
+
     /// Takes a member in (`sign` 1) or out (-1).
     ///
     /// # Errors

@@ -41,6 +41,7 @@ pub use layout::{
 };
 pub use output::{Part, Target, TargetKind};
 pub use refill::{Refill, RefillCursor, RefillPage};
+pub use snapshot::Filling;
 pub use state::{MemoryState, Page, ReadState, Space, State, StateError, scan_range};
 
 use crate::position::Lsn;

@@ -10,9 +10,8 @@
 //! - a page holds at most [`PAGE_BYTES`] of operations, one row more, and what one scan brings;
 //! - events have no rows to be filled from; only the keys of streams are named.
 
-use super::deltas::{group_plan, group_prefix};
+use super::deltas::{decode_group, group_plan, group_prefix};
 use super::fan_out::FanOut;
-use super::groups::Group;
 use super::output::{Target, TargetKind};
 use super::resolve::{self, Contribution};
 use super::row_cache::RowCache;
@@ -20,7 +19,7 @@ use super::state::{ReadState, Space, StateError};
 use super::{Engine, Layout, rows};
 use crate::plan::ViewKind;
 use crate::target::redis::Op;
-use crate::value::{self, Row};
+use crate::value::Row;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -177,12 +176,7 @@ impl Refill {
         };
         let mut last = None;
         for (key, bytes) in state.scan(Space::Groups, &group_prefix(view), after, SCAN_PAGE_KEYS)? {
-            let row = value::row::decode_row(&bytes).ok();
-            let group = row.and_then(|row| Group::from_row(row, plan.by.len(), plan.aggregates));
-            let group = group.ok_or_else(|| StateError {
-                message: format!("a group of view {view} cannot be decoded; run walview rebuild"),
-                source: None,
-            })?;
+            let group = decode_group(view, &plan, &bytes)?;
             // A group that cannot be shown has stopped its view before it was written.
             if let Ok(row) = group.output(plan.aggregates, plan.output) {
                 self.render(view, &row, page);

@@ -99,28 +99,20 @@ impl Follower {
         self.loaded[at].push(row);
     }
 
-    /// Copies what was loaded as the service does: tables in their order, and the views of each row
-    /// while it is; then the views that are left.
+    /// Copies what was loaded as the service does: tables in their order, with the views that can be
+    /// computed meanwhile.
     pub(crate) fn snapshot(&mut self) {
-        self.engine.begin_snapshot(Lsn(1), 0);
-        let mut late: Vec<usize> = (0..self.views.len()).collect();
-        for (table, views) in self.engine.copy_order() {
+        let order = self.engine.load_order();
+        let loaded: Vec<usize> = order.iter().flat_map(|(_, views)| views).copied().collect();
+        let views: Vec<usize> = (0..self.views.len()).collect();
+        let mut filling = self.engine.begin_snapshot(Lsn(1), 0, &views, &loaded);
+        for (table, views) in order {
             for row in std::mem::take(&mut self.loaded[table]) {
                 self.engine.load(&mut self.state, table, &row, &views).unwrap();
             }
-            late.retain(|view| !views.contains(view));
         }
-        for view in late {
-            let mut after = None;
-            loop {
-                let state = &mut self.state;
-                after = self.engine.snapshot_view(state, view, after.as_deref()).unwrap();
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-        self.engine.end_snapshot(&mut self.state).unwrap();
+        while self.engine.fill(&mut self.state, &mut filling).unwrap() {}
+        self.engine.end_snapshot();
         self.take();
     }
 

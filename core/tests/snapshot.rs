@@ -1,0 +1,161 @@
+//! What the first snapshot emits: each row and each group once, however much of it fits in memory. That
+//! the results are right is the simulation's and the oracle's.
+
+#![expect(clippy::unwrap_used, reason = "a surprise fails the test")]
+
+use std::collections::BTreeMap;
+use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
+use walview_core::engine::{Engine, Layout, MemoryState, Target, TargetKind};
+use walview_core::position::Lsn;
+use walview_core::sql;
+use walview_core::target::redis::{self, Action, OpRef, SpecShape};
+use walview_core::target::template::Template;
+use walview_core::value::{Type, Value};
+
+/// More than one page has.
+const BETS: i64 = 1_500;
+const CODES: i64 = 300;
+/// So many groups of such keys do not fit in memory together.
+const CODE_BYTES: usize = 32_000;
+
+fn catalog() -> Catalog {
+    let column = |name: &str, ty: Type| Column {
+        name: name.to_owned(),
+        attnum: 0,
+        collation: if ty == Type::Text { Collation::C } else { Collation::None },
+        ty,
+        type_oid: 0,
+        type_modifier: -1,
+        not_null: true,
+        generated: false,
+        toastable: false,
+        added: None,
+    };
+    let table = Table {
+        oid: 1,
+        schema: "public".to_owned(),
+        name: "bets".to_owned(),
+        columns: vec![
+            column("id", Type::Int8),
+            column("code", Type::Text),
+            column("amount", Type::Int8),
+        ],
+        unique_keys: vec![UniqueKey {
+            name: "bets_pkey".to_owned(),
+            columns: vec![0],
+            primary: true,
+        }],
+        replica_identity: ReplicaIdentity::Default,
+    };
+    Catalog { tables: vec![table], other_encoding: false }
+}
+
+/// A view for each definition, name, SQL and key template, into strings that show `value`.
+fn engine(definitions: &[(&str, &str, &str)]) -> Engine {
+    let catalog = catalog();
+    let views: Vec<_> = definitions
+        .iter()
+        .map(|(name, text, _)| {
+            sql::bind(&sql::parse(text).unwrap(), name, &catalog, "public").unwrap()
+        })
+        .collect();
+    let targets = definitions.iter().zip(&views).enumerate().map(|(at, ((.., key), view))| {
+        let shape = SpecShape::String { value: "value".to_owned(), empty_zero: false };
+        let spec = redis::Spec { template: Template::parse(key).unwrap(), shape, fields: None };
+        let kind = TargetKind::Redis(redis::Target::bind(&spec, view).unwrap());
+        Target { view: at, store: 0, number: u16::try_from(at).unwrap(), kind }
+    });
+    let layout = Layout::new(&views, &catalog).unwrap();
+    Engine::new(layout, targets.collect(), 1, 1)
+}
+
+/// Loads bets and emits all views, `at_once` or from the state. Returns what became of each key, and how
+/// many facts and groups were read.
+fn snapshot(
+    engine: &mut Engine,
+    bets: impl Iterator<Item = (i64, String, i64)>,
+    at_once: bool,
+) -> (BTreeMap<String, Vec<String>>, u64) {
+    let mut state = MemoryState::default();
+    let views: Vec<usize> = (0..engine.layout().views.len()).collect();
+    assert_eq!(engine.load_order(), [(0, views.clone())]);
+    let loaded = if at_once { &views[..] } else { &[] };
+    let mut filling = engine.begin_snapshot(Lsn(9), 7, &views, loaded);
+    for (id, code, amount) in bets {
+        let row = vec![Value::Int(id), Value::Text(code.into()), Value::Int(amount)];
+        engine.load(&mut state, 0, &row, loaded).unwrap();
+    }
+    while engine.fill(&mut state, &mut filling).unwrap() {}
+    engine.end_snapshot();
+    let mut emitted: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for part in engine.take_parts() {
+        assert!(part.to.lsn < Lsn(9));
+        for op in OpRef::decode_all(&part.ops) {
+            let Action::Set { key, value } = op.unwrap().whole().unwrap().action else {
+                unreachable!("a snapshot of strings sets keys");
+            };
+            emitted.entry(key).or_default().push(value);
+        }
+    }
+    (emitted, filling.rows())
+}
+
+fn code(of: i64) -> String {
+    format!("{of}{}", "-".repeat(CODE_BYTES))
+}
+
+#[test]
+fn facts_are_read_once_and_groups_emitted_once_whatever_memory_holds() {
+    for at_once in [false, true] {
+        let mut engine = engine(&[
+            ("amounts", "SELECT id, amount AS value FROM bets", "amount:{id}"),
+            ("by_code", "SELECT code, sum(amount) AS value FROM bets GROUP BY code", "code:{code}"),
+            ("all", "SELECT count(*) AS value FROM bets", "all"),
+        ]);
+        let bets = (0..BETS).map(|id| (id, code(id % CODES), id));
+        let (mut emitted, rows) = snapshot(&mut engine, bets, at_once);
+        let facts = if at_once { 0 } else { BETS };
+        assert_eq!(rows, (facts + CODES + 1).cast_unsigned());
+        assert_eq!(engine.stopped(), [const { None }; 3]);
+        let mut once = |key: String| {
+            let values = emitted.remove(&key).unwrap();
+            assert_eq!(values.len(), 1);
+            values.into_iter().next().unwrap()
+        };
+        for id in 0..BETS {
+            assert_eq!(once(format!("amount:{id}")), id.to_string());
+        }
+        for of in 0..CODES {
+            let sum: i64 = (0..BETS).filter(|id| id % CODES == of).sum();
+            assert_eq!(once(format!("code:{}", code(of))), sum.to_string());
+        }
+        assert_eq!(once("all".to_owned()), BETS.to_string());
+        assert!(emitted.is_empty());
+    }
+}
+
+/// PostgreSQL computes it over all members; halfway it would not fit.
+#[test]
+fn a_group_is_judged_when_it_is_whole() {
+    let by_code = "SELECT code, sum(amount)::int8 AS value FROM bets GROUP BY code";
+    let mut engine = engine(&[("by_code", by_code, "code:{code}")]);
+    // The first page ends within the fourth amounts.
+    let amounts = [i64::MAX, i64::MAX, 0, -i64::MAX, 5 - i64::MAX].into_iter();
+    let amounts = amounts.flat_map(|amount| (0..CODES).map(move |of| (of, amount)));
+    let bets = (0..BETS).zip(amounts).map(|(id, (of, amount))| (id, code(of), amount));
+    let (emitted, _) = snapshot(&mut engine, bets, true);
+    assert_eq!(engine.stopped(), [None]);
+    assert_eq!(emitted.len(), usize::try_from(CODES).unwrap());
+    assert!(emitted.values().all(|values| values == &["5"]));
+}
+
+#[test]
+fn no_rows_leave_the_one_group_without_group_by() {
+    let mut engine = engine(&[
+        ("by_code", "SELECT code, count(*) AS value FROM bets GROUP BY code", "code:{code}"),
+        ("all", "SELECT count(*) AS value FROM bets", "all"),
+    ]);
+    let (emitted, rows) = snapshot(&mut engine, std::iter::empty(), true);
+    assert_eq!(rows, 1);
+    assert_eq!(emitted, BTreeMap::from([("all".to_owned(), vec!["0".to_owned()])]));
+}
