@@ -19,35 +19,40 @@ const CODES: i64 = 300;
 const CODE_BYTES: usize = 32_000;
 
 fn catalog() -> Catalog {
-    let column = |name: &str, ty: Type| Column {
-        name: name.to_owned(),
-        attnum: 0,
-        collation: if ty == Type::Text { Collation::C } else { Collation::None },
-        ty,
-        type_oid: 0,
-        type_modifier: -1,
-        not_null: true,
-        generated: false,
-        toastable: false,
-        added: None,
+    let column = |name: &&str| {
+        let ty = if *name == "code" { Type::Text } else { Type::Int8 };
+        Column {
+            name: (*name).to_owned(),
+            attnum: 0,
+            collation: if ty == Type::Text { Collation::C } else { Collation::None },
+            ty,
+            type_oid: 0,
+            type_modifier: -1,
+            not_null: true,
+            generated: false,
+            toastable: false,
+            added: None,
+        }
     };
-    let table = Table {
-        oid: 1,
+    let table = |oid: u32, name: &str, columns: &[&str]| Table {
+        oid,
         schema: "public".to_owned(),
-        name: "bets".to_owned(),
-        columns: vec![
-            column("id", Type::Int8),
-            column("code", Type::Text),
-            column("amount", Type::Int8),
-        ],
+        name: name.to_owned(),
+        columns: columns.iter().map(column).collect(),
         unique_keys: vec![UniqueKey {
-            name: "bets_pkey".to_owned(),
+            name: format!("{name}_pkey"),
             columns: vec![0],
             primary: true,
         }],
         replica_identity: ReplicaIdentity::Default,
     };
-    Catalog { tables: vec![table], other_encoding: false }
+    let tables = vec![
+        table(1, "bets", &["id", "code", "amount"]),
+        table(2, "people", &["id", "boss", "bet"]),
+        table(3, "ring_a", &["id", "b"]),
+        table(4, "ring_b", &["id", "a"]),
+    ];
+    Catalog { tables, other_encoding: false }
 }
 
 /// A view for each definition, name, SQL and key template, into strings that show `value`.
@@ -158,4 +163,68 @@ fn no_rows_leave_the_one_group_without_group_by() {
     let (emitted, rows) = snapshot(&mut engine, std::iter::empty(), true);
     assert_eq!(rows, 1);
     assert_eq!(emitted, BTreeMap::from([("all".to_owned(), vec!["0".to_owned()])]));
+}
+
+/// Joined tables come first, and a view waits for the end where not all of them can.
+#[test]
+fn views_wait_for_what_they_join() {
+    let mut engine = engine(&[
+        (
+            "bosses",
+            "SELECT p.id, b.bet AS value FROM people p LEFT JOIN people b ON b.id = p.boss",
+            "boss:{id}",
+        ),
+        (
+            "bets",
+            "SELECT p.id, b.amount AS value FROM people p LEFT JOIN bets b ON b.id = p.bet",
+            "bet:{id}",
+        ),
+        ("a", "SELECT a.id, b.a AS value FROM ring_a a LEFT JOIN ring_b b ON b.id = a.b", "a:{id}"),
+        ("b", "SELECT b.id, a.b AS value FROM ring_b b LEFT JOIN ring_a a ON a.id = b.a", "b:{id}"),
+    ]);
+    let tables = engine.layout().tables.clone();
+    let table = |name: &str| tables.iter().position(|table| table.name == name).unwrap();
+    let order = engine.load_order();
+    let at = |name: &str| order.iter().position(|(of, _)| *of == table(name)).unwrap();
+    assert!(at("bets") < at("people"));
+    assert_eq!(order[at("people")].1, [1]);
+    let (first, second) = (at("ring_a").min(at("ring_b")), at("ring_a").max(at("ring_b")));
+    assert_eq!((order[first].1.len(), order[second].1.len()), (0, 1));
+    let loaded: Vec<usize> = order.iter().flat_map(|(_, views)| views).copied().collect();
+    let mut state = MemoryState::default();
+    let mut filling = engine.begin_snapshot(Lsn(9), 7, &[0, 1, 2, 3], &loaded);
+    for (of, views) in order {
+        // Who is joined comes last in its table, too; only what views use is captured.
+        let rows: &[&[(&str, i64)]] = match tables[of].name.as_str() {
+            "bets" => &[&[("id", 7), ("amount", 70)]],
+            "people" => {
+                &[&[("id", 1), ("boss", 2), ("bet", 7)], &[("id", 2), ("boss", 1), ("bet", 8)]]
+            }
+            "ring_a" => &[&[("id", 1), ("b", 1)]],
+            _ => &[&[("id", 1), ("a", 1)]],
+        };
+        for cells in rows {
+            let names = tables[of].columns.iter().map(|column| column.name.as_str());
+            let cell = |name: &str| cells.iter().find(|(of, _)| *of == name).unwrap().1;
+            let row = names.map(|name| Value::Int(cell(name))).collect();
+            engine.load(&mut state, of, &row, &views).unwrap();
+        }
+    }
+    while engine.fill(&mut state, &mut filling).unwrap() {}
+    engine.end_snapshot();
+    let parts = engine.take_parts();
+    let emitted: BTreeMap<String, String> = parts
+        .iter()
+        .flat_map(|part| OpRef::decode_all(&part.ops))
+        .map(|op| match op.unwrap().whole().unwrap().action {
+            Action::Set { key, value } => (key, value),
+            Action::Del { key } => (key, "none".to_owned()),
+            other => unreachable!("{other:?}"),
+        })
+        .collect();
+    let expected = [("boss:1", "8"), ("boss:2", "7"), ("bet:1", "70"), ("a:1", "1"), ("b:1", "1")];
+    for (key, value) in expected {
+        assert_eq!(emitted.get(key).map(String::as_str), Some(value), "{key} of {emitted:?}");
+    }
+    assert!(emitted.get("bet:2").is_none_or(|value| value == "none"), "{emitted:?}");
 }
