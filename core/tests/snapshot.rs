@@ -218,8 +218,10 @@ fn views_wait_for_what_they_join() {
         .flat_map(|part| OpRef::decode_all(&part.ops))
         .map(|op| match op.unwrap().whole().unwrap().action {
             Action::Set { key, value } => (key, value),
-            Action::Del { key } => (key, "none".to_owned()),
-            other => unreachable!("{other:?}"),
+            action => {
+                let Action::Del { key } = action else { unreachable!("strings: {action:?}") };
+                (key, "none".to_owned())
+            }
         })
         .collect();
     let expected = [("boss:1", "8"), ("boss:2", "7"), ("bet:1", "70"), ("a:1", "1"), ("b:1", "1")];
