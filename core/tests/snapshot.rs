@@ -216,12 +216,13 @@ fn views_wait_for_what_they_join() {
     let emitted: BTreeMap<String, String> = parts
         .iter()
         .flat_map(|part| OpRef::decode_all(&part.ops))
-        .map(|op| match op.unwrap().whole().unwrap().action {
-            Action::Set { key, value } => (key, value),
-            action => {
-                let Action::Del { key } = action else { unreachable!("strings: {action:?}") };
-                (key, "none".to_owned())
+        .map(|op| {
+            let action = op.unwrap().whole().unwrap().action;
+            if let Action::Set { key, value } = action {
+                return (key, value);
             }
+            let Action::Del { key } = action else { unreachable!("strings: {action:?}") };
+            (key, "none".to_owned())
         })
         .collect();
     let expected = [("boss:1", "8"), ("boss:2", "7"), ("bet:1", "70"), ("a:1", "1"), ("b:1", "1")];
