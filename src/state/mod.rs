@@ -56,7 +56,7 @@ const BLOCK_CACHE_BYTES: u64 = 12 << 20;
 /// Of two, fjall lets the first flush alone: while the other compacts, it takes the next compaction from
 /// their queue and puts it back without a pause, which took a tenth of all CPU.
 const WORKER_THREADS: usize = 1;
-/// What the journal takes at most, about: what two flushes have, and a segment.
+/// What the journal takes at most, about. From half of it on it is flushed.
 pub const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 /// Overlay and records held before the caller should commit, whatever the clock says.
 pub const COMMIT_BYTES: usize = 4 << 20;
@@ -481,12 +481,17 @@ impl LocalStore {
         Ok(())
     }
 
-    /// Lets a thread move pending runs into the tables, once there is enough. Where there is twice as
-    /// much, the one that is under way is waited for.
+    /// Lets a thread move pending runs into the tables, once there is enough of them or of the journal,
+    /// which gets a record with each commit. Where there is twice as much, the one that is under way is
+    /// waited for.
     fn flush_if_large(&mut self) -> Result<(), StateError> {
-        let bytes = self.shared.read().bytes();
+        let runs = self.shared.read().bytes();
+        let journal = self.journal_bytes.load(Ordering::Relaxed);
+        let is = |times: usize| {
+            runs >= times * FLUSH_BYTES || journal >= times as u64 * JOURNAL_BYTES_MAX / 2
+        };
         let works = self.flush.as_ref().is_some_and(|flush| !flush.is_finished());
-        if bytes < FLUSH_BYTES || (works && bytes < 2 * FLUSH_BYTES) {
+        if !is(1) || (works && !is(2)) {
             return Ok(());
         }
         self.finish_flush()?;

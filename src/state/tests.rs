@@ -371,3 +371,22 @@ fn flushes_change_nothing_that_is_read() {
     let journal = std::fs::read_dir(folder.path().join("journal")).unwrap().count();
     assert!(journal <= 4, "{journal} segments");
 }
+
+/// Nothing but positions, again and again, with a run from long ago that was never large enough.
+#[test]
+fn a_journal_of_positions_does_not_grow() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = LocalStore::open(folder.path()).unwrap();
+    store.put(Space::Rows, b"k", b"old");
+    let stopped = vec![Some("x".repeat(1 << 20))];
+    for confirmed in 0..200 {
+        let progress = Progress { confirmed, stopped: stopped.clone(), ..Progress::default() };
+        store.commit(std::iter::empty(), &progress).unwrap();
+        let bytes = store.journal_bytes.load(Ordering::Relaxed);
+        assert!(bytes <= JOURNAL_BYTES_MAX + (4 << 20), "{bytes} bytes");
+    }
+    drop(store);
+    let store = LocalStore::open(folder.path()).unwrap();
+    assert_eq!(store.progress().unwrap().confirmed, 199);
+    assert_eq!(store.get(Space::Rows, b"k").unwrap().as_deref(), Some(&b"old"[..]));
+}
