@@ -139,6 +139,18 @@ fn facts_are_read_once_and_groups_emitted_once_whatever_memory_holds() {
     }
 }
 
+/// More than a transaction gathers before it emits them.
+#[test]
+fn many_groups_are_emitted_once_each() {
+    let by_code = "SELECT code, count(*) AS value FROM bets GROUP BY code";
+    let mut engine = engine(&[("by_code", by_code, "code:{code}")]);
+    let codes = 12_000;
+    let bets = (0..2 * codes).map(|id| (id, (id % codes).to_string(), 0));
+    let (emitted, rows) = snapshot(&mut engine, bets, true);
+    assert_eq!((rows, emitted.len()), (12_000, 12_000));
+    assert!(emitted.values().all(|values| values == &["2"]));
+}
+
 /// PostgreSQL computes it over all members; halfway it would not fit.
 #[test]
 fn a_group_is_judged_when_it_is_whole() {
