@@ -8,20 +8,18 @@
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use log::{BETS_OID, Log, betting};
+use log::Log;
+use memory::Betting;
 use std::hint::black_box;
-use walview::service::ingest::Relations;
 use walview::source::stream::Event;
 use walview::state::{LocalStore, Progress};
-use walview_core::engine::{
-    Engine, Layout, MemoryState, ReadState as _, RowChange, Space, State as _, TargetKind,
-};
+use walview_core::engine::{ReadState as _, RowChange, Space, State as _, TargetKind};
 use walview_core::outbox::Record;
-use walview_core::pgoutput::{self, Message};
 use walview_core::position::{Lsn, Position};
 use walview_core::target::clickhouse::OpRef;
 
 mod log;
+mod memory;
 
 /// As in the program.
 #[global_allocator]
@@ -36,78 +34,39 @@ const RECORD_BYTES: usize = 600;
 
 fn main() -> Result<()> {
     let mut criterion = Criterion::default().configure_from_args();
-    let mut betting = Betting::new()?;
-    betting.steps(&mut criterion)?;
+    Steps::new()?.steps(&mut criterion)?;
     state(&mut criterion)?;
     outbox(&mut criterion)?;
     criterion.final_summary();
     Ok(())
 }
 
-/// Betting's views over a state in memory, its dimensions loaded.
-struct Betting {
-    engine: Engine,
-    layout: Layout,
-    state: MemoryState,
-    relations: Relations,
-    bets: usize,
+/// Betting's views, their dimensions loaded.
+struct Steps {
+    betting: Betting,
     /// Messages about bets: one that is placed first.
     messages: Vec<Bytes>,
 }
 
-impl Betting {
+impl Steps {
     fn new() -> Result<Self> {
-        let (pipeline, catalog, bound) = betting()?;
-        let layout = bound.layout.clone();
-        let engine = Engine::new(bound.layout, bound.targets, pipeline.stores.len(), 1);
-        let bets = layout.table_by_oid(BETS_OID).context("bets")?;
+        let mut betting = Betting::new()?;
         let mut log = Log::default();
-        let events = log.dimensions();
-        let mut betting = Self {
-            engine,
-            layout,
-            state: MemoryState::default(),
-            relations: Relations::default(),
-            bets,
-            messages: data(log.inserts(1, 1)).chain(data(log.mixed(MESSAGES, 1))).collect(),
-        };
-        betting.engine.begin(Lsn(1), 0, None);
-        for bytes in data(events) {
-            let message = pgoutput::decode(&bytes)?;
-            if let Message::Relation(relation) = &message {
-                let Self { relations, engine, .. } = &mut betting;
-                relations.relation(engine, &catalog, relation, Lsn(1));
-                continue;
-            }
-            let Self { relations, layout, engine, state, .. } = &mut betting;
-            relations
-                .changes(layout, &message, |table, change| Ok(engine.apply(state, table, change)?))
-                .map_err(anyhow::Error::from)?;
+        for event in log.dimensions() {
+            betting.take(&event)?;
         }
-        betting.end();
-        Ok(betting)
+        let messages = data(log.inserts(1, 1)).chain(data(log.mixed(MESSAGES, 1))).collect();
+        Ok(Self { betting, messages })
     }
 
+    /// What the transaction brings ClickHouse, which is the pipeline's second store.
     fn end(&mut self) -> Vec<u8> {
-        self.engine.commit(&mut self.state).ok();
-        let parts = self.engine.take_parts();
-        // ClickHouse is the pipeline's second store.
+        let parts = self.betting.end().unwrap_or_default();
         parts.iter().filter(|part| part.store == 1).flat_map(|part| part.ops.to_vec()).collect()
     }
 
-    fn decode(&self, message: &[u8]) -> Option<RowChange> {
-        let message = pgoutput::decode(message).ok()?;
-        let mut found = None;
-        let keep = |_, change| {
-            found = Some(change);
-            Ok(())
-        };
-        self.relations.changes(&self.layout, &message, keep).ok()?;
-        found
-    }
-
     fn steps(&mut self, criterion: &mut Criterion) -> Result<()> {
-        let placed = self.messages.iter().find_map(|message| self.decode(message));
+        let placed = self.messages.iter().find_map(|message| self.betting.decode(message));
         let change = placed.context("a bet")?;
         let RowChange::Insert { new } = change.clone() else { anyhow::bail!("no insert") };
         let gone = RowChange::Delete { old: new };
@@ -116,26 +75,28 @@ impl Betting {
         group.bench_function("bets of nine columns, placed and settled", |bench| {
             bench.iter(|| {
                 for message in &self.messages {
-                    black_box(self.decode(message));
+                    black_box(self.betting.decode(message));
                 }
             });
         });
         group.finish();
-        let mut lsn = 10;
+        let mut lsn = 1 << 30;
         criterion.bench_function("evaluate, render: a bet comes and goes, eleven views", |bench| {
             bench.iter(|| {
                 for change in [&change, &gone] {
                     lsn += 1;
-                    self.engine.begin(Lsn(lsn), 0, None);
-                    self.engine.apply(&mut self.state, self.bets, change.clone()).ok();
+                    let Betting { engine, state, bets, .. } = &mut self.betting;
+                    engine.begin(Lsn(lsn), 0, None);
+                    engine.apply(state, *bets, change.clone()).ok();
                     black_box(self.end());
                 }
             });
         });
-        self.engine.begin(Lsn(lsn + 1), 0, None);
-        self.engine.apply(&mut self.state, self.bets, change)?;
+        let Betting { engine, state, bets, .. } = &mut self.betting;
+        engine.begin(Lsn(lsn + 1), 0, None);
+        engine.apply(state, *bets, change)?;
         let ops = self.end();
-        let clickhouse = self.engine.targets().iter().filter(|target| target.store == 1);
+        let clickhouse = self.betting.engine.targets().iter().filter(|target| target.store == 1);
         let targets: Vec<_> = clickhouse
             .filter_map(|target| match &target.kind {
                 TargetKind::ClickHouse(kind) => Some((target.number, kind)),

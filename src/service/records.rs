@@ -15,20 +15,19 @@ use std::sync::Arc;
 use walview_core::engine::{Page, Part, ReadState, Space, State, StateError};
 use walview_core::outbox::Record;
 
-/// Transactions that the feeds get at once, at most.
-const HAND_OVERS_MAX: usize = 64;
-/// Or as soon as their operations are as large.
-const UNPUBLISHED_BYTES_MAX: usize = 256 << 10;
+/// What the feeds get at once, at most.
+const UNPUBLISHED_BYTES_MAX: usize = 2 << 20;
 
 #[derive(Default)]
 pub struct Records {
     /// Emitted since the last local commit and not written ahead: (store, record).
     pending: Vec<(usize, Arc<Record>)>,
     pending_bytes: usize,
-    /// By store, numbered and not yet given to its feed; and of how many hand-overs.
+    /// By store, numbered and not yet given to its feed.
     unpublished: Vec<Vec<Arc<Record>>>,
     unpublished_bytes: usize,
-    hand_overs: usize,
+    /// The feeds do not know of the last one yet, which may be of a frontier alone.
+    handed_over: bool,
 }
 
 impl Records {
@@ -78,8 +77,7 @@ impl Records {
     }
 
     /// Numbers what the engine emitted, for the feeds and for the next commit. Whether the feeds
-    /// should get it now: with a backlog they get many transactions at once, so that a writer is not
-    /// woken for each.
+    /// must get it now; else they get it together with what follows.
     #[must_use]
     pub(super) fn hand_over(&mut self, parts: Vec<Part>, progress: &mut Progress) -> bool {
         let by_store = self.number(parts, progress);
@@ -88,8 +86,8 @@ impl Records {
             self.unpublished_bytes += records.iter().map(|record| record.ops.len()).sum::<usize>();
             unpublished.append(&mut records);
         }
-        self.hand_overs += 1;
-        self.hand_overs >= HAND_OVERS_MAX || self.unpublished_bytes >= UNPUBLISHED_BYTES_MAX
+        self.handed_over = true;
+        self.unpublished_bytes >= UNPUBLISHED_BYTES_MAX
     }
 
     /// Of operations that the feeds do not weigh yet.
@@ -99,10 +97,9 @@ impl Records {
 
     /// Gives the feeds what was handed over.
     pub(super) fn publish(&mut self, outlets: &[Outlet], frontier: Frontier) {
-        if self.hand_overs == 0 {
+        if !std::mem::take(&mut self.handed_over) {
             return;
         }
-        self.hand_overs = 0;
         self.unpublished_bytes = 0;
         fail_point::hit(fail_point::HAND_OVER_BEFORE);
         push(outlets, std::mem::take(&mut self.unpublished), frontier);

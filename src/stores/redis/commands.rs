@@ -29,8 +29,25 @@ pub(super) struct Commands<'a> {
 }
 
 impl<'a> Commands<'a> {
-    /// Those of one slot in order; nothing else is in the transaction.
-    pub(super) fn batch(ops: Vec<OpRef<'a>>) -> Self {
+    /// Those of one slot in order; nothing else is in the transaction. Entries that its last one of
+    /// a stream would trim again are left out.
+    pub(super) fn batch(mut ops: Vec<OpRef<'a>>) -> Self {
+        // How many more may stay, as the last one of each stream says.
+        let mut room: HashMap<_, u64> = HashMap::new();
+        let mut stays: Vec<bool> = ops
+            .iter()
+            .rev()
+            .map(|op| {
+                let maxlen = || op.maxlen().unwrap_or(u64::MAX);
+                let room = op.event.then(|| room.entry((op.target, op.key)).or_insert_with(maxlen));
+                room.is_none_or(|room| {
+                    let stays = *room > 0;
+                    *room = room.saturating_sub(1);
+                    stays
+                })
+            })
+            .collect();
+        ops.retain(|_| stays.pop().unwrap_or(true));
         let events = ops.iter().enumerate().filter(|(_, op)| op.event);
         let last: HashMap<_, _> = events.map(|(at, op)| ((op.target, op.key), at)).collect();
         Self { trims: last.into_values().collect(), ops, ..Self::default() }
@@ -126,8 +143,11 @@ fn push(run: &[OpRef<'_>], trims: bool, mut add: impl FnMut(Cmd)) -> Result<(), 
     let name = match first.read()?.0 {
         Encoded::Set { .. } if run.len() == 1 => "SET",
         Encoded::Set { .. } => "MSET",
-        // The keys of hashes go first.
-        Encoded::Del | Encoded::HashReplace { .. } => "DEL",
+        Encoded::HashReplace { all: true, .. } => {
+            return run.iter().try_for_each(|op| Ok(add(hset(op)?)));
+        }
+        // Something may stand in these hashes that is not written.
+        Encoded::Del | Encoded::HashReplace { all: false, .. } => "DEL",
         Encoded::SetAdd { .. } => "SADD",
         Encoded::SetRem { .. } => "SREM",
         Encoded::ZAdd { .. } => "ZADD",
@@ -150,13 +170,10 @@ fn push(run: &[OpRef<'_>], trims: bool, mut add: impl FnMut(Cmd)) -> Result<(), 
             Encoded::Del => {
                 command.arg(op.key);
             }
-            Encoded::HashReplace { fields: count } => {
+            Encoded::HashReplace { fields: count, .. } => {
                 command.arg(op.key);
                 if count > 0 {
-                    let mut hash = Cmd::with_capacity(2 + 2 * count, 8 + op.encoded_len());
-                    hash.arg("HSET").arg(op.key);
-                    push_fields(&mut hash, fields)?;
-                    hashes.push(hash);
+                    hashes.push(hset(op)?);
                 }
             }
             Encoded::SetAdd { member } | Encoded::SetRem { member } | Encoded::ZRem { member } => {
@@ -180,6 +197,14 @@ fn push(run: &[OpRef<'_>], trims: bool, mut add: impl FnMut(Cmd)) -> Result<(), 
     Ok(())
 }
 
+fn hset(op: &OpRef<'_>) -> Result<Cmd, CodecError> {
+    let (_, fields) = op.read()?;
+    let mut command = Cmd::with_capacity(2 + 2 * fields.size_hint().0, 8 + op.encoded_len());
+    command.arg("HSET").arg(op.key);
+    push_fields(&mut command, fields)?;
+    Ok(command)
+}
+
 fn push_fields(command: &mut Cmd, fields: Fields<'_>) -> Result<(), CodecError> {
     for field in fields {
         let (name, value) = field?;
@@ -193,14 +218,23 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "what does not decode fails the test")]
 
     use super::*;
-    use walview_core::target::redis::{Action, Op, coalesce, gather};
+    use walview_core::plan::{OutputColumn, View, ViewKind};
+    use walview_core::position::Position;
+    use walview_core::target::redis::{Action, Op, Spec, SpecShape, Target, coalesce, gather};
+    use walview_core::target::template::Template;
+    use walview_core::target::{Change, Commit, Scratch};
+    use walview_core::value::{Type, Value};
 
     fn sent(ops: &[(u16, Action)]) -> (Vec<String>, Vec<Option<u16>>) {
         let mut bytes = Vec::new();
         for (target, action) in ops {
             Op { target: *target, action: action.clone() }.encode(&mut bytes);
         }
-        let mut ops: Vec<OpRef<'_>> = OpRef::decode_all(&bytes).map(Result::unwrap).collect();
+        sent_of(&bytes)
+    }
+
+    fn sent_of(bytes: &[u8]) -> (Vec<String>, Vec<Option<u16>>) {
+        let mut ops: Vec<OpRef<'_>> = OpRef::decode_all(bytes).map(Result::unwrap).collect();
         coalesce(&mut ops);
         gather(&mut ops);
         let mut commands = Commands::batch(ops);
@@ -262,6 +296,82 @@ mod tests {
         ];
         assert_eq!(commands, expected.map(|(command, _)| command));
         assert_eq!(targets, expected.map(|(_, target)| Some(target)));
+    }
+
+    /// Keys and fields of hashes `h:…`, over a row of two columns that may be NULL.
+    fn hashes(rows: &[(i64, Option<i64>, bool)]) -> Vec<String> {
+        let column =
+            |name: &str, nullable| OutputColumn { name: name.to_owned(), ty: Type::Int8, nullable };
+        let view = View {
+            name: "v".to_owned(),
+            inputs: Vec::new(),
+            filter: None,
+            kind: ViewKind::Rows { output: Vec::new() },
+            columns: vec![column("id", false), column("n", true)],
+            key: vec![0],
+            key_hint: String::new(),
+        };
+        let template = Template::parse("h:{id}").unwrap();
+        let target =
+            Target::bind(&Spec { template, shape: SpecShape::Hash, fields: None }, &view).unwrap();
+        let (mut scratch, mut bytes) = (Scratch::default(), Vec::new());
+        let (at, commit) = (Position::default(), Commit { committed_at: 0 });
+        for (id, n, goes) in rows {
+            let row = [Value::Int(*id), n.map_or(Value::Null, Value::Int)];
+            let change = if *goes {
+                Change { old: Some(&row), new: None }
+            } else {
+                Change { old: None, new: Some(&row) }
+            };
+            target.render(0, &change, at, &commit, &mut scratch, &mut bytes).unwrap();
+        }
+        sent_of(&bytes).0
+    }
+
+    #[test]
+    fn a_hash_is_emptied_first_only_where_a_field_may_be_left_over() {
+        assert_eq!(
+            hashes(&[(1, Some(5), false), (2, None, false), (3, Some(6), false)]),
+            ["DEL h:2", "HSET h:2 id 2", "HSET h:1 id 1 n 5", "HSET h:3 id 3 n 6"]
+        );
+        // Gone and back, or without a field in between: the last state has every field.
+        assert_eq!(
+            hashes(&[(1, Some(5), true), (1, None, false), (1, Some(6), false)]),
+            ["HSET h:1 id 1 n 6"]
+        );
+        assert_eq!(hashes(&[(1, Some(5), false), (1, None, false)]), ["DEL h:1", "HSET h:1 id 1"]);
+        assert_eq!(hashes(&[(1, Some(5), false), (1, Some(5), true)]), ["DEL h:1"]);
+    }
+
+    #[test]
+    fn entries_that_would_be_trimmed_again_are_not_sent() {
+        let event = |target, key: &str, id, maxlen| {
+            let action = Action::StreamAdd {
+                key: key.to_owned(),
+                id: (id, 0),
+                fields: vec![("f".to_owned(), "1".to_owned())],
+                maxlen,
+            };
+            (target, action)
+        };
+        let (commands, _) = sent(&[
+            event(0, "short", 1, Some(2)),
+            event(1, "long", 2, None),
+            event(0, "short", 3, Some(2)),
+            event(0, "other", 4, Some(2)),
+            event(0, "short", 5, Some(2)),
+            event(1, "long", 6, None),
+            event(1, "long", 7, None),
+        ]);
+        let expected = [
+            "XADD long 2-0 f 1",
+            "XADD short 3-0 f 1",
+            "XADD other MAXLEN = 2 4-0 f 1",
+            "XADD short MAXLEN = 2 5-0 f 1",
+            "XADD long 6-0 f 1",
+            "XADD long 7-0 f 1",
+        ];
+        assert_eq!(commands, expected);
     }
 
     #[test]

@@ -328,7 +328,8 @@ impl Target {
                 if fields == 0 {
                     return Ok(false);
                 }
-                Encoded::HashReplace { fields }.put(target, key, out);
+                let all = fields == self.shown.len();
+                Encoded::HashReplace { fields, all }.put(target, key, out);
                 put_held(&self.shown, row, text, out);
             }
             Shape::Json { numbers_text } => {

@@ -125,6 +125,8 @@ const SET_REM: u8 = 4;
 const Z_ADD: u8 = 5;
 const Z_REM: u8 = 6;
 const STREAM_ADD: u8 = 7;
+/// `HASH_REPLACE` with every field that the target shows.
+const HASH_REPLACE_ALL: u8 = 8;
 const UNKNOWN: CodecError = CodecError { what: "an unknown Redis operation" };
 
 /// Target and tag.
@@ -142,9 +144,11 @@ pub enum Encoded<'a> {
         value: &'a str,
     },
     Del,
-    /// `fields` follow, as names and values.
+    /// `fields` follow, as names and values. `all`: nothing else can stand in the hash, because these
+    /// are all fields that its target shows, so it need not be emptied before.
     HashReplace {
         fields: usize,
+        all: bool,
     },
     SetAdd {
         member: &'a str,
@@ -181,8 +185,8 @@ impl Encoded<'_> {
         match self {
             Self::Set { value } => put(SET, &[value]),
             Self::Del => put(DEL, &[]),
-            Self::HashReplace { fields } => {
-                put(HASH_REPLACE, &[]);
+            Self::HashReplace { fields, all } => {
+                put(if *all { HASH_REPLACE_ALL } else { HASH_REPLACE }, &[]);
                 put_varint(out, *fields as u64);
             }
             Self::SetAdd { member } => put(SET_ADD, &[member]),
@@ -220,7 +224,7 @@ impl Op {
             Action::Set { value, .. } => put(Encoded::Set { value }, out),
             Action::Del { .. } => put(Encoded::Del, out),
             Action::HashReplace { fields, .. } => {
-                put(Encoded::HashReplace { fields: fields.len() }, out);
+                put(Encoded::HashReplace { fields: fields.len(), all: false }, out);
                 put_fields(fields, out);
             }
             Action::SetAdd { member, .. } => put(Encoded::SetAdd { member }, out),
@@ -265,6 +269,10 @@ impl<'a> Iterator for Fields<'a> {
         let mut text = || self.reader.text();
         Some(text().and_then(|name| Ok((name, text()?))))
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
 }
 
 impl<'a> OpRef<'a> {
@@ -297,7 +305,7 @@ impl<'a> OpRef<'a> {
         match tag {
             SET => drop(reader.text()?),
             DEL => {}
-            HASH_REPLACE => skip_fields(reader)?,
+            HASH_REPLACE | HASH_REPLACE_ALL => skip_fields(reader)?,
             SET_ADD | SET_REM | Z_REM => member = Some(reader.text()?),
             Z_ADD => {
                 member = Some(reader.text()?);
@@ -336,6 +344,15 @@ impl<'a> OpRef<'a> {
         }
     }
 
+    /// How many entries its stream may have behind it.
+    #[must_use]
+    pub fn maxlen(&self) -> Option<u64> {
+        match self.read() {
+            Ok((Encoded::StreamAdd { maxlen, .. }, _)) => maxlen,
+            _ => None,
+        }
+    }
+
     /// All of it but the key, where it stands.
     ///
     /// # Errors
@@ -348,9 +365,9 @@ impl<'a> OpRef<'a> {
         let encoded = match tag {
             SET => Encoded::Set { value: reader.text()? },
             DEL => Encoded::Del,
-            HASH_REPLACE => {
+            HASH_REPLACE | HASH_REPLACE_ALL => {
                 left = reader.small()?;
-                Encoded::HashReplace { fields: left }
+                Encoded::HashReplace { fields: left, all: tag == HASH_REPLACE_ALL }
             }
             SET_ADD => Encoded::SetAdd { member: reader.text()? },
             SET_REM => Encoded::SetRem { member: reader.text()? },

@@ -98,6 +98,19 @@ fn hashes_and_json_hold_the_fields_shown() {
     let bare = row(1, "open", None, None);
     assert_eq!(render(&hash, None, Some(&full)).0, [fields(&[("note", "x"), ("amount", "3.00")])]);
     assert_eq!(render(&hash, Some(&full), Some(&bare)).0, [del("h:1")]);
+    // What a hash held of a field that is NULL now must go.
+    let replaced = |new: &[Value]| {
+        let (mut scratch, mut bytes) = (Scratch::default(), Vec::new());
+        let change = Change { old: Some(&bare), new: Some(new) };
+        hash.render(9, &change, AT, &COMMIT, &mut scratch, &mut bytes).unwrap();
+        let op = OpRef::decode_all(&bytes).next().unwrap().unwrap();
+        match op.read().unwrap().0 {
+            Encoded::HashReplace { fields, all } => (fields, all),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(replaced(&full), (2, true));
+    assert_eq!(replaced(&row(1, "open", Some("3"), None)), (1, false));
 
     let json = Target::bind(&spec("j:{id}", SpecShape::Json { numbers_text: false }), &view(&[0]));
     assert_eq!(
