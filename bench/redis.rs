@@ -33,7 +33,7 @@ use walview_core::position::Position;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Transactions together, and rows in each.
-const PASSES: [(usize, u64); 6] = [(64, 10), (256, 10), (1_000, 10), (64, 1), (1_000, 1), (1, 1)];
+const PASSES: [(usize, u64); 5] = [(30, 10), (250, 10), (1_000, 10), (64, 1), (2_500, 1)];
 /// The pipeline's store.
 const REDIS: usize = 0;
 

@@ -164,3 +164,53 @@ impl State for Applying<'_> {
         Ok(Vec::new())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::super::feed::{Feed, Taken};
+    use super::*;
+    use std::time::Duration;
+    use walview_core::position::{Lsn, Position};
+
+    /// With a backlog: the more of them go together, the less their last states cost a store.
+    #[test]
+    fn transactions_are_kept_for_the_feeds_up_to_a_weight() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = LocalStore::open(folder.path()).unwrap().outbox();
+        let feed = Arc::new(Feed::new(0, outbox, (0, None), (0, 0), Frontier::default()));
+        let outlets = [Outlet { feed: Arc::clone(&feed), window: Duration::ZERO }];
+        let mut progress =
+            Progress { outbox_end: vec![0], outbox_bytes: vec![0], ..Progress::default() };
+        let mut records = Records::default();
+        let bytes = UNPUBLISHED_BYTES_MAX / 100;
+        let transaction = |lsn: u64| Part {
+            store: 0,
+            to: Position::end_of(1, Lsn(lsn)),
+            complete: Lsn(lsn),
+            committed_at: 0,
+            ends: true,
+            ops: vec![0; bytes].into(),
+        };
+        let frontier = Frontier { lsn: Lsn(101), at: 0 };
+        for lsn in 1..=100 {
+            assert!(!records.hand_over(vec![transaction(lsn)], &mut progress), "{lsn}");
+        }
+        assert!(matches!(feed.take(0, false, 1).unwrap(), Taken::Nothing(_)));
+        assert!(records.hand_over(vec![transaction(101)], &mut progress));
+        records.publish(&outlets, frontier);
+        let Taken::Records(taken) = feed.take(0, false, usize::MAX).unwrap() else { panic!() };
+        assert_eq!(taken.len(), 101);
+        // The frontier moves without records, too.
+        let later = Frontier { lsn: Lsn(200), at: 0 };
+        assert!(!records.hand_over(Vec::new(), &mut progress));
+        records.publish(&outlets, later);
+        let end = feed.take(101, false, 1).unwrap();
+        assert!(matches!(end, Taken::Nothing(at) if at == later), "{end:?}");
+        // Nobody handed over anything since.
+        records.publish(&outlets, frontier);
+        let end = feed.take(101, false, 1).unwrap();
+        assert!(matches!(end, Taken::Nothing(at) if at == later), "{end:?}");
+    }
+}
