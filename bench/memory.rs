@@ -1,22 +1,21 @@
 //! Betting's views over a state in memory.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use walview::service::ingest::Relations;
 use walview::source::stream::Event;
 use walview_core::catalog::Catalog;
-use walview_core::engine::{Engine, Layout, MemoryState, Part, RowChange};
+use walview_core::engine::{Engine, Layout, MemoryState, Part};
 use walview_core::pgoutput::{self, Message};
 use walview_core::position::Lsn;
 
-use super::log::{BETS_OID, betting};
+use super::log::betting;
 
 pub(crate) struct Betting {
     pub(crate) engine: Engine,
     pub(crate) state: MemoryState,
-    pub(crate) bets: usize,
-    layout: Layout,
+    pub(crate) layout: Layout,
+    pub(crate) relations: Relations,
     catalog: Catalog,
-    relations: Relations,
 }
 
 impl Betting {
@@ -26,7 +25,6 @@ impl Betting {
         Ok(Self {
             engine: Engine::new(bound.layout, bound.targets, pipeline.stores.len(), 1),
             state: MemoryState::default(),
-            bets: layout.table_by_oid(BETS_OID).context("bets")?,
             layout,
             catalog,
             relations: Relations::default(),
@@ -40,7 +38,8 @@ impl Betting {
                 self.engine.begin(*commit_lsn, *committed_at, None);
             }
             Event::Data(bytes) => self.message(&pgoutput::decode(bytes)?)?,
-            _ => return self.end(),
+            Event::Commit { .. } => return self.end(),
+            Event::KeepAlive { .. } | Event::Message { .. } => {}
         }
         Ok(Vec::new())
     }
@@ -59,16 +58,5 @@ impl Betting {
     pub(crate) fn end(&mut self) -> Result<Vec<Part>> {
         self.engine.commit(&mut self.state)?;
         Ok(self.engine.take_parts())
-    }
-
-    pub(crate) fn decode(&self, message: &[u8]) -> Option<RowChange> {
-        let message = pgoutput::decode(message).ok()?;
-        let mut found = None;
-        let keep = |_, change| {
-            found = Some(change);
-            Ok(())
-        };
-        self.relations.changes(&self.layout, &message, keep).ok()?;
-        found
     }
 }

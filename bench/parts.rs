@@ -8,13 +8,14 @@
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use log::Log;
+use log::{BETS_OID, Log};
 use memory::Betting;
 use std::hint::black_box;
 use walview::source::stream::Event;
 use walview::state::{LocalStore, Progress};
 use walview_core::engine::{ReadState as _, RowChange, Space, State as _, TargetKind};
 use walview_core::outbox::Record;
+use walview_core::pgoutput;
 use walview_core::position::{Lsn, Position};
 use walview_core::target::clickhouse::OpRef;
 
@@ -44,6 +45,7 @@ fn main() -> Result<()> {
 /// Betting's views, their dimensions loaded.
 struct Steps {
     betting: Betting,
+    bets: usize,
     /// Messages about bets: one that is placed first.
     messages: Vec<Bytes>,
 }
@@ -56,7 +58,20 @@ impl Steps {
             betting.take(&event)?;
         }
         let messages = data(log.inserts(1, 1)).chain(data(log.mixed(MESSAGES, 1))).collect();
-        Ok(Self { betting, messages })
+        let bets = betting.layout.table_by_oid(BETS_OID).context("bets")?;
+        Ok(Self { betting, bets, messages })
+    }
+
+    fn decode(&self, message: &[u8]) -> Option<RowChange> {
+        let message = pgoutput::decode(message).ok()?;
+        let mut found = None;
+        let keep = |_, change| {
+            found = Some(change);
+            Ok(())
+        };
+        let Betting { relations, layout, .. } = &self.betting;
+        relations.changes(layout, &message, keep).ok()?;
+        found
     }
 
     /// What the transaction brings ClickHouse, which is the pipeline's second store.
@@ -66,7 +81,7 @@ impl Steps {
     }
 
     fn steps(&mut self, criterion: &mut Criterion) -> Result<()> {
-        let placed = self.messages.iter().find_map(|message| self.betting.decode(message));
+        let placed = self.messages.iter().find_map(|message| self.decode(message));
         let change = placed.context("a bet")?;
         let RowChange::Insert { new } = change.clone() else { anyhow::bail!("no insert") };
         let gone = RowChange::Delete { old: new };
@@ -75,7 +90,7 @@ impl Steps {
         group.bench_function("bets of nine columns, placed and settled", |bench| {
             bench.iter(|| {
                 for message in &self.messages {
-                    black_box(self.betting.decode(message));
+                    black_box(self.decode(message));
                 }
             });
         });
@@ -85,16 +100,16 @@ impl Steps {
             bench.iter(|| {
                 for change in [&change, &gone] {
                     lsn += 1;
-                    let Betting { engine, state, bets, .. } = &mut self.betting;
+                    let Betting { engine, state, .. } = &mut self.betting;
                     engine.begin(Lsn(lsn), 0, None);
-                    engine.apply(state, *bets, change.clone()).ok();
+                    engine.apply(state, self.bets, change.clone()).ok();
                     black_box(self.end());
                 }
             });
         });
-        let Betting { engine, state, bets, .. } = &mut self.betting;
+        let Betting { engine, state, .. } = &mut self.betting;
         engine.begin(Lsn(lsn + 1), 0, None);
-        engine.apply(state, *bets, change)?;
+        engine.apply(state, self.bets, change)?;
         let ops = self.end();
         let clickhouse = self.betting.engine.targets().iter().filter(|target| target.store == 1);
         let targets: Vec<_> = clickhouse

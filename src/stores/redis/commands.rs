@@ -144,7 +144,7 @@ fn push(run: &[OpRef<'_>], trims: bool, mut add: impl FnMut(Cmd)) -> Result<(), 
         Encoded::Set { .. } if run.len() == 1 => "SET",
         Encoded::Set { .. } => "MSET",
         Encoded::HashReplace { all: true, .. } => {
-            return run.iter().try_for_each(|op| Ok(add(hset(op)?)));
+            return run.iter().try_for_each(|op| hset(op).map(&mut add));
         }
         // Something may stand in these hashes that is not written.
         Encoded::Del | Encoded::HashReplace { all: false, .. } => "DEL",

@@ -104,10 +104,8 @@ fn hashes_and_json_hold_the_fields_shown() {
         let change = Change { old: Some(&bare), new: Some(new) };
         hash.render(9, &change, AT, &COMMIT, &mut scratch, &mut bytes).unwrap();
         let op = OpRef::decode_all(&bytes).next().unwrap().unwrap();
-        match op.read().unwrap().0 {
-            Encoded::HashReplace { fields, all } => (fields, all),
-            other => panic!("{other:?}"),
-        }
+        let Encoded::HashReplace { fields, all } = op.read().unwrap().0 else { panic!("{op:?}") };
+        (fields, all)
     };
     assert_eq!(replaced(&full), (2, true));
     assert_eq!(replaced(&row(1, "open", Some("3"), None)), (1, false));
