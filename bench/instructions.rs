@@ -1,16 +1,17 @@
 //! What a change takes of instructions, counted by callgrind: the same wherever it runs, within a
 //! hundredth, so a small gain shows on a busy machine too.
 //!
-//! Counted is `bench/engine.rs`: the thread of the engine (decoding, evaluation, rendering, reads of
-//! the state) and the threads that write its local commits. Not counted are the local store's flushes
-//! and compactions, which come when they come, the kernel, and what makes up the messages.
+//! Counted is, in `bench/engine.rs`, what runs below [`COUNTED`]: decoding, evaluation, rendering, reads
+//! of the state, on the engine's thread. Not counted are the threads of the local store (commits,
+//! flushes, compactions), the kernel, and what makes up the messages.
 
 use crate::figures::Figure;
 use crate::world::{LIMIT, install};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};
 use walview::demo::servers::{Launch, Signal, TempHome};
 
+const COUNTED: &str = "walview::service::engine_loop::EngineLoop::run";
 /// Of `--changes`: under callgrind all is fifty times as slow.
 const PART: u32 = 50;
 /// Each pass of `bench/engine.rs` with the end of its file's name: callgrind writes one whenever a
@@ -39,7 +40,7 @@ pub(crate) async fn run(changes: u32, repeats: u32) -> Result<Vec<Figure>> {
     }
     let inserts = counts.first().and_then(|counts| counts.first()).copied().context("a count")?;
     let figure = |((case, _), counts): (&(&str, &str), Vec<f64>)| {
-        let name = [case, "engine, local commits", "instructions a change"];
+        let name = [case, "engine's thread", "instructions a change"];
         Figure::new(name, ("inserts", inserts), counts)
     };
     Ok(PASSES.iter().zip(counts).map(figure).collect())
@@ -51,8 +52,7 @@ async fn callgrind(counted: &Path, changes: u32, log: &Path) -> Result<()> {
         "valgrind",
         "--tool=callgrind",
         &out,
-        "--toggle-collect=walview::service::engine_loop::EngineLoop::run",
-        "--toggle-collect=walview::state::write",
+        &format!("--toggle-collect={COUNTED}"),
         "--dump-before=engine::Bench::pass",
     ];
     let launch = Launch {
@@ -82,5 +82,7 @@ fn total(counted: &Path, end: &str) -> Result<f64> {
     let file = format!("{}{end}", counted.display());
     let text = std::fs::read_to_string(&file).with_context(|| format!("no {file:?}"))?;
     let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
-    Ok(total.with_context(|| format!("no total in {file:?}"))?.parse()?)
+    let total: f64 = total.with_context(|| format!("no total in {file:?}"))?.parse()?;
+    ensure!(total > 0.0, "callgrind has not seen {COUNTED}, or it has another name now");
+    Ok(total)
 }
