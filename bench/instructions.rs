@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};
 use walview::demo::servers::{Launch, Signal, TempHome};
 
-const COUNTED: &str = "walview::service::engine_loop::EngineLoop::run";
+const COUNTED: &str = "engine::counted";
 /// Of `--changes`: under callgrind all is fifty times as slow.
 const PART: u32 = 50;
 /// Each pass of `bench/engine.rs` with the end of its file's name: callgrind writes one whenever a
@@ -83,6 +83,6 @@ fn total(counted: &Path, end: &str) -> Result<f64> {
     let text = std::fs::read_to_string(&file).with_context(|| format!("no {file:?}"))?;
     let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
     let total: f64 = total.with_context(|| format!("no total in {file:?}"))?.parse()?;
-    ensure!(total > 0.0, "callgrind has not seen {COUNTED}, or it has another name now");
+    ensure!(total > 0.0, "callgrind has not seen {COUNTED}");
     Ok(total)
 }
