@@ -1,5 +1,5 @@
 //! What a change takes of instructions, counted by callgrind: the same wherever it runs, within a
-//! hundredth, so a small gain shows on a busy machine too.
+//! thousandth, so a small gain shows on a busy machine too.
 //!
 //! Counted is, in `bench/engine.rs`, what runs below [`COUNTED`]: decoding, evaluation, rendering, reads
 //! of the state, on the engine's thread. Not counted are the threads of the local store (commits,
