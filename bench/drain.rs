@@ -17,7 +17,7 @@ use walview::demo::{PIPELINE, Seed, migrate, seed};
 
 const USERS: i32 = 100_000;
 const EVENTS: i32 = 1_000;
-const REFERENCE: &str = "pg_recvlogical";
+pub(crate) const REFERENCE: &str = "pg_recvlogical";
 /// Aims of our own, for views that keep fact state.
 pub(crate) const CPU_MICROSECONDS: f64 = 6.0;
 pub(crate) const PEAK_MIB: f64 = 256.0;

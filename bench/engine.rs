@@ -6,19 +6,23 @@
 //! ```
 //!
 //! What it prints is the engine's own CPU a change, background threads of the local store included.
-//! Run it under `valgrind --tool=callgrind` for counts that repeat.
+//! `bench/run instructions` runs it under callgrind, for counts that repeat.
 
 #![expect(clippy::print_stdout, reason = "figures")]
 
 mod log;
+mod process;
 
 use anyhow::{Context as _, Result};
 use log::{Log, betting};
+use process::cpu_seconds;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use walview::service::PipelineError;
 use walview::service::board::Board;
 use walview::service::engine_loop::{EngineLoop, Input, Outlet};
 use walview::service::feed::{Feed, Frontier, Taken};
@@ -101,6 +105,8 @@ impl Bench {
         Ok(Self { engine: Some(engine), feeds })
     }
 
+    /// `bench/run instructions` counts from one call to the next.
+    #[inline(never)]
     fn pass(
         &mut self,
         runtime: &tokio::runtime::Runtime,
@@ -112,9 +118,9 @@ impl Bench {
         let (confirm, _confirmed) = watch::channel(Lsn(0));
         let mut engine = self.engine.take().context("an engine")?;
         let handle = runtime.handle().clone();
-        let (cpu, wall) = (cpu_seconds()?, Instant::now());
+        let (cpu, wall) = (cpu_seconds("self")?, Instant::now());
         let working = std::thread::spawn(move || {
-            let ran = engine.run(&handle, &mut received, &confirm);
+            let ran = counted(&mut engine, &handle, (&mut received, &confirm));
             (engine, ran)
         });
         let done = Arc::new(AtomicBool::new(false));
@@ -133,7 +139,7 @@ impl Bench {
             bytes += store.join().map_err(|_refused| anyhow::anyhow!("a feed panicked"))?;
         }
         self.engine = Some(engine);
-        let (cpu, wall) = (cpu_seconds()? - cpu, wall.elapsed());
+        let (cpu, wall) = (cpu_seconds("self")? - cpu, wall.elapsed());
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let changes = changes as f64;
         println!(
@@ -144,6 +150,17 @@ impl Bench {
         );
         Ok(())
     }
+}
+
+/// What `bench/run instructions` counts, by this name: of the engine's own code, the linker may leave
+/// no function whole.
+#[inline(never)]
+fn counted(
+    engine: &mut EngineLoop,
+    runtime: &Handle,
+    (inputs, confirmed): (&mut mpsc::Receiver<Input>, &watch::Sender<Lsn>),
+) -> Result<(), PipelineError> {
+    engine.run(runtime, inputs, confirmed)
 }
 
 /// A store that has everything at once.
@@ -177,16 +194,6 @@ fn gulps(events: Vec<Event>) -> impl Iterator<Item = Gulp> {
         }
         (!gulp.events.is_empty()).then_some(gulp)
     })
-}
-
-/// Of this process: user and system.
-fn cpu_seconds() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> =
-        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok());
-    // Fields 14 and 15 of proc(5); the first here is field 3. A tick is 10 ms.
-    Ok((ticks(11).context("utime")? + ticks(12).context("stime")?) / 100.0)
 }
 
 /// The largest resident set of this process, the log that was made up included.

@@ -46,10 +46,12 @@ const PART: u32 = 10;
 const FIXED_COLUMNS: u32 = 4;
 const INSERT: &str = "INSERT INTO facts DEFAULT VALUES";
 
-pub(crate) async fn run(changes: u32, repeats: u32) -> Result<Vec<Figure>> {
+pub(crate) async fn run(changes: u32, dimension_rows: u32, repeats: u32) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let mut small = None;
-    for (case, shape) in SHAPES {
+    let most = format!("growth: {dimension_rows} dimension rows");
+    let most = (most.as_str(), Shape { dimension_rows, ..SMALL });
+    for (case, shape) in SHAPES.into_iter().chain([most]) {
         let (changes, each) = match shape.transaction {
             Transaction::Rows(rows) => (changes / PART, rows),
             Transaction::All => (changes, changes),

@@ -10,12 +10,16 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures; how it goes")]
 
+mod debezium;
 mod drain;
 mod figures;
 mod growth;
+mod instructions;
 mod latency;
 mod peer;
+mod process;
 mod queries;
+mod redis;
 mod snapshot;
 mod stream;
 mod world;
@@ -43,6 +47,9 @@ struct Args {
     /// Rows in the table that is queried
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u32).range(100_000..))]
     rows: u32,
+    /// Rows of the largest dimension table that facts are joined to
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u32).range(1_000..))]
+    dimension_rows: u32,
     /// Measure each figure so many times
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     repeats: u32,
@@ -66,8 +73,12 @@ enum Case {
     Latency,
     /// What a change costs with more views, columns, dimension rows, rows a transaction
     Growth,
-    /// ClickHouse's MaterializedPostgreSQL on the same backlog
+    /// ClickHouse's MaterializedPostgreSQL and Debezium on the same backlogs
     Peer,
+    /// What Redis alone makes of a backlog
+    Redis,
+    /// Instructions that a change takes, which repeat
+    Instructions,
     /// Reports and look-ups on ClickHouse's exact views
     Queries,
 }
@@ -83,8 +94,10 @@ async fn main() -> Result<()> {
             Case::Drain => drain::run(args.changes, args.repeats).await?,
             Case::Snapshot => snapshot::run(args.bets, args.repeats).await?,
             Case::Latency => latency::run(args.seconds, args.repeats).await?,
-            Case::Growth => growth::run(args.changes, args.repeats).await?,
+            Case::Growth => growth::run(args.changes, args.dimension_rows, args.repeats).await?,
             Case::Peer => peer::run(args.changes, args.repeats).await?,
+            Case::Redis => redis::run(args.changes, args.repeats).await?,
+            Case::Instructions => instructions::run(args.changes, args.repeats).await?,
             Case::Queries => queries::run(args.rows, args.repeats).await?,
         });
     }

@@ -1,152 +1,190 @@
-//! What a change costs Redis and its writer: `cargo bench --bench redis -- [CHANGES [PASS]]`.
+//! What Redis alone makes of a backlog: all that Walview told it during a drain, told once more to a
+//! Redis that stands where the first one stood, with nothing else running.
 //!
 //! ```text
-//!  pgoutput messages (made here) ─► engine, a state in memory ─► records ─► Store::apply ─► redis-server
-//!                                                                               └── measured ──┘
+//!  Redis's folder ──copy──► another Redis ◄── the recording, as fast as it is taken
+//!        │                                      ▲
+//!  walview ──► recorder ──► Redis               │   replies are read and dropped
+//!                 └─────────────────────────────┘
 //! ```
 //!
-//! Batches are as many transactions as a writer finds that is so far behind. CPU is user and
-//! system time by the kernel's count, so it means something on a busy machine, too; of what
-//! redis-server forks to write its log anew it is not. The pid printed is for `perf record -p`.
+//! No drain can be faster: Redis carries out commands on one thread. It has an append-only file both
+//! times.
 
-#![expect(clippy::print_stdout, reason = "figures")]
+use crate::drain::{BACKLOGS, Backlog, REFERENCE, betting, write};
+use crate::figures::Figure;
+use crate::process::cpu_seconds;
+use crate::world::{LIMIT, World};
+use anyhow::{Context as _, Result, ensure};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use walview::demo::servers::redis::{Persistence, Redis};
+use walview::demo::servers::{Launch, Signal};
 
-mod log;
-mod memory;
+const CHUNK_BYTES: usize = 256 * 1024;
+/// The last command of all, and its reply, which no other is like.
+const LAST: &[u8] = b"*2\r\n$4\r\nECHO\r\n$12\r\nwalview: end\r\n";
+const LAST_REPLY: &[u8] = b"$12\r\nwalview: end\r\n";
 
-use anyhow::{Context as _, Result};
-use log::Log;
-use memory::Betting;
-use std::path::Path;
-use std::sync::Arc;
-use walview::demo::servers::TempHome;
-use walview::demo::servers::redis::{Persistence, Redis as Server};
-use walview::source::stream::Event;
-use walview::stores::redis::{Config, Redis};
-use walview::stores::{Batch, Identity, Store as _};
-use walview_core::engine::TargetKind;
-use walview_core::outbox::Record;
-use walview_core::position::Position;
-
-/// As in the program.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// Transactions together, and rows in each.
-const PASSES: [(usize, u64); 5] = [(30, 10), (250, 10), (1_000, 10), (64, 1), (2_500, 1)];
-/// The pipeline's store.
-const REDIS: usize = 0;
-
-fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
-    let changes = arguments.next().map_or(Ok(200_000_u64), |argument| argument.parse())?;
-    let only = arguments.next().unwrap_or_default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(passes(changes, &only))
+pub(crate) async fn run(changes: u32, repeats: u32) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for backlog in BACKLOGS.iter().take(2) {
+        figures.extend(measure(backlog, changes / backlog.part, repeats).await?);
+    }
+    Ok(figures)
 }
 
-async fn passes(changes: u64, only: &str) -> Result<()> {
-    let home = TempHome::new("walview-bench-")?;
-    let server = Server::start(&home.redis(), &home.log("redis"), Persistence::AppendOnly).await?;
-    let pid = server.server.pid()?;
-    println!("redis-server is process {pid}");
-    let mut bench = Bench::new(&server).await?;
-    let mut log = Log::default();
-    let dimensions = bench.records(&log.dimensions())?;
-    bench.apply(dimensions, 64).await?;
-    for (together, rows) in PASSES {
-        for (what, made) in [
-            ("inserts", Log::inserts as fn(&mut Log, u64, u64) -> Vec<Event>),
-            ("mixed", Log::mixed),
-        ] {
-            let name = format!("{what}, {rows} a transaction, {together} together");
-            if !name.contains(only) {
-                continue;
-            }
-            let records = bench.records(&made(&mut log, changes, rows))?;
-            let (own, redis) = (cpu_seconds("self")?, cpu_seconds(&pid.to_string())?);
-            bench.apply(records, together).await?;
-            let (own, redis) = (cpu_seconds("self")? - own, cpu_seconds(&pid.to_string())? - redis);
-            #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-            let each = |seconds: f64| seconds * 1e6 / changes as f64;
-            println!(
-                "{name}: CPU a change, redis-server {:.2} µs, writer {:.2} µs",
-                each(redis),
-                each(own)
-            );
-        }
+async fn measure(backlog: &Backlog, changes: u32, repeats: u32) -> Result<[Figure; 2]> {
+    let mut world = betting(i32::try_from(changes / 20)?).await?;
+    world.publish("bets").await?;
+    let (mut rates, mut costs) = (Vec::new(), Vec::new());
+    for repeat in 0..repeats {
+        world.park().await?;
+        world.reference_slot().await?;
+        let end = write(&world, &(backlog.call)(changes)).await?;
+        let copy = copy(&mut world, repeat).await?;
+        let (recording, in_drain) = record(&mut world, end, repeat).await?;
+        let reference = world.reference(end).await?;
+        let (replay, alone) = replay(&world, &copy, &recording).await?;
+        let changes = f64::from(changes);
+        eprintln!(
+            "{}: replayed in {:.1} s, {REFERENCE} {:.1} s",
+            backlog.case,
+            replay.as_secs_f64(),
+            reference.as_secs_f64()
+        );
+        rates.push((changes / replay.as_secs_f64(), changes / reference.as_secs_f64()));
+        costs.push((alone * 1e6 / changes, in_drain * 1e6 / changes));
+    }
+    world.verify().await?;
+    let case = backlog.case.replace("drain", "redis");
+    Ok([
+        Figure::paired([&case, "replayed", "changes/s"], REFERENCE, &rates),
+        Figure::paired([&case, "CPU of redis-server", "µs a change"], "in the drain", &costs),
+    ])
+}
+
+/// A folder like Redis's.
+async fn copy(world: &mut World, repeat: u32) -> Result<PathBuf> {
+    let folder = world.folder(&format!("redis-{repeat}"))?;
+    world.redis.server.stop().await?;
+    let launch = Launch {
+        program: PathBuf::from("cp"),
+        args: ["-rT", &world.redis_folder().display().to_string(), &folder.display().to_string()]
+            .map(str::to_owned)
+            .to_vec(),
+        env: Vec::new(),
+        user: None,
+        log: world.log("cp"),
+        death: Signal::KILL,
+    };
+    launch.run("cp", LIMIT).await?;
+    world.redis.server.start().await?;
+    Ok(folder)
+}
+
+/// What Walview's writer said during a drain, in a file, and what that took of Redis's processor
+/// time, in seconds.
+async fn record(world: &mut World, end: u64, repeat: u32) -> Result<(PathBuf, f64)> {
+    let folder = world.folder(&format!("recording-{repeat}"))?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("redis://{}/0", listener.local_addr()?);
+    let mut recorder = JoinSet::new();
+    recorder.spawn(connections(listener, world.redis.server.port(), folder.clone()));
+    let direct = world.options.env.clone();
+    // The later one counts.
+    world.options.env.push(("REDIS_URL".to_owned(), url));
+    let redis = world.redis.server.pid()?.to_string();
+    let before = cpu_seconds(&redis)?;
+    world.drain(end).await?;
+    let cpu_seconds = cpu_seconds(&redis)? - before;
+    world.options.env = direct;
+    recorder.shutdown().await;
+    let mut recordings: Vec<(u64, PathBuf)> = std::fs::read_dir(&folder)?
+        .map(|entry| entry.and_then(|entry| Ok((entry.metadata()?.len(), entry.path()))))
+        .collect::<std::io::Result<_>>()?;
+    recordings.sort();
+    // The other connections ask how Redis is.
+    let (_, writer) = recordings.pop().context("walview has not spoken with Redis")?;
+    Ok((writer, cpu_seconds))
+}
+
+/// Passes everything on, and keeps what clients say, each in a file.
+async fn connections(listener: TcpListener, server: u16, folder: PathBuf) -> Result<()> {
+    let mut connections = JoinSet::new();
+    for number in 0.. {
+        let (client, _) = listener.accept().await?;
+        let server = TcpStream::connect(("127.0.0.1", server)).await?;
+        connections.spawn(connection(client, server, folder.join(number.to_string())));
     }
     Ok(())
 }
 
-struct Bench {
-    betting: Betting,
-    store: Redis,
-    seq: u64,
-    at: Position,
+async fn connection(client: TcpStream, server: TcpStream, file: PathBuf) -> Result<()> {
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (mut requests, mut to_client) = client.into_split();
+    let (mut replies, mut to_server) = server.into_split();
+    let record = async {
+        let mut file = std::fs::File::create(file)?;
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            let bytes = requests.read(&mut chunk).await?;
+            let said = chunk.get(..bytes).unwrap_or_default();
+            if said.is_empty() {
+                return to_server.shutdown().await;
+            }
+            file.write_all(said)?;
+            to_server.write_all(said).await?;
+        }
+    };
+    tokio::try_join!(record, tokio::io::copy(&mut replies, &mut to_client))?;
+    Ok(())
 }
 
-impl Bench {
-    async fn new(server: &Server) -> Result<Self> {
-        let betting = Betting::new()?;
-        let targets = betting.engine.targets().iter().filter(|target| target.store == REDIS);
-        let targets = targets.filter_map(|target| match &target.kind {
-            TargetKind::Redis(kind) => Some(kind.clone()),
-            TargetKind::ClickHouse(_) => None,
-        });
-        let identity =
-            Identity { pipeline: "betting".to_owned(), system: 1, slot: "slot".to_owned() };
-        let config = Config { url: server.url(), identity, accept_eviction: false };
-        let mut store = Redis::new(config, targets.collect());
-        let at = Position::default();
-        store.connect().await?;
-        store.reset().await?;
-        store.set_mark(at).await?;
-        Ok(Self { betting, store, seq: 0, at })
-    }
+/// How long a Redis on `folder` takes for the recording, and its processor time in seconds.
+async fn replay(world: &World, folder: &Path, recording: &Path) -> Result<(Duration, f64)> {
+    let mut redis = Redis::start(folder, &world.log("replay"), Persistence::AppendOnly).await?;
+    let pid = redis.server.pid()?.to_string();
+    world.clickhouse.server.freeze()?;
+    let (before, started) = (cpu_seconds(&pid)?, Instant::now());
+    tokio::time::timeout(LIMIT, tell(redis.server.port(), recording)).await??;
+    let (elapsed, cpu_seconds) = (started.elapsed(), cpu_seconds(&pid)? - before);
+    world.clickhouse.server.thaw()?;
+    let (told, first) = (mark(&redis).await?, mark(&world.redis).await?);
+    ensure!(told == first, "told the same, one Redis is at {told} and the other at {first}");
+    redis.server.stop().await?;
+    Ok((elapsed, cpu_seconds))
+}
 
-    fn records(&mut self, events: &[Event]) -> Result<Vec<Arc<Record>>> {
-        let mut records = Vec::new();
-        for event in events {
-            let parts = self.betting.take(event)?;
-            for part in parts.into_iter().filter(|part| part.store == REDIS) {
-                records.push(Arc::new(Record {
-                    seq: self.seq,
-                    to: part.to,
-                    complete: part.complete,
-                    committed_at: part.committed_at,
-                    ends: part.ends,
-                    ops: part.ops,
-                }));
-                self.seq += 1;
+async fn tell(port: u16, recording: &Path) -> Result<()> {
+    let (mut replies, mut requests) = TcpStream::connect(("127.0.0.1", port)).await?.into_split();
+    let mut recording = tokio::fs::File::open(recording).await?;
+    let tell = async {
+        tokio::io::copy(&mut recording, &mut requests).await?;
+        requests.write_all(LAST).await
+    };
+    let listen = async {
+        let mut heard = Vec::with_capacity(CHUNK_BYTES);
+        while !heard.ends_with(LAST_REPLY) {
+            // The end of the last reply may come by itself.
+            heard.drain(..heard.len().saturating_sub(LAST_REPLY.len()));
+            if replies.read_buf(&mut heard).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
         }
-        Ok(records)
-    }
-
-    async fn apply(&mut self, records: Vec<Arc<Record>>, together: usize) -> Result<()> {
-        for records in records.chunks(together) {
-            let last = records.last().context("a record")?;
-            let batch = Batch {
-                from: self.at,
-                to: last.to,
-                complete: last.complete,
-                committed_at: last.committed_at,
-                records: records.to_vec(),
-            };
-            self.store.apply(&batch).await?;
-            self.at = last.to;
-        }
         Ok(())
-    }
+    };
+    tokio::try_join!(tell, listen)?;
+    Ok(())
 }
 
-/// Of a process: user and system.
-fn cpu_seconds(process: &str) -> Result<f64> {
-    let stat = std::fs::read_to_string(Path::new("/proc").join(process).join("stat"))?;
-    let fields: Vec<&str> =
-        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok());
-    // Fields 14 and 15 of proc(5); the first here is field 3. A tick is 10 ms.
-    Ok((ticks(11).context("utime")? + ticks(12).context("stime")?) / 100.0)
+/// How far it says it is, which comes with all that is before.
+async fn mark(redis: &Redis) -> Result<String> {
+    let mut redis = redis.connect().await?;
+    Ok(redis::cmd("GET").arg("walview:betting:mark").query_async(&mut redis).await?)
 }

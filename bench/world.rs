@@ -9,7 +9,7 @@
 //! are made before the clock starts.
 
 use anyhow::{Context as _, Result, ensure};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use walview::demo::options;
@@ -24,7 +24,6 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(1_800);
 const POLL: Duration = Duration::from_millis(200);
 /// Of the reference.
 const SLOT: &str = "reference";
-const PUBLICATION: &str = "reference";
 
 pub(crate) struct World {
     pub(crate) postgres: Postgres,
@@ -40,6 +39,9 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// Of the one table that backlogs are of.
+    pub(crate) const PUBLICATION: &str = "reference";
+
     pub(crate) async fn start(pipeline: &str, insert: &'static str) -> Result<Self> {
         let home = TempHome::new("walview-bench-")?;
         let extra = [("autovacuum", "off"), ("max_wal_size", "20GB"), ("checkpoint_timeout", "1d")]
@@ -78,6 +80,10 @@ impl World {
         let folder = self.home.path().join(name);
         std::fs::create_dir(&folder)?;
         Ok(folder)
+    }
+
+    pub(crate) fn redis_folder(&self) -> PathBuf {
+        self.home.redis()
     }
 
     pub(crate) fn log(&self, name: &str) -> PathBuf {
@@ -137,9 +143,10 @@ impl World {
         service.stop().await
     }
 
-    /// The reference's publication of `table`; its slot is made for each backlog.
+    /// The publication of `table` for whoever is measured beside Walview; slots are made for each
+    /// backlog.
     pub(crate) async fn publish(&self, table: &str) -> Result<()> {
-        let sql = format!("CREATE PUBLICATION {PUBLICATION} FOR TABLE {table}");
+        let sql = format!("CREATE PUBLICATION {} FOR TABLE {table}", Self::PUBLICATION);
         Ok(self.client.batch_execute(&sql).await?)
     }
 
@@ -163,7 +170,7 @@ impl World {
                 "--no-loop",
                 "--file=/dev/null",
                 "--option=proto_version=1",
-                &format!("--option=publication_names={PUBLICATION}"),
+                &format!("--option=publication_names={}", Self::PUBLICATION),
                 &format!("--endpos={}", format_lsn(end)),
             ]
             .map(str::to_owned)
@@ -212,4 +219,17 @@ pub(crate) fn mib(bytes: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a figure")]
     let bytes = bytes as f64;
     bytes / f64::from(1 << 20)
+}
+
+/// Has `scripts/setup` install what one case alone needs, by its name there.
+pub(crate) async fn install(what: &str, log: &Path) -> Result<()> {
+    let launch = Launch {
+        program: Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/setup"),
+        args: vec![what.to_owned()],
+        env: Vec::new(),
+        user: None,
+        log: log.to_owned(),
+        death: Signal::TERM,
+    };
+    launch.run(&format!("scripts/setup {what}"), LIMIT).await
 }
