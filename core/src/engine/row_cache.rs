@@ -261,8 +261,7 @@ mod tests {
     use super::*;
 
     fn cache(columns: &[usize]) -> RowCache {
-        let joined =
-            |oid| Joined { oid, columns: columns.iter().copied().collect(), recent: None };
+        let joined = |oid| Joined { oid, columns: columns.iter().copied().collect(), recent: None };
         RowCache { tables: vec![joined(1), joined(2)], ..RowCache::default() }
     }
 

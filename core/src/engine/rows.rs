@@ -166,9 +166,8 @@ pub(super) fn replace(
         if same_identity && from == to {
             continue;
         }
-        let pointer = |parent: &[u8], identity: &[u8]| {
-            [&edge_number(*index)[..], parent, identity].concat()
-        };
+        let pointer =
+            |parent: &[u8], identity: &[u8]| [&edge_number(*index)[..], parent, identity].concat();
         if let (Some(parent), Some((identity, _))) = (from, old) {
             state.delete(Space::Reverse, &pointer(&parent, identity));
         }

@@ -135,7 +135,8 @@ fn write_iso(micros: i64, out: &mut String) -> bool {
     }
     let (seconds, fraction) = (time / 1_000_000, time % 1_000_000);
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let parts = [(year, 4), (month, 2), (day, 2), (hours, 2), (minutes, 2), (seconds, 2), (fraction, 6)];
+    let parts =
+        [(year, 4), (month, 2), (day, 2), (hours, 2), (minutes, 2), (seconds, 2), (fraction, 6)];
     for ((part, width), before) in parts.into_iter().zip(["", "-", "-", "T", ":", ":", "."]) {
         out.push_str(before);
         push_padded(part.unsigned_abs(), width, out);
