@@ -157,7 +157,7 @@ impl Engine {
         let shown = told.map(|group| group.output(plan.aggregates, plan.output));
         let group = stored.unwrap_or_else(|| Group::new(by.to_vec(), plan.aggregates));
         match shown.transpose() {
-            Ok(shown) => Ok(Some(self.groups.insert(view, key, shown, group))),
+            Ok(shown) => Ok(Some(self.groups.insert(view, &key, shown, group))),
             Err(error) => {
                 self.stop_group(view, &error);
                 Ok(None)
@@ -286,5 +286,8 @@ pub(super) fn decode_group(
 }
 
 pub(super) fn group_prefix(view: usize) -> Vec<u8> {
-    u16::try_from(view).unwrap_or(u16::MAX).to_be_bytes().to_vec()
+    // Most keys of groups fit behind it without growing it.
+    let mut prefix = Vec::with_capacity(48);
+    prefix.extend_from_slice(&u16::try_from(view).unwrap_or(u16::MAX).to_be_bytes());
+    prefix
 }

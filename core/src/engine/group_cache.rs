@@ -7,6 +7,7 @@
 use super::groups::Group;
 use crate::value::Row;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Groups kept beyond their transaction. Forgotten all at once: a counter that is busy is soon here
 /// again.
@@ -15,7 +16,7 @@ const CACHED_MAX: usize = 16_384;
 #[derive(Default)]
 pub(super) struct GroupCache {
     slots: Vec<Slot>,
-    by_key: HashMap<Vec<u8>, usize>,
+    by_key: HashMap<Arc<[u8]>, usize>,
     /// Since the last cut, in the order of their first touch.
     touched: Vec<usize>,
     /// The state has another version of them.
@@ -26,7 +27,7 @@ pub(super) struct GroupCache {
 
 pub(super) struct Slot {
     pub view: usize,
-    pub key: Vec<u8>,
+    pub key: Arc<[u8]>,
     /// The result row that the stores have.
     pub shown: Option<Row>,
     pub group: Group,
@@ -50,13 +51,13 @@ impl GroupCache {
     pub(super) fn insert(
         &mut self,
         view: usize,
-        key: Vec<u8>,
+        key: &[u8],
         shown: Option<Row>,
         group: Group,
     ) -> usize {
-        let index = self.slots.len();
+        let (index, key) = (self.slots.len(), Arc::<[u8]>::from(key));
         self.weight += 2 * (size_of::<Slot>() + key.len()) + group.weight();
-        self.by_key.insert(key.clone(), index);
+        self.by_key.insert(Arc::clone(&key), index);
         self.slots.push(Slot { view, key, shown, group, touched: true, unsaved: false });
         self.touched.push(index);
         index

@@ -222,8 +222,9 @@ pub fn look(
     let Some(fact) = fact_of(layout, state, letter, view)? else {
         return Ok(None);
     };
-    let resolved =
-        resolve::resolve(layout, view, &fact, (state, &mut RowCache::default()), None, None)?;
+    // Whole rows are shown: none comes from a cache, which has the columns of joins alone.
+    let mut cache = RowCache::default();
+    let resolved = resolve::resolve(layout, view, &fact, (state, &mut cache), None, None)?;
     let mut shown = Shown::default();
     for (at, input) in view.inputs.iter().enumerate() {
         let row = match &resolved {

@@ -142,9 +142,9 @@ impl Engine {
         let views = layout.views.len();
         Self {
             output: Output::new(targets, stores, views, epoch),
-            layout: Arc::new(layout),
             groups: GroupCache::default(),
-            rows: RowCache::default(),
+            rows: RowCache::new(&layout),
+            layout: Arc::new(layout),
             stopped: vec![None; views],
             fan_outs: vec![None; views],
             pace: Pace::default(),

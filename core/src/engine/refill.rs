@@ -148,7 +148,7 @@ impl Refill {
             return Ok(None);
         };
         let fan_out = FanOut::load(&self.layout, state, view)?;
-        let (mut last, mut cache) = (None, RowCache::default());
+        let (mut last, mut cache) = (None, RowCache::new(&self.layout));
         for (key, fact) in rows::page(state, table, after)? {
             let ahead = fan_out.as_ref().filter(|fan_out| fan_out.is_ahead(&key));
             let (layout, reads) = (&self.layout, (state, &mut cache));

@@ -73,8 +73,11 @@ fn lookup_key(table: &TableLayout, lookup: usize, key: &[u8]) -> Vec<u8> {
 }
 
 fn reverse_prefix(edge: usize, parent_key: &[u8]) -> Vec<u8> {
-    let edge = u32::try_from(edge).unwrap_or(u32::MAX);
-    [&edge.to_be_bytes(), parent_key].concat()
+    [&edge_number(edge)[..], parent_key].concat()
+}
+
+fn edge_number(edge: usize) -> [u8; 4] {
+    u32::try_from(edge).unwrap_or(u32::MAX).to_be_bytes()
 }
 
 fn decode(table: &TableLayout, bytes: &[u8]) -> Result<Row, StateError> {
@@ -126,7 +129,7 @@ fn cached(
         return Ok(None);
     };
     let row = Arc::new(decode(table, &bytes)?);
-    cache.put(table.oid, identity, Arc::clone(&row), bytes.len());
+    cache.put(table.oid, identity, &row);
     Ok(Some(row))
 }
 
@@ -163,11 +166,8 @@ pub(super) fn replace(
         if same_identity && from == to {
             continue;
         }
-        let pointer = |parent: &[u8], identity: &[u8]| {
-            let mut key = reverse_prefix(*index, parent);
-            key.extend_from_slice(identity);
-            key
-        };
+        let pointer =
+            |parent: &[u8], identity: &[u8]| [&edge_number(*index)[..], parent, identity].concat();
         if let (Some(parent), Some((identity, _))) = (from, old) {
             state.delete(Space::Reverse, &pointer(&parent, identity));
         }

@@ -36,7 +36,11 @@ const NULL: Cow<'static, Value> = Cow::Owned(Value::Null);
 impl Expr {
     /// The value of the expression over one row.
     pub fn eval(&self, env: &impl Env) -> Result<Value, EvalError> {
-        self.eval_ref(env).map(Cow::into_owned)
+        // Most of what views show are columns: straight, without the way through a `Cow`.
+        match &self.kind {
+            ExprKind::Column(column) => Ok(env.column(*column).clone()),
+            _ => self.eval_ref(env).map(Cow::into_owned),
+        }
     }
 
     /// The values of several expressions over one row, or the first error.

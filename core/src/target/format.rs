@@ -20,6 +20,7 @@
 //! `infinity`).
 
 use crate::value::array::{self, Item};
+use crate::value::datetime::push_padded;
 use crate::value::{Type, Value};
 use base64::Engine as _;
 use std::fmt::Write as _;
@@ -33,10 +34,8 @@ pub fn write_text(value: &Value, ty: &Type, out: &mut String) {
         Value::Bytea(bytes) => base64::prelude::BASE64_STANDARD.encode_string(bytes, out),
         Value::Timestamp(micros) if write_iso(*micros, out) => {}
         Value::TimestampTz(micros) if write_iso(*micros, out) => out.push('Z'),
-        Value::Int(number) => {
-            write!(out, "{number}").ok();
-        }
-        Value::Numeric(_)
+        Value::Int(_)
+        | Value::Numeric(_)
         | Value::Float4(_)
         | Value::Float8(_)
         | Value::Date(_)
@@ -136,8 +135,13 @@ fn write_iso(micros: i64, out: &mut String) -> bool {
     }
     let (seconds, fraction) = (time / 1_000_000, time % 1_000_000);
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    write!(out, "{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{fraction:06}")
-        .is_ok()
+    let parts =
+        [(year, 4), (month, 2), (day, 2), (hours, 2), (minutes, 2), (seconds, 2), (fraction, 6)];
+    for ((part, width), before) in parts.into_iter().zip(["", "-", "-", "T", ":", ":", "."]) {
+        out.push_str(before);
+        push_padded(part.unsigned_abs(), width, out);
+    }
+    true
 }
 
 /// Year, month and day of a day since 1970-01-01 in the proleptic Gregorian calendar

@@ -123,6 +123,11 @@ impl Template {
                     let start = out.len();
                     value(name, out)?;
                     let stop = self.stop_after(index);
+                    let is_plain =
+                        |byte: &u8| byte.is_ascii_alphanumeric() && stop != Some(char::from(*byte));
+                    if out.as_bytes().get(start..).is_some_and(|text| text.iter().all(is_plain)) {
+                        continue;
+                    }
                     if out
                         .get(start..)
                         .is_some_and(|text| text.chars().any(|c| must_escape(c, stop)))

@@ -276,6 +276,21 @@ fn push_digit(digit: u32, out: &mut String) {
     out.push(char::from_digit(digit, 10).unwrap_or('?'));
 }
 
+/// As [`push_number`]; formatting costs several times as much as the digits.
+pub(crate) fn push_int(number: impl itoa::Integer, out: &mut String) {
+    out.push_str(itoa::Buffer::new().format(number));
+}
+
+/// As [`push_int`], with zeros in front up to `width` digits.
+pub(crate) fn push_padded(number: u64, width: usize, out: &mut String) {
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(number);
+    for _ in digits.len()..width {
+        out.push('0');
+    }
+    out.push_str(digits);
+}
+
 pub(crate) fn push_number(number: impl std::fmt::Display, out: &mut String) {
     // Writing to a String cannot fail.
     let _infallible = write!(out, "{number}");

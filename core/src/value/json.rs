@@ -92,7 +92,7 @@ fn write_tree(tree: &Tree, out: &mut String) {
     match tree {
         Tree::Null => out.push_str("null"),
         Tree::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-        Tree::Number(number) => push_number(number, out),
+        Tree::Number(number) => number.write(out),
         Tree::String(text) => write_string(text, out),
         Tree::Array(items) => {
             out.push('[');

@@ -73,8 +73,8 @@ impl Value {
         match self {
             Self::Null => {}
             Self::Bool(value) => out.push(if *value { 't' } else { 'f' }),
-            Self::Int(value) => datetime::push_number(value, out),
-            Self::Numeric(value) => datetime::push_number(value, out),
+            Self::Int(value) => datetime::push_int(*value, out),
+            Self::Numeric(value) => value.write(out),
             Self::Float4(value) => float::write_f32(*value, out),
             Self::Float8(value) => float::write_f64(*value, out),
             Self::Text(text) => out.push_str(text),

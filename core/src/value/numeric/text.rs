@@ -1,6 +1,7 @@
 //! `numeric_in` and `numeric_out`.
 
 use super::{Finite, INTEGER_DIGITS_MAX, Numeric, Repr, SCALE_MAX, overflow, pow10_big};
+use crate::value::datetime::{push_int, push_padded};
 use crate::value::error::ValueError;
 use num_bigint::BigInt;
 use num_traits::Num;
@@ -101,56 +102,65 @@ fn build(
 }
 
 impl fmt::Display for Numeric {
-    /// `numeric_out`: every digit of the scale is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        self.write(&mut text);
+        f.write_str(&text)
+    }
+}
+
+impl Numeric {
+    /// Appends `numeric_out`: every digit of the scale is shown.
+    pub(crate) fn write(&self, out: &mut String) {
         match &self.0 {
-            Repr::NaN => f.write_str("NaN"),
-            Repr::Infinity => f.write_str("Infinity"),
-            Repr::NegativeInfinity => f.write_str("-Infinity"),
-            Repr::Small { coefficient, scale } => write_small(f, *coefficient, usize::from(*scale)),
+            Repr::NaN => out.push_str("NaN"),
+            Repr::Infinity => out.push_str("Infinity"),
+            Repr::NegativeInfinity => out.push_str("-Infinity"),
+            Repr::Small { coefficient, scale } => {
+                write_small(*coefficient, usize::from(*scale), out);
+            }
             Repr::Big(big) => {
                 let negative = Finite::Big(&big.coefficient, big.scale).signum() < 0;
                 let digits = big.coefficient.magnitude().to_string();
-                write_digits(f, negative, &digits, usize::from(big.scale))
+                write_digits(negative, &digits, usize::from(big.scale), out);
             }
         }
     }
 }
 
-fn write_small(f: &mut fmt::Formatter<'_>, coefficient: i128, scale: usize) -> fmt::Result {
+fn write_small(coefficient: i128, scale: usize, out: &mut String) {
     let magnitude = coefficient.unsigned_abs();
     // Nearly all numbers: the 64-bit division is several times as fast as the 128-bit one.
     if let Ok(magnitude) = u64::try_from(magnitude)
         && let Some(unit) = u32::try_from(scale).ok().and_then(|scale| 10_u64.checked_pow(scale))
     {
         if coefficient < 0 {
-            f.write_str("-")?;
+            out.push('-');
         }
-        return if scale == 0 {
-            write!(f, "{magnitude}")
-        } else {
-            write!(f, "{}.{:0scale$}", magnitude / unit, magnitude % unit)
-        };
+        push_int(magnitude / unit, out);
+        if scale > 0 {
+            out.push('.');
+            push_padded(magnitude % unit, scale, out);
+        }
+        return;
     }
-    write_digits(f, coefficient < 0, &magnitude.to_string(), scale)
+    write_digits(coefficient < 0, itoa::Buffer::new().format(magnitude), scale, out);
 }
 
-fn write_digits(
-    f: &mut fmt::Formatter<'_>,
-    negative: bool,
-    digits: &str,
-    scale: usize,
-) -> fmt::Result {
+fn write_digits(negative: bool, digits: &str, scale: usize, out: &mut String) {
     if negative {
-        f.write_str("-")?;
+        out.push('-');
     }
     let (whole, fraction) = match digits.len().checked_sub(scale) {
         Some(at) if at > 0 => digits.split_at_checked(at).unwrap_or((digits, "")),
         _ => ("0", digits),
     };
-    f.write_str(whole)?;
+    out.push_str(whole);
     if scale > 0 {
-        write!(f, ".{fraction:0>scale$}")?;
+        out.push('.');
+        for _ in fraction.len()..scale {
+            out.push('0');
+        }
+        out.push_str(fraction);
     }
-    Ok(())
 }
