@@ -376,8 +376,18 @@ async fn redis_has_after_a_restart_what_walview_wrote() {
     };
     for (round, signal) in [Signal::TERM, Signal::KILL, Signal::TERM].into_iter().enumerate() {
         let mut server = Process::spawn("redis", &launch).unwrap();
-        let found: Option<usize> =
-            redis::cmd("GET").arg("key").query_async(&mut as_user("reader").await).await.unwrap();
+        let mut reader = as_user("reader").await;
+        let deadline = tokio::time::Instant::now() + CATCH_UP_LIMIT;
+        let loading = redis::ErrorKind::Server(redis::ServerErrorKind::BusyLoading);
+        let found: Option<usize> = loop {
+            match redis::cmd("GET").arg("key").query_async(&mut reader).await {
+                Err(error) if error.kind() == loading => {
+                    assert!(tokio::time::Instant::now() < deadline, "{error}");
+                }
+                found => break found.unwrap(),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        };
         assert_eq!(found, round.checked_sub(1), "before round {round}");
         let mut transaction = redis::pipe();
         transaction.atomic().set("key", round).set("mark", round);

@@ -36,11 +36,11 @@ use walview_core::position::{Lsn, Position};
 /// Sessions that share the copy of a table, each with ranges of its blocks.
 const COPIES: usize = 2;
 /// Chunks of rows between the copies and the engine.
-const CHUNKS_MAX: usize = 8;
+const CHUNKS_MAX: usize = 3;
 /// Parts between the engine and one store's loader, and as many that it writes together.
 const PARTS_MAX: usize = 4;
 /// State written to the local store in one go while loading.
-const SPILL_BYTES: usize = 8 << 20;
+const SPILL_BYTES: usize = 4 << 20;
 
 /// What a snapshot works with, and gives back.
 pub struct Filled {
