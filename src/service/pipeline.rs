@@ -87,7 +87,9 @@ impl Runner {
     pub async fn run(self, folder: &Path, rebuild: bool) -> Result<(), PipelineError> {
         let local = LocalStore::open(folder)?;
         let mut found = self.first_contact().await?;
-        let stored = local.identity()?;
+        let epoch = local.former_epoch()?.map_or(1, |epoch| epoch.saturating_add(1));
+        // One of another format can be thrown away, too.
+        let stored = if rebuild { None } else { local.identity()? };
         let progress = local.progress()?;
         let start = if rebuild {
             Start::Over
@@ -97,9 +99,9 @@ impl Runner {
         };
         let mut ready = match stored {
             Some(identity) if start == Start::Resume => self.resume(local, identity, progress)?,
-            stored => {
+            _ => {
                 preflight::none_of(std::mem::take(&mut found.problems))?;
-                self.begin(local, stored, &found).await?
+                self.begin(local, epoch, &found).await?
             }
         };
         loop {
@@ -203,12 +205,11 @@ impl Runner {
     async fn begin(
         &self,
         mut local: LocalStore,
-        stored: Option<Identity>,
+        epoch: u16,
         found: &Found,
     ) -> Result<Ready, PipelineError> {
         let slot_name = self.pipeline.slot_name();
         let mut bound = self.bind(&found.catalog)?;
-        let epoch = stored.as_ref().map_or(1, |stored| stored.epoch.saturating_add(1));
         // What does not fit is said before anything is touched.
         let adopted = self.look_at_tables(&mut bound).await?;
         self.check_readiness(&bound).await?;

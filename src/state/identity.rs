@@ -1,7 +1,8 @@
 //! Whose state a folder holds, and how far it has come.
 
-use super::from_json;
+use super::{LocalStore, from_json};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use walview_core::catalog::Catalog;
 use walview_core::engine::{Partial, StateError};
 use walview_core::position::{Lsn, Position};
@@ -130,4 +131,50 @@ pub(super) fn read_progress(bytes: &[u8]) -> Result<Progress, StateError> {
         return Ok(Progress::default());
     }
     from_json(bytes, "the position")
+}
+
+/// What a folder holds, for whoever only looks.
+pub enum Peek {
+    /// There is no store.
+    Nothing,
+    /// Another process uses it.
+    InUse,
+    Holds {
+        identity: Option<Box<Identity>>,
+        progress: Box<Progress>,
+        bytes: u64,
+    },
+}
+
+/// Looks at the store under `path`, and makes none where there is none. Opening it lets it tidy its
+/// journal and manifests; what it holds stays.
+///
+/// # Errors
+/// The folder cannot be read, or another version of Walview wrote it.
+pub fn peek(path: &Path) -> Result<Peek, StateError> {
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Ok(Peek::Nothing),
+        Err(source) => {
+            return Err(StateError {
+                message: format!("cannot read \"{}\"", path.display()),
+                source: Some(Box::new(source)),
+            });
+        }
+    }
+    let in_use = |error: &StateError| {
+        let source = error.source.as_ref();
+        let fjall = source.and_then(|source| source.downcast_ref::<fjall::Error>());
+        matches!(fjall, Some(fjall::Error::Locked))
+    };
+    let store = match LocalStore::open(path) {
+        Ok(store) => store,
+        Err(error) if in_use(&error) => return Ok(Peek::InUse),
+        Err(error) => return Err(error),
+    };
+    Ok(Peek::Holds {
+        identity: store.identity()?.map(Box::new),
+        progress: Box::new(store.progress()?),
+        bytes: store.disk_bytes(),
+    })
 }

@@ -30,7 +30,7 @@ mod run;
 mod tables;
 
 pub use frozen::{Freezer, Frozen};
-pub use identity::{AdoptedTable, Identity, Progress};
+pub use identity::{AdoptedTable, Identity, Peek, Progress, peek};
 pub use outbox::Outbox;
 
 use crate::source::fingerprint::{Fingerprint, OwnAlter};
@@ -63,52 +63,6 @@ pub const COMMIT_BYTES: usize = 4 << 20;
 
 /// A key space of formats 1 to 4.
 const OLD_KEYSPACE: &str = "meta";
-
-/// What a folder holds, for whoever only looks.
-pub enum Peek {
-    /// There is no store.
-    Nothing,
-    /// Another process uses it.
-    InUse,
-    Holds {
-        identity: Option<Box<Identity>>,
-        progress: Box<Progress>,
-        bytes: u64,
-    },
-}
-
-/// Looks at the store under `path`, and makes none where there is none. Opening it lets it tidy its
-/// journal and manifests; what it holds stays.
-///
-/// # Errors
-/// The folder cannot be read, or another version of Walview wrote it.
-pub fn peek(path: &Path) -> Result<Peek, StateError> {
-    match path.try_exists() {
-        Ok(true) => {}
-        Ok(false) => return Ok(Peek::Nothing),
-        Err(source) => {
-            return Err(StateError {
-                message: format!("cannot read \"{}\"", path.display()),
-                source: Some(Box::new(source)),
-            });
-        }
-    }
-    let in_use = |error: &StateError| {
-        let source = error.source.as_ref();
-        let fjall = source.and_then(|source| source.downcast_ref::<fjall::Error>());
-        matches!(fjall, Some(fjall::Error::Locked))
-    };
-    let store = match LocalStore::open(path) {
-        Ok(store) => store,
-        Err(error) if in_use(&error) => return Ok(Peek::InUse),
-        Err(error) => return Err(error),
-    };
-    Ok(Peek::Holds {
-        identity: store.identity()?.map(Box::new),
-        progress: Box::new(store.progress()?),
-        bytes: store.disk_bytes(),
-    })
-}
 
 /// The store of one pipeline in one folder. One process at a time: fjall holds a lock file.
 pub struct LocalStore {
@@ -229,6 +183,28 @@ impl LocalStore {
             return Err(other("4 or an older one"));
         }
         Ok(identity)
+    }
+
+    /// The epoch of what is in the folder, in whatever format.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn former_epoch(&self) -> Result<Option<u16>, StateError> {
+        #[derive(Deserialize)]
+        struct Former {
+            epoch: u16,
+        }
+        let former: Option<Former> = self.name("identity")?;
+        if former.is_some() || !self.db.keyspace_exists(OLD_KEYSPACE) {
+            return Ok(former.map(|former| former.epoch));
+        }
+        let unreadable = self.fail("cannot read");
+        let old = self.db.keyspace(OLD_KEYSPACE, fjall::KeyspaceCreateOptions::default);
+        let Some(bytes) = old.map_err(&unreadable)?.get("identity").map_err(&unreadable)? else {
+            return Ok(None);
+        };
+        let former: Former = from_json(&bytes, "the identity of an older state")?;
+        Ok(Some(former.epoch))
     }
 
     /// # Errors

@@ -234,15 +234,18 @@ fn an_older_format_is_refused_until_it_is_rebuilt() {
         for name in [OLD_KEYSPACE, "rows", "outbox"] {
             let old = db.keyspace(name, fjall::KeyspaceCreateOptions::default).unwrap();
             old.insert("k", "old").unwrap();
+            old.insert("identity", r#"{"format": 4, "epoch": 7, "pipeline": "p"}"#).unwrap();
         }
     }
     let mut store = LocalStore::open(folder.path()).unwrap();
     let error = store.identity().unwrap_err();
     assert!(error.to_string().contains("run walview rebuild"), "{error}");
+    assert_eq!(store.former_epoch().unwrap(), Some(7));
     store.reset(&identity()).unwrap();
     drop(store);
     let store = LocalStore::open(folder.path()).unwrap();
     assert_eq!(store.identity().unwrap(), Some(identity()));
+    assert_eq!(store.former_epoch().unwrap(), Some(1));
     assert_eq!(store.get(Space::Rows, b"k").unwrap(), None);
 }
 
