@@ -13,11 +13,12 @@
 
 mod log;
 mod memory;
+mod process;
 
 use anyhow::{Context as _, Result};
 use log::Log;
 use memory::Betting;
-use std::path::Path;
+use process::cpu_seconds;
 use std::sync::Arc;
 use walview::demo::servers::TempHome;
 use walview::demo::servers::redis::{Persistence, Redis as Server};
@@ -139,14 +140,4 @@ impl Bench {
         }
         Ok(())
     }
-}
-
-/// Of a process: user and system.
-fn cpu_seconds(process: &str) -> Result<f64> {
-    let stat = std::fs::read_to_string(Path::new("/proc").join(process).join("stat"))?;
-    let fields: Vec<&str> =
-        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok());
-    // Fields 14 and 15 of proc(5); the first here is field 3. A tick is 10 ms.
-    Ok((ticks(11).context("utime")? + ticks(12).context("stime")?) / 100.0)
 }

@@ -3,7 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a surprise fails the test")]
 
-use walview_core::catalog::{Added, Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
+mod made;
+
+use made::column;
+use walview_core::catalog::{Added, Catalog, Column, ReplicaIdentity, Table, UniqueKey};
 use walview_core::engine::{
     Engine, Held, Layout, MemoryState, Pace, ReadState as _, RowChange, Space, Target, TargetKind,
 };
@@ -18,18 +21,7 @@ const EVENTS: usize = 1;
 const USERS: usize = 2;
 
 fn table(oid: u32, name: &str, columns: &[&str]) -> Table {
-    let column = |name: &&str| Column {
-        name: (*name).to_owned(),
-        attnum: 0,
-        ty: Type::Int8,
-        type_oid: 20,
-        type_modifier: -1,
-        not_null: true,
-        collation: Collation::None,
-        generated: false,
-        toastable: false,
-        added: None,
-    };
+    let column = |name: &&str| Column { type_oid: 20, ..column(name, Type::Int8, true) };
     let key = UniqueKey { name: format!("{name}_pkey"), columns: vec![0], primary: true };
     Table {
         oid,

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a surprise fails the test")]
 
-use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
+mod made;
+
+use made::column;
+use walview_core::catalog::{Catalog, ReplicaIdentity, Table, UniqueKey};
 use walview_core::engine::letters::{self, Letter, Replayed};
 use walview_core::engine::{Engine, Layout, MemoryState, RowChange, Target, TargetKind};
 use walview_core::plan::View;
@@ -11,21 +14,6 @@ use walview_core::sql;
 use walview_core::target::redis::{self, Action, OpRef, SpecShape};
 use walview_core::target::template::Template;
 use walview_core::value::{Row, Type, Value};
-
-fn column(name: &str, ty: Type) -> Column {
-    Column {
-        name: name.to_owned(),
-        attnum: 0,
-        collation: if ty == Type::Text { Collation::C } else { Collation::None },
-        ty,
-        type_oid: 0,
-        type_modifier: -1,
-        not_null: true,
-        generated: false,
-        toastable: false,
-        added: None,
-    }
-}
 
 /// `bets` with two keys, of which its changes carry `carried`.
 fn catalog(carried: usize) -> Catalog {
@@ -40,10 +28,10 @@ fn catalog(carried: usize) -> Catalog {
             schema: "public".to_owned(),
             name: "bets".to_owned(),
             columns: vec![
-                column("id", Type::Int8),
-                column("code", Type::Text),
-                column("amount", Type::Int8),
-                column("score", Type::Float8),
+                column("id", Type::Int8, true),
+                column("code", Type::Text, true),
+                column("amount", Type::Int8, true),
+                column("score", Type::Float8, true),
             ],
             unique_keys: vec![key("bets_pkey", &[0], true), key("bets_code", &[1], false)],
             replica_identity: ReplicaIdentity::Index(vec![carried]),

@@ -3,8 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a surprise fails the test")]
 
+mod made;
+
+use made::column;
 use std::collections::BTreeSet;
-use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
+use walview_core::catalog::{Catalog, ReplicaIdentity, Table, UniqueKey};
 use walview_core::engine::{
     Engine, Layout, MemoryState, RefillCursor, RowChange, Target, TargetKind,
 };
@@ -19,25 +22,13 @@ use walview_core::value::{Type, Value};
 const ROWS: i64 = 2500;
 
 fn catalog() -> Catalog {
-    let column = |name: &str, ty: Type| Column {
-        name: name.to_owned(),
-        attnum: 0,
-        collation: if ty == Type::Text { Collation::C } else { Collation::None },
-        ty,
-        type_oid: 0,
-        type_modifier: -1,
-        not_null: true,
-        generated: false,
-        toastable: false,
-        added: None,
-    };
     let key = UniqueKey { name: "key".to_owned(), columns: vec![0], primary: true };
     Catalog {
         tables: vec![Table {
             oid: 1,
             schema: "public".to_owned(),
             name: "bets".to_owned(),
-            columns: vec![column("id", Type::Int8), column("status", Type::Text)],
+            columns: vec![column("id", Type::Int8, true), column("status", Type::Text, true)],
             unique_keys: vec![key],
             replica_identity: ReplicaIdentity::Default,
         }],

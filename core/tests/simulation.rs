@@ -15,8 +15,11 @@
     reason = "a surprise fails the test, and its seed comes back from outside"
 )]
 
+mod made;
+
+use made::column;
 use std::collections::BTreeMap;
-use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
+use walview_core::catalog::{Catalog, Column, ReplicaIdentity, Table, UniqueKey};
 use walview_core::engine::letters::{self, Replayed};
 use walview_core::engine::{
     Engine, Layout, MemoryState, Pace, Part, RowChange, Target, TargetKind, identity_columns,
@@ -47,21 +50,6 @@ impl Dice {
 
     fn one_in(&mut self, chances: u64) -> bool {
         self.below(chances) == 0
-    }
-}
-
-fn column(name: &str, ty: Type, not_null: bool) -> Column {
-    Column {
-        name: name.to_owned(),
-        attnum: 0,
-        collation: if ty == Type::Text { Collation::C } else { Collation::None },
-        ty,
-        type_oid: 0,
-        type_modifier: -1,
-        not_null,
-        generated: false,
-        toastable: false,
-        added: None,
     }
 }
 

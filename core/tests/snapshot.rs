@@ -3,8 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a surprise fails the test")]
 
+mod made;
+
+use made::column;
 use std::collections::BTreeMap;
-use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
+use walview_core::catalog::{Catalog, ReplicaIdentity, Table, UniqueKey};
 use walview_core::engine::{Engine, Layout, MemoryState, Target, TargetKind};
 use walview_core::position::Lsn;
 use walview_core::sql;
@@ -21,18 +24,7 @@ const CODE_BYTES: usize = 32_000;
 fn catalog() -> Catalog {
     let column = |name: &&str| {
         let ty = if *name == "code" { Type::Text } else { Type::Int8 };
-        Column {
-            name: (*name).to_owned(),
-            attnum: 0,
-            collation: if ty == Type::Text { Collation::C } else { Collation::None },
-            ty,
-            type_oid: 0,
-            type_modifier: -1,
-            not_null: true,
-            generated: false,
-            toastable: false,
-            added: None,
-        }
+        column(name, ty, true)
     };
     let table = |oid: u32, name: &str, columns: &[&str]| Table {
         oid,

@@ -15,8 +15,8 @@ pub(super) struct Commit {
     pub(super) outbox: Outbox,
     pub(super) records: Vec<(usize, Record)>,
     pub(super) journal: Arc<Mutex<Journal>>,
-    /// What changes in the journal's names, with the progress; `None` where nothing is to be durable.
-    pub(super) names: Option<(Names, Vec<u8>)>,
+    /// What changes in the journal's names, the progress among it; `None` where nothing is to be durable.
+    pub(super) names: Option<Names>,
     pub(super) overlay: Arc<Overlay>,
     pub(super) reads: Arc<ReadCache>,
     pub(super) shared: Shared,
@@ -27,10 +27,11 @@ impl Commit {
         self.outbox.append(self.records.iter().map(|(store, record)| (*store, record)))?;
         let run = Run::of(&self.overlay);
         let (segment, progress) = match self.names {
-            Some((names, progress)) => {
+            Some(names) => {
+                let progress = names.get("progress").cloned();
                 self.outbox.sync()?;
                 let bytes = if run.is_empty() { &[] } else { run.bytes() };
-                (Some(lock(&self.journal).write(names, bytes)?), Some(progress))
+                (Some(lock(&self.journal).write(names, bytes)?), progress)
             }
             None => (None, None),
         };

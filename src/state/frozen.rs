@@ -1,6 +1,6 @@
 //! The state as of one local commit, for who reads while the engine goes on.
 //!
-//! A commit is one batch, so a frozen copy has rows, groups and [`Progress`] of the same moment:
+//! A commit's run and progress are taken over together, so a frozen copy has rows, groups and [`Progress`] of the same moment:
 //! the position that it stands at, and the number that the next record gets.
 
 use super::run::Wanted;

@@ -9,6 +9,7 @@ use walview_core::position::{Lsn, Position};
 
 /// The format of everything in the folder; another one is refused, never guessed at.
 pub(super) const FORMAT: u32 = 5;
+
 /// Who this state belongs to and what it was built from. Changes rarely, and only together with a
 /// snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

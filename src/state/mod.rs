@@ -360,9 +360,9 @@ impl LocalStore {
         let Some(commit) = self.commit.take() else { return Ok(()) };
         let panicked = |_| Err(std::io::Error::other("its thread panicked"));
         let written = commit.join().unwrap_or_else(panicked);
-        self.committing = Arc::default();
-        if written.is_err() {
-            self.forget();
+        match &written {
+            Ok(()) => self.committing = Arc::default(),
+            Err(_) => self.forget(),
         }
         written.map_err(self.fail("cannot write"))?;
         self.flush_if_large()
@@ -386,14 +386,13 @@ impl LocalStore {
             let forgotten = lock(&self.journal).forget_runs();
             forgotten.map_err(self.fail("cannot write"))?;
         }
-        let progress = to_json(progress)?;
-        let mut names = Names::from([("progress".to_owned(), progress.clone())]);
+        let mut names = Names::from([("progress".to_owned(), to_json(progress)?)]);
         if let Some((identity, print)) = shape {
             names.insert("identity".to_owned(), to_json(identity)?);
             names.insert("fingerprint".to_owned(), to_json(print)?);
         }
         let records = records.map(|(store, record)| (store, record.clone())).collect();
-        self.start(records, Some((names, progress)), done)
+        self.start(records, Some(names), done)
     }
 
     /// Writes records ahead of their commit, so that a large transaction does not wait in memory.
@@ -414,7 +413,7 @@ impl LocalStore {
     fn start(
         &mut self,
         records: Vec<(usize, Record)>,
-        names: Option<(Names, Vec<u8>)>,
+        names: Option<Names>,
         done: impl FnOnce() + Send + 'static,
     ) -> Result<(), StateError> {
         self.committing = Arc::new(std::mem::take(&mut self.overlay));

@@ -83,7 +83,7 @@ impl RowCache {
                 if input.join.is_none() {
                     continue;
                 }
-                let known = tables.iter_mut().find(|joined| joined.oid == table.oid);
+                let known = joined(&mut tables, table.oid);
                 if let Some(joined) = known {
                     joined.columns.extend(relevant);
                 } else {
@@ -97,7 +97,7 @@ impl RowCache {
 
     /// The row, as far as views read it through joins.
     pub(super) fn get(&mut self, oid: u32, identity: &[u8]) -> Option<Arc<Row>> {
-        let joined = self.tables.iter_mut().find(|joined| joined.oid == oid)?;
+        let joined = joined(&mut self.tables, oid)?;
         if let Some((of, row)) = &joined.recent
             && of.as_slice() == identity
         {
@@ -120,7 +120,7 @@ impl RowCache {
     }
 
     pub(super) fn put(&mut self, oid: u32, identity: &[u8], row: &Arc<Row>) {
-        let Some(joined) = self.tables.iter_mut().find(|joined| joined.oid == oid) else {
+        let Some(joined) = joined(&mut self.tables, oid) else {
             return;
         };
         joined.remember(identity, row);
@@ -148,7 +148,7 @@ impl RowCache {
     }
 
     pub(super) fn remove(&mut self, oid: u32, identity: &[u8]) {
-        let Some(joined) = self.tables.iter_mut().find(|joined| joined.oid == oid) else {
+        let Some(joined) = joined(&mut self.tables, oid) else {
             return;
         };
         joined.recent.take_if(|(of, _)| of.as_slice() == identity);
@@ -168,6 +168,11 @@ impl RowCache {
         self.young.clear();
         self.old.clear();
     }
+}
+
+/// Beside the borrows of the generations.
+fn joined(tables: &mut [Joined], oid: u32) -> Option<&mut Joined> {
+    tables.iter_mut().find(|joined| joined.oid == oid)
 }
 
 impl Joined {

@@ -123,10 +123,10 @@ fn carried(carrier: &Carrier, name: &str, bytes: &[u8]) -> Result<Value, ValueEr
     match carrier {
         Carrier::Text => return Ok(Value::Text(utf8(bytes)?.into())),
         Carrier::Unsigned4 => {
-            datetime::push_number(u32::from_be_bytes(fixed(name, bytes)?), &mut text);
+            datetime::push_int(u32::from_be_bytes(fixed(name, bytes)?), &mut text);
         }
         Carrier::Unsigned8 => {
-            datetime::push_number(u64::from_be_bytes(fixed(name, bytes)?), &mut text);
+            datetime::push_int(u64::from_be_bytes(fixed(name, bytes)?), &mut text);
         }
         Carrier::TimeTz => {
             let [micros @ .., a, b, c, d] = fixed::<12>(name, bytes)?;

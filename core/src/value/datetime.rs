@@ -13,7 +13,6 @@ use super::Value;
 use super::error::{SqlState, ValueError};
 pub(crate) use super::order::DAY_MICROS;
 use super::text::is_space;
-use std::fmt::Write;
 
 pub(crate) const SECOND_MICROS: i64 = 1_000_000;
 pub(crate) const MINUTE_MICROS: i64 = 60 * SECOND_MICROS;
@@ -235,7 +234,7 @@ fn push_date(civil: &Civil, out: &mut String) {
         push_two(year / 100, out);
         push_two(year % 100, out);
     } else {
-        push_number(year, out);
+        push_int(year, out);
     }
     out.push('-');
     push_two(civil.month, out);
@@ -276,7 +275,7 @@ fn push_digit(digit: u32, out: &mut String) {
     out.push(char::from_digit(digit, 10).unwrap_or('?'));
 }
 
-/// As [`push_number`]; formatting costs several times as much as the digits.
+/// Not by `core::fmt`, which costs several times as much as the digits.
 pub(crate) fn push_int(number: impl itoa::Integer, out: &mut String) {
     out.push_str(itoa::Buffer::new().format(number));
 }
@@ -289,11 +288,6 @@ pub(crate) fn push_padded(number: u64, width: usize, out: &mut String) {
         out.push('0');
     }
     out.push_str(digits);
-}
-
-pub(crate) fn push_number(number: impl std::fmt::Display, out: &mut String) {
-    // Writing to a String cannot fail.
-    let _infallible = write!(out, "{number}");
 }
 
 fn push_era(civil: &Civil, out: &mut String) {

@@ -1,7 +1,7 @@
 //! Floats as PostgreSQL prints them with `extra_float_digits = 1`: the fewest digits that read back
 //! as the same number, in `%g`'s layout.
 
-use super::datetime::push_number;
+use super::datetime::push_int;
 use super::error::{SqlState, ValueError};
 use super::text::is_space;
 use num_bigint::BigUint;
@@ -84,7 +84,7 @@ fn write_scientific(negative: bool, digits: &str, plain_exponent: i32, out: &mut
         if exponent.abs() < 10 {
             out.push('0');
         }
-        push_number(exponent.abs(), out);
+        push_int(exponent.abs(), out);
         return;
     }
     let mut all = mantissa.chars().filter(|c| *c != '.');

@@ -7,7 +7,7 @@
 
 use super::Interval;
 use super::datetime::{
-    HOUR_MICROS, MINUTE_MICROS, SECOND_MICROS, micros_of_fraction, push_fraction, push_number,
+    HOUR_MICROS, MINUTE_MICROS, SECOND_MICROS, micros_of_fraction, push_fraction, push_int,
     push_two,
 };
 use super::error::{SqlState, ValueError};
@@ -33,7 +33,7 @@ pub(crate) fn write_interval(interval: &Interval, out: &mut String) {
         if after_negative && value > 0 {
             out.push('+');
         }
-        push_number(value, out);
+        push_int(value, out);
         out.push(' ');
         out.push_str(unit);
         if value != 1 {
@@ -60,7 +60,7 @@ pub(crate) fn write_interval(interval: &Interval, out: &mut String) {
     if hours < 10 {
         out.push('0');
     }
-    push_number(hours, out);
+    push_int(hours, out);
     for unit in [MINUTE_MICROS, SECOND_MICROS] {
         out.push(':');
         push_two(u32::try_from(part(unit) % 60).unwrap_or(0), out);

@@ -7,8 +7,9 @@
 //! Invariant: a function here reads the whole document, because PostgreSQL finds an error behind
 //! the part that is asked for too.
 
+use super::Numeric;
 use super::error::{SqlState, ValueError};
-use super::{Numeric, datetime::push_number};
+use std::fmt::Write as _;
 
 /// Nesting that is followed; PostgreSQL stops at `max_stack_depth`, some thousand levels.
 const DEPTH_MAX: usize = 1_000;
@@ -72,7 +73,8 @@ pub fn write_string(text: &str, out: &mut String) {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            c if c < ' ' => push_number(format_args!("\\u{:04x}", u32::from(c)), out),
+            // Writing to a String cannot fail.
+            c if c < ' ' => write!(out, "\\u{:04x}", u32::from(c)).unwrap_or_default(),
             c => out.push(c),
         }
     }
