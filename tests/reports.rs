@@ -169,12 +169,18 @@ async fn every_report_equals_postgresql_to_the_last_digit() {
         ("bets_analytics", "amount", "bet_id", "min"),
         ("settlement_totals", "stakes", "day", "max"),
     ] {
+        let chosen = format!("SELECT {which}({key}) FROM betting.{table} WHERE status <> 'CANCELLED'");
+        let chosen = world.clickhouse.query(&chosen).await.unwrap();
         let plant = format!(
             "ALTER TABLE betting_rows.{table} UPDATE {amount} = {amount} + 0.01 \
-             WHERE {key} = (SELECT {which}({key}) FROM betting.{table} WHERE status <> 'CANCELLED') \
-             SETTINGS mutations_sync = 1"
+             WHERE {key} = '{}' SETTINGS mutations_sync = 1",
+            chosen.trim()
         );
+        let total = format!("SELECT sum({amount}) FROM betting_rows.{table}");
+        let before = world.clickhouse.query(&total).await.unwrap();
         world.clickhouse.query(&plant).await.unwrap();
+        let after = world.clickhouse.query(&total).await.unwrap();
+        assert_ne!(before, after, "nothing was planted in {table} where {key} is {chosen}");
     }
     for (name, _) in REPORTS {
         let (expected, held, _) = both(&world, name).await;
