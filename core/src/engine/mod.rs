@@ -51,6 +51,7 @@ use group_cache::GroupCache;
 use output::Output;
 use resolve::{Contribution, Overlay};
 use row_cache::RowCache;
+use rows::End;
 use std::sync::Arc;
 
 /// One row change as the stream tells it. Rows have the table's captured columns.
@@ -115,6 +116,8 @@ pub struct Engine {
     output: Output,
     groups: GroupCache,
     rows: RowCache,
+    /// By table.
+    ends: Vec<End>,
     /// Why a view stopped, by view.
     stopped: Vec<Option<String>>,
     /// By view.
@@ -144,6 +147,7 @@ impl Engine {
             output: Output::new(targets, stores, views, epoch),
             groups: GroupCache::default(),
             rows: RowCache::new(&layout),
+            ends: layout.tables.iter().map(|_| End::default()).collect(),
             layout: Arc::new(layout),
             stopped: vec![None; views],
             fan_outs: vec![None; views],
@@ -187,6 +191,7 @@ impl Engine {
     pub fn abort(&mut self) {
         self.groups.clear();
         self.rows.clear();
+        self.ends.fill_with(End::default);
         self.output.abort();
         self.changes = 0;
     }
@@ -259,7 +264,11 @@ impl Engine {
         match change {
             RowChange::Insert { new } => {
                 let key = identity(&new)?;
-                if rows::get(state, layout, &key)?.is_some() {
+                let is_new = match self.ends.get_mut(table) {
+                    Some(end) => end.is_before(state, layout, &key)?,
+                    None => false,
+                };
+                if !is_new && rows::get(state, layout, &key)?.is_some() {
                     return Err(unfit("an insert of a row that is already there"));
                 }
                 self.replace(state, table, None, Some((key, new)), true)
@@ -404,7 +413,7 @@ impl Engine {
         }
         rows::replace(
             state,
-            &mut self.rows,
+            (&mut self.rows, self.ends.get_mut(table)),
             &shared,
             layout,
             old.as_ref().map(|(key, row)| (key.as_slice(), row)),

@@ -18,6 +18,49 @@ use std::sync::Arc;
 
 /// How many keys one page of a scan brings into memory.
 pub(super) const SCAN_PAGE_KEYS: usize = 1024;
+/// Inserts of a table after which the state is asked again behind which key it ends.
+const ASK_END_EVERY: u32 = 1024;
+
+/// An identity that no row's of a table lies behind, where one is known. A row that is inserted behind
+/// it, as with every key that grows, cannot be there already, and need not be looked for.
+#[derive(Default)]
+pub(super) struct End {
+    identity: Option<Vec<u8>>,
+    /// Inserts until the state is asked again.
+    inserts: u32,
+}
+
+impl End {
+    /// Whether no row with this identity can be in the state.
+    pub(super) fn is_before(
+        &mut self,
+        state: &impl ReadState,
+        table: &TableLayout,
+        identity: &[u8],
+    ) -> Result<bool, StateError> {
+        if let Some(end) = &self.identity {
+            return Ok(identity > end.as_slice());
+        }
+        if let Some(left) = self.inserts.checked_sub(1) {
+            self.inserts = left;
+            return Ok(false);
+        }
+        self.inserts = ASK_END_EVERY;
+        let (prefix, after) = (table.oid.to_be_bytes(), row_key(table, identity));
+        if state.scan(Space::Rows, &prefix, Some(&after), 1)?.is_empty() {
+            self.identity = Some(identity.to_vec());
+        }
+        Ok(false)
+    }
+
+    /// Takes note of a row that is there from now on.
+    fn reach(&mut self, identity: &[u8]) {
+        if let Some(end) = self.identity.as_mut().filter(|end| end.as_slice() < identity) {
+            end.clear();
+            end.extend_from_slice(identity);
+        }
+    }
+}
 
 /// One row as an environment of expressions with a single input.
 struct Single<'a>(&'a Row);
@@ -133,10 +176,10 @@ fn cached(
     Ok(Some(row))
 }
 
-/// Replaces `old` by `new` (either may be absent) with all that points to it.
+/// Replaces `old` by `new` (either may be absent) with all that points to it; `end` is the table's.
 pub(super) fn replace(
     state: &mut impl State,
-    cache: &mut RowCache,
+    (cache, end): (&mut RowCache, Option<&mut End>),
     layout: &Layout,
     table: &TableLayout,
     old: Option<(&[u8], &Row)>,
@@ -186,6 +229,9 @@ pub(super) fn replace(
         value::row::encode_row(row, &mut bytes);
         state.put(Space::Rows, &row_key(table, identity), &bytes);
         cache.remove(table.oid, identity);
+        if let Some(end) = end {
+            end.reach(identity);
+        }
     }
 }
 

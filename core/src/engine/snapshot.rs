@@ -115,7 +115,8 @@ impl Engine {
                 layout.qualified()
             ))
         })?;
-        rows::replace(state, &mut self.rows, &self.layout, layout, None, Some((&key, row)));
+        let known = (&mut self.rows, self.ends.get_mut(table));
+        rows::replace(state, known, &self.layout, layout, None, Some((&key, row)));
         self.fill_fact(state, views, &key, row)
     }
 
