@@ -80,7 +80,9 @@ impl Bench {
         };
         let frontier = Frontier::default();
         let feeds: Vec<Arc<Feed>> = (0..stores)
-            .map(|index| Arc::new(Feed::new(index, store.outbox(), (0, None), (0, 0), frontier)))
+            .map(|index| {
+                Arc::new(Feed::new((index, false), store.outbox(), (0, None), (0, 0), frontier))
+            })
             .collect();
         let outlets = feeds
             .iter()
@@ -168,7 +170,7 @@ fn acknowledge(feed: Arc<Feed>, done: Arc<AtomicBool>) -> std::thread::JoinHandl
     std::thread::spawn(move || {
         let (mut next, mut bytes) = (feed.end(), 0);
         loop {
-            match feed.take(next, false, 4 << 20) {
+            match feed.take(next, 4 << 20) {
                 Ok(Taken::Records(records)) if !records.is_empty() => {
                     if let Some(last) = records.last() {
                         next = last.seq + 1;

@@ -169,7 +169,8 @@ async fn every_report_equals_postgresql_to_the_last_digit() {
         ("bets_analytics", "amount", "bet_id", "min"),
         ("settlement_totals", "stakes", "day", "max"),
     ] {
-        let chosen = format!("SELECT {which}({key}) FROM betting.{table} WHERE status <> 'CANCELLED'");
+        let chosen =
+            format!("SELECT {which}({key}) FROM betting.{table} WHERE status <> 'CANCELLED'");
         let chosen = world.clickhouse.query(&chosen).await.unwrap();
         let plant = format!(
             "ALTER TABLE betting_rows.{table} UPDATE {amount} = {amount} + 0.01 \

@@ -33,9 +33,11 @@ use crate::source::SourceError;
 use crate::source::fingerprint::OwnAlter;
 use crate::source::stream::{Event, Gulp};
 use crate::state::{COMMIT_BYTES, LocalStore, Progress};
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Sleep;
 use walview_core::catalog::Catalog;
 use walview_core::engine::{Engine, EngineError, Layout, RowChange};
 use walview_core::pgoutput::{self, Message};
@@ -217,10 +219,15 @@ impl EngineLoop {
         inputs: &mut mpsc::Receiver<Input>,
         confirmed: &watch::Sender<Lsn>,
     ) -> Result<(), PipelineError> {
+        let entered = runtime.enter();
+        let mut alarm = Box::pin(tokio::time::sleep(Duration::ZERO));
+        drop(entered);
         loop {
-            let (commit, step) = (self.commit_due_in(), self.step_due_in());
+            let now = Instant::now();
+            let (commit, step) = (self.commit_due_at(now), self.step_due_at(now));
             let due = commit.into_iter().chain(step).min();
-            let input = match runtime.block_on(woken(inputs, self.under_way.as_mut(), due)) {
+            let woken = woken(inputs, self.under_way.as_mut(), (&mut alarm, due));
+            let input = match runtime.block_on(woken) {
                 Woken::Input(input) => input,
                 Woken::Durable => {
                     self.finish_commit()?;
@@ -285,7 +292,8 @@ impl EngineLoop {
             if !self.orders.is_empty() && self.is_between_transactions() {
                 self.carry_out()?;
             }
-            if self.commit_due_in() == Some(Duration::ZERO) {
+            let now = Instant::now();
+            if self.commit_due_at(now).is_some_and(|due| due <= now) {
                 self.begin_commit()?;
                 confirmed.send_replace(self.durable);
             }
@@ -342,23 +350,22 @@ impl EngineLoop {
 
     /// When the next local commit is due; `None` where there is nothing to commit. Inside a
     /// transaction there is nothing to commit but what `cut` made whole.
-    fn commit_due_in(&self) -> Option<Duration> {
+    fn commit_due_at(&self, now: Instant) -> Option<Instant> {
         if self.in_transaction || !(self.uncommitted || self.idle_position) {
             return None;
         }
         if self.store.pending_bytes() + self.records.pending_bytes() >= COMMIT_BYTES {
-            return Some(Duration::ZERO);
+            return Some(now);
         }
-        let every = if self.uncommitted { COMMIT_EVERY } else { IDLE_COMMIT_EVERY };
-        Some(every.saturating_sub(self.last_commit.elapsed()))
+        Some(self.last_commit + if self.uncommitted { COMMIT_EVERY } else { IDLE_COMMIT_EVERY })
     }
 
     /// When views that are being corrected go on by themselves; `None` where none is, or cannot.
-    fn step_due_in(&self) -> Option<Duration> {
+    fn step_due_at(&self, now: Instant) -> Option<Instant> {
         let goes_on = self.engine.held().is_some()
             && self.is_between_transactions()
             && self.order_lsn().is_some();
-        goes_on.then_some(if self.idle { Duration::ZERO } else { IDLE_AFTER })
+        goes_on.then_some(if self.idle { now } else { now + IDLE_AFTER })
     }
 
     fn event(&mut self, event: Event) -> Result<(), PipelineError> {
@@ -621,11 +628,12 @@ impl EngineLoop {
     }
 }
 
-/// Waits for an input, for the local commit that is on its way, or until something is `due`.
+/// Waits for an input, for the local commit that is on its way, or until something is `due`. The alarm
+/// is one for all rounds: to set another each time wakes a worker of the runtime each time.
 async fn woken(
     inputs: &mut mpsc::Receiver<Input>,
     under_way: Option<&mut UnderWay>,
-    due: Option<Duration>,
+    (alarm, due): (&mut Pin<Box<Sleep>>, Option<Instant>),
 ) -> Woken {
     let durable = async {
         match under_way {
@@ -636,7 +644,12 @@ async fn woken(
     };
     let time = async {
         match due {
-            Some(due) => tokio::time::sleep(due).await,
+            Some(due) => {
+                if alarm.deadline() != due.into() {
+                    alarm.as_mut().reset(due.into());
+                }
+                alarm.await;
+            }
             None => std::future::pending().await,
         }
     };

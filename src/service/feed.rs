@@ -44,6 +44,8 @@ impl Frontier {
 /// The records of one store, shared by the engine and the store's writer.
 pub struct Feed {
     store: usize,
+    /// Its store sees durable records only.
+    durable_only: bool,
     outbox: Outbox,
     inner: Mutex<Inner>,
     changed: Notify,
@@ -83,11 +85,12 @@ pub enum Taken {
 }
 
 impl Feed {
-    /// `end` is where the outbox of this store ends, and how many bytes it holds; `pruned` where it
-    /// begins, with the position of the record before.
+    /// Of a store, which sees only records that are durable where `durable_only`. `end` is where the
+    /// outbox of this store ends, and how many bytes it holds; `pruned` where it begins, with the
+    /// position of the record before.
     #[must_use]
     pub fn new(
-        store: usize,
+        (store, durable_only): (usize, bool),
         outbox: Outbox,
         (pruned, pruned_to): (u64, Option<Position>),
         (end, bytes): (u64, u64),
@@ -95,6 +98,7 @@ impl Feed {
     ) -> Self {
         Self {
             store,
+            durable_only,
             outbox,
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
@@ -133,12 +137,16 @@ impl Feed {
             inner.queue_bytes = 0;
         }
         // A later time at a place that is durable: nothing is left to be committed.
-        if inner.durable == inner.end && inner.durable_frontier.lsn == frontier.lsn {
+        let all_durable = inner.durable == inner.end && inner.durable_frontier.lsn == frontier.lsn;
+        if all_durable {
             inner.durable_frontier = frontier;
         }
         inner.frontier = frontier;
         drop(inner);
-        self.changed.notify_one();
+        // Whoever waits for a commit need not be woken before.
+        if all_durable || !self.durable_only {
+            self.changed.notify_one();
+        }
     }
 
     /// What was pushed so far.
@@ -244,19 +252,15 @@ impl Feed {
         self.lock().pruned
     }
 
-    /// Records from `next` on, up to `bytes_max` of operations (at least one record).
+    /// Records that the store may see from `next` on, up to `bytes_max` of operations (at least one
+    /// record).
     ///
     /// # Errors
     /// The outbox cannot be read.
-    pub fn take(
-        &self,
-        next: u64,
-        durable_only: bool,
-        bytes_max: usize,
-    ) -> Result<Taken, StateError> {
+    pub fn take(&self, next: u64, bytes_max: usize) -> Result<Taken, StateError> {
         let durable = {
             let inner = self.lock();
-            let (end, frontier) = if durable_only {
+            let (end, frontier) = if self.durable_only {
                 (inner.durable, inner.durable_frontier)
             } else {
                 (inner.end, inner.frontier)
@@ -321,8 +325,8 @@ mod tests {
     fn time_passes_where_everything_is_durable() {
         let folder = tempfile::tempdir().unwrap();
         let outbox = LocalStore::open(folder.path()).unwrap().outbox();
-        let feed = Feed::new(0, outbox, (0, None), (0, 0), at(10, 1));
-        let durable = || match feed.take(0, true, 1).unwrap() {
+        let feed = Feed::new((0, true), outbox, (0, None), (0, 0), at(10, 1));
+        let durable = || match feed.take(0, 1).unwrap() {
             Taken::Nothing(frontier) => Some(frontier),
             Taken::Records(_) => None,
         };

@@ -367,13 +367,15 @@ impl Runner {
         let (lsn, at) = (progress.confirmed(), progress.committed_at);
         let frontier = Frontier::new(lsn, at, engine.held());
         let mut feeds = Vec::new();
-        for index in 0..stores.len() {
+        for (index, spec) in self.pipeline.stores.iter().enumerate() {
             let end = progress.outbox_end.get(index).copied().unwrap_or(0);
             let first = store.outbox().first(index, end);
             let pruned = progress.pruned.get(index).and_then(|text| text.parse().ok());
             let bytes = progress.outbox_bytes.get(index).copied().unwrap_or(0);
             let (begin, end) = ((first, pruned), (end, bytes));
-            feeds.push(Arc::new(Feed::new(index, store.outbox(), begin, end, frontier)));
+            // Redis does not wait for the local commit.
+            let of = (index, spec.kind != StoreKind::Redis);
+            feeds.push(Arc::new(Feed::new(of, store.outbox(), begin, end, frontier)));
         }
         let (drain, draining) = watch::channel(false);
         let freezer = store.freezer();
@@ -449,13 +451,10 @@ impl Runner {
     ) -> Option<Writer<AnyStore>> {
         let spec = self.pipeline.stores.get(index)?;
         let pace = match spec.kind {
-            StoreKind::Redis => Pace {
-                durable_only: false,
-                flush_every: Duration::ZERO,
-                atomic_bytes_max: REDIS_ATOMIC_BYTES_MAX,
-            },
+            StoreKind::Redis => {
+                Pace { flush_every: Duration::ZERO, atomic_bytes_max: REDIS_ATOMIC_BYTES_MAX }
+            }
             StoreKind::ClickHouse => Pace {
-                durable_only: true,
                 flush_every: CLICKHOUSE_FLUSH_EVERY,
                 atomic_bytes_max: CLICKHOUSE_INSERT_BYTES_MAX,
             },

@@ -43,8 +43,6 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How a kind of store wants its batches.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Whether records must be durable locally before the store sees them.
-    pub durable_only: bool,
     /// At most one batch in this time, unless a whole batch of bytes waits.
     pub flush_every: Duration,
     /// A transaction larger than this reaches the store in parts (`atomic_max`).
@@ -138,7 +136,7 @@ impl<S: Store> Writer<S> {
             return Ok(None);
         }
         'found: loop {
-            let taken = self.feed.take(next, false, BATCH_BYTES).map_err(unreadable)?;
+            let taken = self.feed.take(next, BATCH_BYTES).map_err(unreadable)?;
             let Taken::Records(records) = taken else { break };
             if records.is_empty() {
                 break;
@@ -180,7 +178,7 @@ impl<S: Store> Writer<S> {
             let parted = held.first().is_some_and(|record| record.to.lsn == at.lsn);
             let bytes_max = if parted { BATCH_BYTES } else { self.pace.atomic_bytes_max };
             let room = bytes_max.saturating_sub(bytes(&held));
-            let taken = self.feed.take(from, self.pace.durable_only, BATCH_BYTES.min(room))?;
+            let taken = self.feed.take(from, BATCH_BYTES.min(room))?;
             let idle = match taken {
                 // After a replay the feed holds again what the store has already.
                 Taken::Records(mut records) => {

@@ -6,7 +6,7 @@
 
 use super::groups::Group;
 use crate::value::Row;
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::Arc;
 
 /// Groups kept beyond their transaction. Forgotten all at once: a counter that is busy is soon here

@@ -16,8 +16,9 @@
 
 use super::layout::Layout;
 use crate::value::{Row, Value, row};
+use foldhash::fast::FixedState;
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hasher as _};
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 
 /// Entries of one generation.
@@ -67,7 +68,7 @@ struct Key<'a> {
 
 impl Key<'_> {
     fn hash(self) -> u64 {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = FixedState::default().build_hasher();
         hasher.write_u32(self.oid);
         hasher.write(self.identity);
         hasher.finish()

@@ -93,7 +93,7 @@ fn resumed(folder: &Path, share: &str) -> EngineLoop {
     engine.restore(&store, vec![None]).unwrap();
     let end = progress.outbox_end[0];
     let frontier = Frontier { lsn: progress.confirmed(), at: 5 };
-    let feed = Arc::new(Feed::new(0, store.outbox(), (0, None), (end, 0), frontier));
+    let feed = Arc::new(Feed::new((0, true), store.outbox(), (0, None), (end, 0), frontier));
     let outlets = vec![Outlet { feed, window: Duration::from_secs(10) }];
     let stores = [("redis".to_owned(), "redis".to_owned())];
     let board = Arc::new(Board::new("test", "slot", &["shares".to_owned()], &stores));
@@ -114,7 +114,7 @@ fn order(of: &EngineLoop, work: Work, at: usize) -> Asked {
 
 /// Positions of what a store that takes durable records alone would get.
 fn durable(of: &EngineLoop) -> Vec<Position> {
-    match of.outlets[0].feed.take(0, true, usize::MAX).unwrap() {
+    match of.outlets[0].feed.take(0, usize::MAX).unwrap() {
         Taken::Records(records) => records.iter().map(|record| record.to).collect(),
         Taken::Nothing(_) => Vec::new(),
     }

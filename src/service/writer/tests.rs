@@ -281,6 +281,7 @@ struct Rig {
     local: LocalStore,
     progress: Progress,
     server: Arc<Mutex<Server>>,
+    durable_only: bool,
     pace: Pace,
     reported: Arc<Mutex<BTreeSet<u16>>>,
 }
@@ -291,7 +292,13 @@ impl Rig {
         let first = self.local.outbox().first(0, end);
         let pruned = self.progress.pruned[0].parse().ok();
         let outbox = self.local.outbox();
-        Arc::new(Feed::new(0, outbox, (first, pruned), (end, 0), Frontier::default()))
+        Arc::new(Feed::new(
+            (0, self.durable_only),
+            outbox,
+            (first, pruned),
+            (end, 0),
+            Frontier::default(),
+        ))
     }
 
     fn writer(&self, feed: &Arc<Feed>) -> Writer<Scripted> {
@@ -417,11 +424,8 @@ async fn everything_once(durable_only: bool, breaks: bool) {
             ..Progress::default()
         },
         server: Arc::new(Mutex::new(server)),
-        pace: Pace {
-            durable_only,
-            flush_every: Duration::from_millis(5),
-            atomic_bytes_max: 32 << 20,
-        },
+        durable_only,
+        pace: Pace { flush_every: Duration::from_millis(5), atomic_bytes_max: 32 << 20 },
         reported: Arc::default(),
     };
     let mut lives = 1;

@@ -4,7 +4,7 @@
 //! alone, leaves the same. Stream entries carry their ids, so Redis itself refuses a repeat.
 
 use super::super::codec::{CodecError, Reader, put_bytes, put_varint};
-use std::collections::HashSet;
+use foldhash::{HashSet, HashSetExt as _};
 
 /// One operation, and the target of the pipeline that it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
