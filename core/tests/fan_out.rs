@@ -12,10 +12,12 @@ use walview_core::engine::{
 };
 use walview_core::position::Lsn;
 use walview_core::sql;
+use walview_core::target::clickhouse;
 use walview_core::target::redis::{self, Action, OpRef, SpecShape};
 use walview_core::target::template::Template;
 use walview_core::value::{Row, Type, Value};
 
+const BY_EVENT: &str = "SELECT b.id AS bet, e.* FROM bets b JOIN events e ON e.id = b.event";
 const BETS: usize = 0;
 const EVENTS: usize = 1;
 const USERS: usize = 2;
@@ -43,7 +45,7 @@ fn engine(catalog: &Catalog) -> Engine {
         sql::bind(&sql::parse(text).unwrap(), name, catalog, "public").unwrap()
     };
     let views = [
-        ("by_event", "SELECT b.id AS bet, e.* FROM bets b JOIN events e ON e.id = b.event"),
+        ("by_event", BY_EVENT),
         ("by_user", "SELECT b.id AS bet, u.* FROM bets b JOIN users u ON u.id = b.user_id"),
     ]
     .map(bind);
@@ -55,8 +57,26 @@ fn engine(catalog: &Catalog) -> Engine {
     });
     let layout = Layout::new(&views, catalog).unwrap();
     let mut engine = Engine::new(layout, targets.collect(), 1, 1);
-    engine.set_pace(Pace { at_once_max: 3, step: 2 });
+    engine.set_pace(Pace { at_once_max: 3, deferred_max: 3, step: 2 });
     engine
+}
+
+/// As [`engine`], but `ClickHouse` shows `by_event`: also, or alone. At the service's pace.
+fn columnar(catalog: &Catalog, also: bool) -> Engine {
+    let engine = engine(catalog);
+    let mut targets = if also { engine.targets().to_vec() } else { Vec::new() };
+    let bound = sql::bind(&sql::parse(BY_EVENT).unwrap(), "by_event", catalog, "public").unwrap();
+    let spec = clickhouse::Spec {
+        table: "by_event".to_owned(),
+        order_by: vec!["bet".to_owned()],
+        partition_by: None,
+        types: Vec::new(),
+        fields: None,
+        unfit_text: false,
+    };
+    let kind = TargetKind::ClickHouse(clickhouse::Target::bind(&spec, &bound).unwrap());
+    targets.push(Target { view: 0, store: 1, number: 0, kind });
+    Engine::new(engine.layout().clone(), targets, 2, 1)
 }
 
 fn catalog() -> Catalog {
@@ -168,4 +188,39 @@ fn the_row_before_has_a_column_that_was_added_since() {
     let fields = shown.next().unwrap();
     let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), &**value)).collect();
     assert_eq!(fields, [("bet", "10"), ("id", "1"), ("n", "0"), ("more", "7")]);
+}
+
+/// Whoever reads Redis does not wait for rows that `ClickHouse` alone shows. Steps grow with what the
+/// cursor has passed.
+#[test]
+fn what_clickhouse_alone_shows_is_left_to_a_cursor_of_small_steps() {
+    for also in [true, false] {
+        let (mut engine, mut state) = (columnar(&catalog(), also), MemoryState::default());
+        engine.begin(Lsn(10), 100, None);
+        engine.apply(&mut state, EVENTS, RowChange::Insert { new: ints(&[1, 0]) }).unwrap();
+        for id in 1..=1_000 {
+            let new = ints(&[id, 1, 1]);
+            engine.apply(&mut state, BETS, RowChange::Insert { new }).unwrap();
+        }
+        engine.commit(&mut state).unwrap();
+        engine.take_parts();
+        update(&mut engine, &mut state, (20, 200), EVENTS);
+        let shown: usize = engine.take_parts().iter().map(|part| part.ops.len()).sum();
+        if also {
+            assert_eq!((engine.held(), shown > 10_000), (None, true));
+            continue;
+        }
+        assert_eq!(engine.held(), Some(Held { lsn: Lsn(20), at: 199 }));
+        let mut passed = vec![engine.fan_outs()[0].unwrap()];
+        for lsn in 21.. {
+            engine.begin(Lsn(lsn), 300, None);
+            engine.commit(&mut state).unwrap();
+            let Some(now) = engine.fan_outs()[0] else { break };
+            passed.push(now);
+        }
+        let steps: Vec<u64> = passed.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(passed[0] <= 20 && steps[0] <= 20 && steps.is_sorted(), "{passed:?}");
+        assert!(*steps.last().unwrap() > 100, "{passed:?}");
+        assert_eq!((engine.held(), cursors(&state)), (None, 0));
+    }
 }

@@ -369,7 +369,7 @@ impl Scale {
         bets: 7,
         referred: 7,
         changes_max: 7,
-        pace: Pace { at_once_max: usize::MAX - 1, step: 0 },
+        pace: Pace { at_once_max: usize::MAX - 1, deferred_max: usize::MAX - 1, step: 0 },
     };
 }
 
@@ -762,7 +762,8 @@ fn views_that_are_corrected_in_steps_equal_their_computation_from_scratch() {
     let seeds = number("SEEDS").unwrap_or(12);
     for seed in number("SEED").map_or_else(|| (1..=seeds).collect(), |seed: u64| vec![seed]) {
         let of = |limit: u64, by: u64| usize::try_from(seed / by % limit).unwrap();
-        let pace = Pace { at_once_max: of(4, 1), step: of(3, 4) };
+        let at_once_max = of(4, 1);
+        let pace = Pace { at_once_max, deferred_max: at_once_max, step: of(3, 4) };
         let scale = Scale { bets: 40, referred: 3, changes_max: 2 + seed % 5, pace };
         let correcting = simulate(seed.wrapping_mul(0x9E37_79B9), 250, scale);
         assert!(correcting > 10, "SEED={seed}: after {correcting} transactions alone");

@@ -7,9 +7,11 @@
 //! ```
 //!
 //! A change of one row that a view joins straight from its fact, with more than
-//! [`Pace::at_once_max`] facts behind it, leaves a *cursor* in the state in the place of the walk.
-//! It goes on by some facts at the end of each transaction and at each cut of a long one, so other
-//! views wait for a step at most; where the source is idle the service orders further steps.
+//! [`Pace::at_once_max`] facts behind it, leaves a *cursor* in the state in the place of the walk; with
+//! few, where `ClickHouse` alone shows the view, whose readers see no transactions anyhow: what others
+//! wait for in Redis would wait for the walk. It goes on by some facts at the end of each transaction
+//! and at each cut of a long one, by more the further it has come, so other views wait for a step at
+//! most; where the source is idle the service orders further steps.
 //!
 //! Why the result is right: what a fact contributes to the view follows at every moment from the
 //! state and the cursor: with the row before where the cursor has not passed the fact's key, with
@@ -36,22 +38,29 @@ use std::sync::Arc;
 
 /// Facts behind a changed row that are corrected with it, in its own transaction.
 const AT_ONCE_FACTS_MAX: usize = 10_000;
+/// The same of a view that only `ClickHouse` shows: as long as a transaction or two take.
+const DEFERRED_FACTS_MAX: usize = 16;
 /// Facts of a step, and one more for each change since the last: about as long as a few
-/// transactions take.
+/// transactions take. The first steps are smaller.
 const STEP_FACTS: usize = 250;
+const FIRST_STEP_FACTS: usize = 16;
+/// A step is this part of what a cursor has passed.
+const STEP_PART: u64 = 8;
 
 /// How a view is corrected for a row that many facts join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// Facts that are corrected at once.
     pub at_once_max: usize,
-    /// Facts of a step, and one more for each change since the last.
+    /// The same of a view that only `ClickHouse` shows.
+    pub deferred_max: usize,
+    /// Facts of a step at most, and one more for each change since the last.
     pub step: usize,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { at_once_max: AT_ONCE_FACTS_MAX, step: STEP_FACTS }
+        Self { at_once_max: AT_ONCE_FACTS_MAX, deferred_max: DEFERRED_FACTS_MAX, step: STEP_FACTS }
     }
 }
 
@@ -189,6 +198,13 @@ impl Engine {
             _ => None,
         });
         open.min().map(|(_, view)| view)
+    }
+
+    /// Facts of the next step.
+    pub(super) fn step_facts(&self) -> usize {
+        let oldest = self.oldest().and_then(|view| self.fan_outs.get(view)?.as_ref());
+        let passed = oldest.map_or(0, |fan_out| fan_out.facts / STEP_PART);
+        usize::try_from(passed).unwrap_or(usize::MAX).max(FIRST_STEP_FACTS).min(self.pace.step)
     }
 
     /// Lets the oldest cursors go on by this many facts.
@@ -342,9 +358,13 @@ impl Engine {
         let (Some(key), true) = (keys.pop(), keys.is_empty()) else {
             return Ok(None);
         };
+        let at_once_max = match self.output.is_columnar(view) {
+            true => self.pace.deferred_max,
+            false => self.pace.at_once_max,
+        };
         let (mut count, mut after) = (0, None::<Vec<u8>>);
-        while count <= self.pace.at_once_max {
-            let wanted = (self.pace.at_once_max + 1 - count).min(rows::SCAN_PAGE_KEYS);
+        while count <= at_once_max {
+            let wanted = (at_once_max + 1 - count).min(rows::SCAN_PAGE_KEYS);
             let page = rows::children(state, join.edge, &key, after.as_deref(), wanted)?;
             if page.len() < wanted {
                 return Ok(None);

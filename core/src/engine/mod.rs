@@ -349,7 +349,7 @@ impl Engine {
     fn go_on(&mut self, state: &mut impl State) -> Result<(), EngineError> {
         let changes = usize::try_from(self.changes - self.changes_at_cut).unwrap_or(usize::MAX);
         self.changes_at_cut = self.changes;
-        self.advance(state, self.pace.step.saturating_add(changes))?;
+        self.advance(state, self.step_facts().saturating_add(changes))?;
         self.flush_groups(state)?;
         self.output.held = self.held();
         Ok(())

@@ -107,6 +107,13 @@ impl Output {
         }
     }
 
+    /// Whether nothing but `ClickHouse` shows a view.
+    pub(super) fn is_columnar(&self, view: usize) -> bool {
+        let targets = self.of_view.get(view).into_iter().flatten();
+        let mut targets = targets.filter_map(|index| self.targets.get(*index));
+        targets.all(|target| matches!(target.kind, TargetKind::ClickHouse(_)))
+    }
+
     pub(super) fn begin(&mut self, lsn: Lsn, committed_at: i64, ordinals: &[u64]) {
         self.lsn = lsn;
         self.commit = Commit { committed_at };
