@@ -55,7 +55,7 @@ impl Runner {
                         tracing::info!(lsn = %engine.progress.confirmed(), "stream started");
                     }
                     let started = Instant::now();
-                    let (back, ended) = self.session(engine, stream, writers).await?;
+                    let (back, ended) = Box::pin(self.session(engine, stream, writers)).await?;
                     engine = back;
                     if started.elapsed() >= STABLE_AFTER {
                         attempt = 0;

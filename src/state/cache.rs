@@ -61,11 +61,11 @@ impl ReadCache {
     }
 
     /// Follows a write, where the entry is here.
-    pub(super) fn written(&self, space: Space, key: &Slice, value: Option<&Slice>) {
-        let Some(cache) = self.of(space) else { return };
+    pub(super) fn written(&self, space: Space, key: &[u8], value: Option<&[u8]>) {
+        let Some(cache) = self.of(space).filter(|cache| cache.contains_key(key)) else { return };
         match value {
-            // What is not here is handed back.
-            Some(value) => drop(cache.replace(key.clone(), value.clone(), true)),
+            // What is no longer here is handed back.
+            Some(value) => drop(cache.replace(key.into(), value.into(), true)),
             None => drop(cache.remove(key)),
         }
     }

@@ -36,8 +36,8 @@ impl Commit {
             None => (None, None),
         };
         for (space, entries) in self.overlay.entries() {
-            for (key, value) in entries {
-                self.reads.written(space, key, value.as_ref());
+            for (key, value) in entries.iter() {
+                self.reads.written(space, key, value);
             }
         }
         self.shared.push(run, segment, progress);

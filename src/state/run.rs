@@ -10,7 +10,7 @@
 //! A key begins with as many bytes of the one before as `shared` says; each sixteenth entry shares
 //! none. `value` is its length and one, or 0 where the key was deleted.
 
-use super::overlay::{Entries, Overlay};
+use super::overlay::Overlay;
 use fjall::Slice;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -54,7 +54,7 @@ impl Run {
     pub(super) fn of(overlay: &Overlay) -> Self {
         let mut builder = Builder::new(overlay.bytes());
         for (_, entries) in overlay.entries() {
-            builder.section(entries.len(), pairs(entries));
+            builder.section(entries.len(), entries.in_order());
         }
         builder.finish()
     }
@@ -171,10 +171,6 @@ impl Run {
         }
         Range { first, cursor }
     }
-}
-
-fn pairs(entries: &Entries) -> impl Iterator<Item = (&Slice, Option<&Slice>)> {
-    entries.iter().map(|(key, value)| (key, value.as_ref()))
 }
 
 /// The newest write of each key of a space from `from` on, in order, of runs of which the last is the newest.
