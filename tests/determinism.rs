@@ -23,6 +23,7 @@ use crate::world::{CATCH_UP_LIMIT, World};
 /// More changes than a local commit of a long transaction holds.
 const LONG_TRANSACTION: &str = "INSERT INTO bets (user_id, event_id, amount, odds)
     SELECT 1 + i % 30, 1 + i % 20, 1 + i % 7, 2 FROM generate_series(1, 25000) i";
+const ONE_BET: &str = "INSERT INTO bets (user_id, event_id, amount, odds) VALUES (1, 1, 1, 2)";
 const LIMIT: Duration = Duration::from_secs(120);
 
 type Entries = Vec<(Vec<u8>, Vec<u8>)>;
@@ -101,6 +102,12 @@ async fn the_same_log_gives_the_same_bytes_however_often_it_dies() {
     world.db().await.batch_execute(LONG_TRANSACTION).await.unwrap();
     world.db().await.batch_execute("UPDATE events SET name = name || '!'").await.unwrap();
     workload::run(&world, seed + 1, 100).await;
+    // Views that are being corrected in steps get through: what a silent source's steps emit is no
+    // function of the log.
+    let db = world.db().await;
+    for _ in 0..200 {
+        db.batch_execute(ONE_BET).await.unwrap();
+    }
     let sql = "SELECT pg_current_wal_flush_lsn()::text";
     let end: String = admin.query_one(sql, &[]).await.unwrap().get(0);
     let end = parse_lsn(&end).unwrap();

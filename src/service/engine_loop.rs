@@ -26,7 +26,7 @@ use super::ingest::{Relations, stop_users, stop_view};
 use super::orders::OrderQueue;
 use super::pipeline::Faults;
 use super::records::{Applying, Records};
-use super::schema::{Look, Schema};
+use super::schema::{Look, Schema, has_passed};
 use crate::fail_point;
 use crate::letters::Order;
 use crate::source::SourceError;
@@ -110,6 +110,9 @@ pub struct EngineLoop {
     pub board: Arc<Board>,
     pub faults: Faults,
     pub schema: Schema,
+    /// Where the log ended when the session began: what lies before may be in stores already, which an
+    /// earlier session fed from memory, and which take nothing any more that stands before their marks.
+    pub replay_to: Lsn,
     relations: Relations,
     pub(super) records: Records,
     pub(super) in_transaction: bool,
@@ -162,6 +165,7 @@ impl EngineLoop {
             board,
             faults,
             schema,
+            replay_to: Lsn(0),
             relations: Relations::default(),
             records: Records::default(),
             in_transaction: false,
@@ -289,7 +293,7 @@ impl EngineLoop {
                     durable.send(()).ok();
                 }
             }
-            if !self.orders.is_empty() && self.is_between_transactions() {
+            if !self.orders.is_empty() && self.takes_orders() {
                 self.carry_out()?;
             }
             let now = Instant::now();
@@ -313,6 +317,11 @@ impl EngineLoop {
     /// Whether the state is as of a whole transaction.
     fn is_between_transactions(&self) -> bool {
         !self.in_transaction && self.progress.partial.is_none()
+    }
+
+    /// Whether something may be emitted that is no function of the log, at the place that was reached.
+    fn takes_orders(&self) -> bool {
+        self.is_between_transactions() && has_passed(self.progress.confirmed(), self.replay_to)
     }
 
     fn is_full(&self) -> bool {
@@ -362,9 +371,8 @@ impl EngineLoop {
 
     /// When views that are being corrected go on by themselves; `None` where none is, or cannot.
     fn step_due_at(&self, now: Instant) -> Option<Instant> {
-        let goes_on = self.engine.held().is_some()
-            && self.is_between_transactions()
-            && self.order_lsn().is_some();
+        let goes_on =
+            self.engine.held().is_some() && self.takes_orders() && self.order_lsn().is_some();
         goes_on.then_some(if self.idle { now } else { now + IDLE_AFTER })
     }
 

@@ -2,6 +2,9 @@
 //! that are being corrected in steps go on while the source is silent.
 //!
 //! Invariants:
+//! - an order is carried out once the log has been followed to where it ended when the session began:
+//!   an earlier session may have fed Redis as much from memory, and what stood before its mark would
+//!   be lost there;
 //! - an order is carried out between two transactions and is durable, state and records together,
 //!   before any store sees it or anybody hears of it: it is no function of the log, so replay could
 //!   not make it again;

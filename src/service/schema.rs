@@ -125,7 +125,7 @@ impl EngineLoop {
 }
 
 /// Everything committed below `lsn` has been applied.
-fn has_passed(confirmed: Lsn, lsn: Lsn) -> bool {
+pub(super) fn has_passed(confirmed: Lsn, lsn: Lsn) -> bool {
     let into_page = lsn.0 % WAL_PAGE_BYTES;
     // Nothing lies between the start of a page and what follows its header.
     let needed = if into_page <= WAL_HEADER_BYTES { lsn.0 - into_page } else { lsn.0 };

@@ -136,6 +136,7 @@ impl Runner {
         stream: Stream,
         writers: &mut JoinSet<(usize, Result<(), PipelineError>)>,
     ) -> Result<(EngineLoop, Ended), PipelineError> {
+        engine.replay_to = stream.flushed();
         let (inputs, mut received) = mpsc::channel(GULPS_MAX);
         let (confirm, confirmed) = watch::channel(engine.progress.confirmed());
         let runtime = tokio::runtime::Handle::current();

@@ -210,3 +210,30 @@ fn an_order_waits_for_the_end_of_the_transaction() {
     assert!(unanswered.blocking_recv().is_err());
     assert_eq!(letters::page(&of.store, None, None).unwrap().len(), 1);
 }
+
+/// A Redis that was fed from memory may be ahead of the state that a crash left: it takes nothing that
+/// stands before its mark, so nothing is emitted there but what the log brings again.
+#[test]
+fn an_order_waits_for_what_stores_may_have_already() {
+    let folder = tempfile::tempdir().unwrap();
+    parked(folder.path());
+    let mut of = resumed(folder.path(), "10 / nullif(amount, 0)");
+    of.replay_to = Lsn(290);
+    let (waits, answer) = order(&of, Work::Replay, 0);
+    let (inputs, mut received) = mpsc::channel(8);
+    let transaction = |lsn| {
+        let (commit_lsn, committed_at) = (Lsn(lsn), 9);
+        let begin = Event::Begin { xid: 1, commit_lsn, committed_at };
+        let commit = Event::Commit { commit_lsn, end_lsn: Lsn(lsn + 40), committed_at };
+        Input::Gulp(Gulp { events: vec![begin, commit], bytes: 1 })
+    };
+    for input in [Input::Order(waits), transaction(150), transaction(250)] {
+        inputs.try_send(input).ok().unwrap();
+    }
+    drop(inputs);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (confirmed, _) = watch::channel(Lsn(0));
+    of.run(runtime.handle(), &mut received, &confirmed).unwrap();
+    assert_eq!(answer.blocking_recv().unwrap(), Ok(vec![Outcome::Delivered]));
+    assert_eq!(durable(&of), [Position { epoch: 1, lsn: Lsn(251), ordinal: 1 }]);
+}

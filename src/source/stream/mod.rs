@@ -131,6 +131,8 @@ pub struct Stream {
     /// Nothing more can come: an error has been returned.
     ended: bool,
     lineage: Lineage,
+    /// Where the log ended when it began.
+    flushed: Lsn,
     continuity: Continuity,
     in_transaction: bool,
     /// When the transaction that comes was committed, by the server's clock.
@@ -204,6 +206,7 @@ impl Stream {
             status: Status::start(outgoing, begin),
             ended: false,
             lineage: answered,
+            flushed: identity.flushed,
             continuity: Continuity::new(resume, begin),
             in_transaction: false,
             committed_at: i64::MAX,
@@ -222,6 +225,12 @@ impl Stream {
     #[must_use]
     pub fn lineage(&self) -> Lineage {
         self.lineage
+    }
+
+    /// Where the log ended when the stream began: an earlier one brought nothing from behind it.
+    #[must_use]
+    pub fn flushed(&self) -> Lsn {
+        self.flushed
     }
 
     /// Waits for events and returns all that are at hand. May be dropped while it waits: nothing is
