@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Most keys are written once and never scanned before they are committed: a tree that is always in
-//! order cost a tenth of what an insert took.
+//! order cost an insert 5 to 7 % more.
 
 use super::outbox::lock;
 use fjall::Slice;
@@ -217,6 +217,7 @@ impl Overlay {
         entries.map(|entries| entries.range(prefix, from)).into_iter().flatten()
     }
 }
+
 /// Merges `stored` (in the order of keys) with the writes over it, the latter winning.
 pub(super) fn merge<E>(
     written: impl Iterator<Item = (Slice, Option<Slice>)>,

@@ -112,6 +112,18 @@ fn order(of: &EngineLoop, work: Work, at: usize) -> Asked {
     (Order { work, keys: vec![page[at].key.clone()], answer }, answered)
 }
 
+/// A session that brings these, and ends.
+fn run(of: &mut EngineLoop, inputs: impl IntoIterator<Item = Input>) {
+    let (sender, mut received) = mpsc::channel(8);
+    for input in inputs {
+        sender.try_send(input).ok().unwrap();
+    }
+    drop(sender);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (confirmed, _) = watch::channel(Lsn(0));
+    of.run(runtime.handle(), &mut received, &confirmed).unwrap();
+}
+
 /// Positions of what a store that takes durable records alone would get.
 fn durable(of: &EngineLoop) -> Vec<Position> {
     match of.outlets[0].feed.take(0, usize::MAX).unwrap() {
@@ -192,19 +204,11 @@ fn an_order_waits_for_the_end_of_the_transaction() {
     let mut of = resumed(folder.path(), "10 / nullif(amount, 0)");
     let (waits, answer) = order(&of, Work::Replay, 0);
     let (lost, unanswered) = order(&of, Work::Replay, 1);
-    let (inputs, mut received) = mpsc::channel(8);
     let begin = |lsn| Event::Begin { xid: 1, commit_lsn: Lsn(lsn), committed_at: 9 };
     let gulp = |event| Input::Gulp(Gulp { events: vec![event], bytes: 1 });
     let commit = Event::Commit { commit_lsn: Lsn(150), end_lsn: Lsn(190), committed_at: 9 };
-    for input in
-        [gulp(begin(150)), Input::Order(waits), gulp(commit), gulp(begin(200)), Input::Order(lost)]
-    {
-        inputs.try_send(input).ok().unwrap();
-    }
-    drop(inputs);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (confirmed, _) = watch::channel(Lsn(0));
-    of.run(runtime.handle(), &mut received, &confirmed).unwrap();
+    let lost = Input::Order(lost);
+    run(&mut of, [gulp(begin(150)), Input::Order(waits), gulp(commit), gulp(begin(200)), lost]);
     assert_eq!(answer.blocking_recv().unwrap(), Ok(vec![Outcome::Delivered]));
     assert_eq!(durable(&of), [Position { epoch: 1, lsn: Lsn(151), ordinal: 1 }]);
     assert!(unanswered.blocking_recv().is_err());
@@ -220,20 +224,13 @@ fn an_order_waits_for_what_stores_may_have_already() {
     let mut of = resumed(folder.path(), "10 / nullif(amount, 0)");
     of.replay_to = Lsn(290);
     let (waits, answer) = order(&of, Work::Replay, 0);
-    let (inputs, mut received) = mpsc::channel(8);
     let transaction = |lsn| {
         let (commit_lsn, committed_at) = (Lsn(lsn), 9);
         let begin = Event::Begin { xid: 1, commit_lsn, committed_at };
         let commit = Event::Commit { commit_lsn, end_lsn: Lsn(lsn + 40), committed_at };
         Input::Gulp(Gulp { events: vec![begin, commit], bytes: 1 })
     };
-    for input in [Input::Order(waits), transaction(150), transaction(250)] {
-        inputs.try_send(input).ok().unwrap();
-    }
-    drop(inputs);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (confirmed, _) = watch::channel(Lsn(0));
-    of.run(runtime.handle(), &mut received, &confirmed).unwrap();
+    run(&mut of, [Input::Order(waits), transaction(150), transaction(250)]);
     assert_eq!(answer.blocking_recv().unwrap(), Ok(vec![Outcome::Delivered]));
     assert_eq!(durable(&of), [Position { epoch: 1, lsn: Lsn(251), ordinal: 1 }]);
 }
