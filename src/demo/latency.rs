@@ -64,7 +64,8 @@ impl Visibility {
         }
     }
 
-    fn seen(&self, id: i64, now: Instant) {
+    /// A reader has seen this bet.
+    pub fn seen(&self, id: i64, now: Instant) {
         let Ok(mut inner) = self.inner.lock() else {
             return;
         };

@@ -37,7 +37,7 @@ use walview_core::position::{Lsn, Position};
 const COPIES: usize = 2;
 /// Chunks of rows between the copies and the engine.
 const CHUNKS_MAX: usize = 3;
-/// Parts between the engine and one store's loader, and as many that it writes together.
+/// Parts between the engine and one store's loader, while that writes others.
 const PARTS_MAX: usize = 4;
 /// State written to the local store in one go while loading.
 const SPILL_BYTES: usize = 4 << 20;
@@ -140,15 +140,22 @@ impl Snapshot {
             let mut patience = self.patience(index, name);
             self.board.store(index, StoreState::Loading, None);
             loaders.spawn(async move {
-                let mut parts = Vec::new();
-                while fed.recv_many(&mut parts, PARTS_MAX).await > 0 {
-                    let ops: Vec<Bytes> = parts.drain(..).map(|part| part.ops).collect();
-                    while let Err(error) = store.load(&ops).await {
+                loop {
+                    let (mut parts, mut bytes) = (Vec::<Bytes>::new(), 0);
+                    while bytes < store.load_bytes()
+                        && let Some(part) = fed.recv().await
+                    {
+                        bytes += part.ops.len();
+                        parts.push(part.ops);
+                    }
+                    if parts.is_empty() {
+                        return Ok((index, store));
+                    }
+                    while let Err(error) = store.load(&parts).await {
                         patience.after(error).await?;
                     }
                     fail_point::hit(fail_point::SNAPSHOT_PART_LOADED);
                 }
-                Ok((index, store))
             });
         }
         (feeds, loaders)

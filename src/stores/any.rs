@@ -49,6 +49,13 @@ impl Store for AnyStore {
         }
     }
 
+    fn load_bytes(&self) -> usize {
+        match self {
+            Self::Redis(store) => store.load_bytes(),
+            Self::ClickHouse(store) => store.load_bytes(),
+        }
+    }
+
     async fn load(&mut self, parts: &[Bytes]) -> Result<(), StoreError> {
         match self {
             Self::Redis(store) => store.load(parts).await,

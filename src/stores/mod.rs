@@ -65,8 +65,11 @@ pub trait Store: Send {
     /// Makes what is missing and removes everything that the targets own, and the mark.
     fn reset(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// How many bytes of parts are best loaded together.
+    fn load_bytes(&self) -> usize;
+
     /// Writes parts of a snapshot: encoded operations of the store's kind, without stream entries
-    /// (a snapshot has rows, not events).
+    /// (a snapshot has rows, not events). Each result row comes once, but for a repeat of all.
     fn load(&mut self, parts: &[Bytes]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Ends loading.

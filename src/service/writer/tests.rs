@@ -174,6 +174,10 @@ impl Store for Scripted {
         panic!("a writer does not reset")
     }
 
+    fn load_bytes(&self) -> usize {
+        1
+    }
+
     async fn load(&mut self, _parts: &[Bytes]) -> Result<(), StoreError> {
         panic!("a writer does not load")
     }

@@ -27,6 +27,7 @@ use ::clickhouse::error::Error;
 use bytes::Bytes;
 use clickhouse_ext_arrow::ArrowClientExt as _;
 use error::{Class, Exception, store_error};
+use foldhash::fast::RandomState;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -45,6 +46,9 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// `ClickHouse` makes its blocks of them. Building one takes the thread from others for some
 /// milliseconds.
 const ARROW_ROWS_MAX: usize = 8192;
+/// Of a snapshot, in one insert for each table. `ClickHouse` makes a part of each, and merges them: with
+/// a quarter of it merges cost it more than inserts.
+const LOAD_BYTES: usize = 12 << 20;
 
 /// How to reach a `ClickHouse`, and for whom.
 #[derive(Clone)]
@@ -71,6 +75,9 @@ pub struct ClickHouse {
     /// Whether the exact views were looked at since this connection began.
     views_renewed: bool,
 }
+
+/// Rows for one table.
+type Ops<'a> = Box<dyn Iterator<Item = OpRef<'a>> + Send + 'a>;
 
 /// A statement's result: rows of texts.
 pub type TextRow = Vec<Option<String>>;
@@ -134,28 +141,52 @@ impl ClickHouse {
         StoreError::MarkMoved { found }
     }
 
+    /// Inserts what `loaded` holds, where each sorting key comes once. Rows are read again for each table
+    /// instead of being gathered: there are many.
+    async fn insert_all(&mut self, loaded: &[Bytes]) -> Result<(), StoreError> {
+        let faults = self.check().await?;
+        let mut targets = BTreeSet::new();
+        for op in decode(loaded) {
+            targets.insert(op.map_err(damaged)?.target);
+        }
+        let of = |target| decode(loaded).flatten().filter(move |op| op.target == target);
+        let tables = targets.into_iter().map(|target| (target, Box::new(of(target)) as Ops<'_>));
+        self.insert_tables(tables.collect(), faults, None).await
+    }
+
     /// Inserts the last version of each sorting key. `range` names the batch in tokens.
-    async fn insert<'a>(
+    async fn insert_latest<'a>(
         &mut self,
         pieces: impl Iterator<Item = &'a [u8]>,
-        range: Option<&str>,
+        range: &str,
     ) -> Result<(), StoreError> {
-        // ClickHouse would cast to whatever a column is by now.
-        let mut faults = self.check().await?;
+        let faults = self.check().await?;
         let mut latest: Vec<Latest<'a>> = self.targets.iter().map(|_| Latest::default()).collect();
         for op in pieces.flat_map(OpRef::decode_all) {
             let op = op.map_err(damaged)?;
-            if let Some(latest) = latest.get_mut(usize::from(op.target))
-                && !self.stopped.contains(&op.target)
-            {
+            if let Some(latest) = latest.get_mut(usize::from(op.target)) {
                 latest.push(op);
             }
         }
-        for ((index, target), latest) in (0_u16..).zip(&self.targets).zip(latest) {
-            if latest.ops.is_empty() || faults.iter().any(|fault| fault.target == index) {
+        let tables = (0_u16..).zip(latest).filter(|(_, latest)| !latest.ops.is_empty());
+        let tables = tables.map(|(index, latest)| (index, Box::new(latest.ops.into_iter()) as _));
+        self.insert_tables(tables.collect(), faults, Some(range)).await
+    }
+
+    /// Inserts rows into the tables of targets; not where `faults` say that one is not what it was
+    /// (`ClickHouse` would cast to whatever a column is by now), or its view is stopped.
+    async fn insert_tables(
+        &self,
+        tables: Vec<(u16, Ops<'_>)>,
+        mut faults: Vec<Fault>,
+        range: Option<&str>,
+    ) -> Result<(), StoreError> {
+        for (index, ops) in tables {
+            let Some(target) = self.targets.get(usize::from(index)) else { continue };
+            if self.stopped.contains(&index) || faults.iter().any(|fault| fault.target == index) {
                 continue;
             }
-            let Err(error) = self.insert_into(target, &latest.ops, range).await? else {
+            let Err(error) = self.insert_into(target, ops, range).await? else {
                 fail_point::hit(fail_point::CLICKHOUSE_TABLE);
                 continue;
             };
@@ -172,7 +203,7 @@ impl ClickHouse {
     async fn insert_into(
         &self,
         target: &Target,
-        ops: &[OpRef<'_>],
+        ops: Ops<'_>,
         range: Option<&str>,
     ) -> Result<Result<(), Error>, StoreError> {
         let mut client = self
@@ -210,7 +241,7 @@ impl ClickHouse {
 #[derive(Default)]
 struct Latest<'a> {
     ops: Vec<OpRef<'a>>,
-    places: HashMap<&'a [u8], usize>,
+    places: HashMap<&'a [u8], usize, RandomState>,
 }
 
 impl<'a> Latest<'a> {
@@ -231,19 +262,28 @@ impl<'a> Latest<'a> {
     }
 }
 
+fn decode(parts: &[Bytes]) -> impl Iterator<Item = Result<OpRef<'_>, CodecError>> {
+    parts.iter().flat_map(|part| OpRef::decode_all(part))
+}
+
 /// One insert. Where a row cannot be read it is broken off, and what `ClickHouse` may have of it is
 /// sent again with the same versions.
 async fn send(
     client: Client,
     sql: String,
     target: &Target,
-    ops: &[OpRef<'_>],
+    mut ops: Ops<'_>,
 ) -> Result<Result<(), Error>, StoreError> {
     let mut insert = client.insert_arrow_with(&sql);
     let mut batch = arrow::Batch::new(target);
-    for rows in ops.chunks(ARROW_ROWS_MAX) {
-        for op in rows {
-            batch.push(target, op).map_err(damaged)?;
+    loop {
+        let mut rows = 0;
+        for op in ops.by_ref().take(ARROW_ROWS_MAX) {
+            batch.push(target, &op).map_err(damaged)?;
+            rows += 1;
+        }
+        if rows == 0 {
+            return Ok(insert.end().await);
         }
         let rows = batch.finish().map_err(|error| StoreError::Stop {
             message: format!("rows of \"{}\" do not make an Arrow batch", target.table()),
@@ -254,7 +294,6 @@ async fn send(
             return Ok(Err(error));
         }
     }
-    Ok(insert.end().await)
 }
 
 impl Store for ClickHouse {
@@ -290,11 +329,15 @@ impl Store for ClickHouse {
         Ok(())
     }
 
+    fn load_bytes(&self) -> usize {
+        LOAD_BYTES
+    }
+
     async fn load(&mut self, parts: &[Bytes]) -> Result<(), StoreError> {
         if !matches!(self.known().await?, Some(MarkText::Loading(_))) {
             return Err(self.moved());
         }
-        match self.insert(parts.iter().map(|part| &part[..]), None).await {
+        match self.insert_all(parts).await {
             // What a table does not take while it is filled, no view can go on without.
             Err(StoreError::StopView(faults)) => {
                 Err(StoreError::stop(faults_text(&faults), "views are filled all or none"))
@@ -322,8 +365,8 @@ impl Store for ClickHouse {
         }
         self.renew_views(Some(batch.from.lsn)).await?;
         let range = format!("{}:{}", batch.from, batch.to);
-        let inserted =
-            self.insert(batch.records.iter().map(|record| &record.ops[..]), Some(&range)).await;
+        let ops = batch.records.iter().map(|record| &record.ops[..]);
+        let inserted = self.insert_latest(ops, &range).await;
         if !matches!(&inserted, Ok(()) | Err(StoreError::StopView(_))) {
             return inserted;
         }

@@ -43,6 +43,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Keys asked for in one SCAN, and removed in one transaction.
 const SCAN_COUNT: usize = 1000;
+/// Of a snapshot, in one transaction: others wait for it, and its commands take a multiple of memory.
+const LOAD_BYTES: usize = 1 << 20;
 /// How long `fresh` may be believed.
 const FRESH_SECONDS: u64 = 5;
 
@@ -300,6 +302,10 @@ impl Store for Redis {
             self.clear(target).await?;
         }
         Ok(())
+    }
+
+    fn load_bytes(&self) -> usize {
+        LOAD_BYTES
     }
 
     async fn load(&mut self, parts: &[Bytes]) -> Result<(), StoreError> {
