@@ -5,17 +5,21 @@
 //!                                                       ─► age of the newest bet (ClickHouse)
 //! ```
 //!
+//! First, before Walview is started, the same workload is read by `pg_recvlogical` to a pipe: what
+//! PostgreSQL and this machine take by themselves.
+//!
 //! A rate is sustainable if the workload keeps to it, and both stores hold all of it soon after its
 //! end. Rates are tried until one is not.
 
-use crate::drain::{CPU_MICROSECONDS, PEAK_MIB, betting};
+use crate::drain::{CPU_MICROSECONDS, PEAK_MIB, REFERENCE, betting};
 use crate::figures::Figure;
+use crate::pipe;
 use crate::world::{World, mib};
 use anyhow::{Context as _, Result, bail};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use walview::demo::latency::{Percentiles, Visibility, clickhouse_behind};
 use walview::demo::servers::service::Service;
 use walview::demo::workload::Workload;
@@ -36,9 +40,18 @@ const BETS: i32 = 200_000;
 pub(crate) async fn run(seconds: u32, repeats: u32) -> Result<Vec<Figure>> {
     let seconds = Duration::from_secs(seconds.into());
     let world = betting(BETS).await?;
+    world.publish("bets").await?;
+    let mut references = Vec::new();
+    for (rate, _) in RATES {
+        let mut alone = Vec::new();
+        for _ in 0..repeats {
+            alone.push(reference(&world, rate, seconds).await?);
+        }
+        references.push(alone);
+    }
     let mut service = world.live().await?;
     let mut figures = Vec::new();
-    for (rate, aims) in RATES {
+    for ((rate, aims), alone) in RATES.into_iter().zip(references) {
         let mut runs = Vec::new();
         for _ in 0..repeats {
             runs.push(observe(&world, &mut service, rate, seconds).await?);
@@ -48,6 +61,15 @@ pub(crate) async fn run(seconds: u32, repeats: u32) -> Result<Vec<Figure>> {
         let asked = ("asked for:", f64::from(rate));
         figures.push(Figure::new([&case, "rate", "transactions/s"], asked, rates));
         figures.extend(of_rate(&case, aims, &runs));
+        let paired = |name, of: fn(&Percentiles) -> Duration| {
+            let pairs = runs.iter().zip(&alone);
+            let pairs: Vec<_> = pairs
+                .map(|(run, alone)| (milliseconds(of(&run.redis)), milliseconds(of(alone))))
+                .collect();
+            Figure::paired([&case, name, "ms"], REFERENCE, &pairs)
+        };
+        figures.push(paired("p50 beside a commit to a pipe", |percentiles| percentiles.p50));
+        figures.push(paired("p99 beside a commit to a pipe", |percentiles| percentiles.p99));
     }
     let (mut rate, mut sustained) = (RATES[1].0, None);
     loop {
@@ -91,6 +113,25 @@ impl Run {
     fn sustained(&self, asked: u32) -> bool {
         self.rate >= f64::from(asked) * ACHIEVED_MIN && self.catch_up <= CATCH_UP_MAX
     }
+}
+
+/// How soon `pg_recvlogical` has handed on what the workload commits.
+async fn reference(world: &World, rate: u32, seconds: Duration) -> Result<Percentiles> {
+    world.reference_slot().await?;
+    let visibility = Arc::new(Visibility::default());
+    let mut readers = JoinSet::new();
+    readers.spawn(pipe::follow(world.reference_to_pipe(), Arc::clone(&visibility)));
+    world.until_reference(true).await?;
+    let mut workload = Workload::start(&world.postgres.url(), rate, &visibility).await?;
+    tokio::select! {
+        () = sleep(seconds) => {}
+        error = workload.failed() => return Err(error),
+        Some(ended) = readers.join_next() => bail!("the reference ended: {ended:?}"),
+    }
+    workload.stop().await?;
+    readers.shutdown().await;
+    world.drop_reference_slot().await?;
+    visibility.total().context("the reference read nothing")
 }
 
 async fn observe(

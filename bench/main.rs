@@ -17,6 +17,7 @@ mod growth;
 mod instructions;
 mod latency;
 mod peer;
+mod pipe;
 mod process;
 mod queries;
 mod redis;

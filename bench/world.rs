@@ -11,6 +11,7 @@
 use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tokio::process::Command;
 use tokio::time::sleep;
 use walview::demo::options;
 use walview::demo::servers::clickhouse::ClickHouse;
@@ -156,25 +157,55 @@ impl World {
         Ok(self.client.batch_execute(&sql).await?)
     }
 
+    /// How `pg_recvlogical` reads from the reference's slot to `file`; `-` is its output.
+    fn recvlogical(&self, file: &str) -> (PathBuf, Vec<String>) {
+        let args = [
+            "--dbname",
+            &self.postgres.url(),
+            "--slot",
+            SLOT,
+            "--start",
+            "--no-loop",
+            &format!("--file={file}"),
+            "--option=proto_version=1",
+            &format!("--option=publication_names={}", Self::PUBLICATION),
+        ];
+        (self.postgres.client_program("pg_recvlogical"), args.map(str::to_owned).to_vec())
+    }
+
+    /// `pg_recvlogical` to its output, for as long as it is let.
+    pub(crate) fn reference_to_pipe(&self) -> Command {
+        let (program, args) = self.recvlogical("-");
+        let mut command = Command::new(program);
+        command.args(args);
+        command
+    }
+
+    /// Waits until somebody, or nobody, reads from the reference's slot.
+    pub(crate) async fn until_reference(&self, reads: bool) -> Result<()> {
+        let sql = "SELECT active FROM pg_replication_slots WHERE slot_name = $1";
+        let started = Instant::now();
+        while self.client.query_one(sql, &[&SLOT]).await?.get::<_, bool>(0) != reads {
+            ensure!(started.elapsed() < LIMIT, "the reference does not get to its slot");
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn drop_reference_slot(&self) -> Result<()> {
+        self.until_reference(false).await?;
+        self.client.execute("SELECT pg_drop_replication_slot($1)", &[&SLOT]).await?;
+        Ok(())
+    }
+
     /// How long `pg_recvlogical` takes from its slot to `end`. `ClickHouse`, which may still be
     /// merging what it got, stands still meanwhile.
     pub(crate) async fn reference(&self, end: u64) -> Result<Duration> {
+        let (program, mut args) = self.recvlogical("/dev/null");
+        args.push(format!("--endpos={}", format_lsn(end)));
         let launch = Launch {
-            program: self.postgres.client_program("pg_recvlogical"),
-            args: [
-                "--dbname",
-                &self.postgres.url(),
-                "--slot",
-                SLOT,
-                "--start",
-                "--no-loop",
-                "--file=/dev/null",
-                "--option=proto_version=1",
-                &format!("--option=publication_names={}", Self::PUBLICATION),
-                &format!("--endpos={}", format_lsn(end)),
-            ]
-            .map(str::to_owned)
-            .to_vec(),
+            program,
+            args,
             env: Vec::new(),
             user: None,
             log: self.home.log("pg_recvlogical"),
@@ -185,7 +216,7 @@ impl World {
         launch.run("pg_recvlogical", LIMIT).await?;
         let elapsed = started.elapsed();
         self.clickhouse.server.thaw()?;
-        self.client.execute("SELECT pg_drop_replication_slot($1)", &[&SLOT]).await?;
+        self.drop_reference_slot().await?;
         Ok(elapsed)
     }
 

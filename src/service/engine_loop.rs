@@ -136,6 +136,8 @@ pub struct EngineLoop {
     just_cut: bool,
     /// When the last local commit began.
     last_commit: Instant,
+    /// When the feeds were last told what there is.
+    last_publish: Instant,
     /// The local commit that is on its way.
     under_way: Option<UnderWay>,
     /// What the last one that is durable confirms.
@@ -180,6 +182,7 @@ impl EngineLoop {
             idle: false,
             just_cut: false,
             last_commit: Instant::now(),
+            last_publish: Instant::now(),
             under_way: None,
             durable,
             clock: None,
@@ -301,9 +304,9 @@ impl EngineLoop {
                 self.begin_commit()?;
                 confirmed.send_replace(self.durable);
             }
-            // With a backlog, stores get what comes until the next local commit together: the more
+            // With a backlog, stores get what comes within the time of a local commit together: the more
             // transactions, the more last states take the place of others.
-            if inputs.is_empty() || self.last_commit.elapsed() >= COMMIT_EVERY {
+            if inputs.is_empty() || self.last_publish.elapsed() >= COMMIT_EVERY {
                 self.publish();
             }
         }
@@ -358,13 +361,17 @@ impl EngineLoop {
     }
 
     /// When the next local commit is due; `None` where there is nothing to commit. Inside a
-    /// transaction there is nothing to commit but what `cut` made whole.
+    /// transaction there is nothing to commit but what `cut` made whole. One that is on its way is not
+    /// waited for, so that stores fed from memory do not wait for a slow disk, unless much gathers.
     fn commit_due_at(&self, now: Instant) -> Option<Instant> {
         if self.in_transaction || !(self.uncommitted || self.idle_position) {
             return None;
         }
         if self.store.pending_bytes() + self.records.pending_bytes() >= COMMIT_BYTES {
             return Some(now);
+        }
+        if self.under_way.is_some() {
+            return None;
         }
         Some(self.last_commit + if self.uncommitted { COMMIT_EVERY } else { IDLE_COMMIT_EVERY })
     }
@@ -549,6 +556,7 @@ impl EngineLoop {
 
     /// Gives the feeds what was handed over.
     pub(super) fn publish(&mut self) {
+        self.last_publish = Instant::now();
         let frontier = self.frontier();
         self.records.publish(&self.outlets, frontier);
     }
@@ -666,5 +674,28 @@ async fn woken(
         () = durable => Woken::Durable,
         input = inputs.recv() => Woken::Input(input),
         () = time => Woken::Due,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::orders::tests::resumed;
+    use super::*;
+    use walview_core::engine::{Space, State as _};
+
+    /// The loop would wait for the disk, and what Redis should show meanwhile with it.
+    #[test]
+    fn a_commit_waits_for_the_one_on_its_way_only_where_much_has_gathered() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut of = resumed(folder.path(), "10 / amount");
+        let now = of.last_commit + COMMIT_EVERY * 2;
+        assert_eq!(of.commit_due_at(now), None);
+        of.uncommitted = true;
+        assert_eq!(of.commit_due_at(now), Some(of.last_commit + COMMIT_EVERY));
+        let (_tell, done) = oneshot::channel();
+        of.under_way = Some(UnderWay { done, confirmed: Lsn(1), outlets: Vec::new() });
+        assert_eq!(of.commit_due_at(now), None);
+        of.store.put(Space::Rows, b"key", &vec![0; COMMIT_BYTES]);
+        assert_eq!(of.commit_due_at(now), Some(now));
     }
 }

@@ -132,4 +132,4 @@ impl EngineLoop {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

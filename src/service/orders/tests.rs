@@ -86,12 +86,13 @@ fn parked(folder: &Path) {
     store.commit(std::iter::empty(), &progress).unwrap();
 }
 
-fn resumed(folder: &Path, share: &str) -> EngineLoop {
+/// A loop over what lies in `folder`.
+pub(in crate::service) fn resumed(folder: &Path, share: &str) -> EngineLoop {
     let store = LocalStore::open(folder).unwrap();
     let progress = store.progress().unwrap();
     let mut engine = engine(share);
     engine.restore(&store, vec![None]).unwrap();
-    let end = progress.outbox_end[0];
+    let end = progress.outbox_end.first().copied().unwrap_or(0);
     let frontier = Frontier { lsn: progress.confirmed(), at: 5 };
     let feed = Arc::new(Feed::new((0, true), store.outbox(), (0, None), (end, 0), frontier));
     let outlets = vec![Outlet { feed, window: Duration::from_secs(10) }];
