@@ -123,6 +123,9 @@ struct Parts {
     micros: i128,
     /// Units seen: PostgreSQL refuses one that comes twice.
     seen: Vec<Unit>,
+    /// A clock time was read. PostgreSQL reads from right to left, and a clock time takes the place of
+    /// what fractions of days and weeks behind it gave: '01:00 0.25 days' is one hour.
+    clock: bool,
 }
 
 impl Parts {
@@ -183,7 +186,9 @@ impl Parts {
         let day = i128::from(DAY_MICROS);
         let whole_days = if unit == Unit::Week { rest / day } else { 0 };
         self.days += sign * whole_days;
-        self.micros += sign * (rest - whole_days * day);
+        if !self.clock {
+            self.micros += sign * (rest - whole_days * day);
+        }
         Ok(())
     }
 
@@ -295,6 +300,7 @@ fn parse_clock(
         }
     }
     parts.micros += if hours.negative { -micros } else { micros };
+    parts.clock = true;
     Ok(())
 }
 

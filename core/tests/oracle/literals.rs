@@ -127,11 +127,25 @@ const PARTS: &[(&str, Type, &[&str])] = &[
     ("bytea", Type::Bytea, &["\\x", "00", "fF", " ", "\\\\", "\\001", "a", "\\400", "\\"]),
 ];
 
+/// What chance rarely brings: PostgreSQL reads from right to left, and a clock time takes the place of
+/// what stands behind it.
+const INTERVALS: &[&str] = &[
+    "03:04:05.6 0.25 days",
+    "0.25 days 03:04:05.6",
+    "-03:04 0.25 days",
+    "1:2 1.5 weeks",
+    "1.5 weeks 1:2",
+    "1.75 weeks 1:2 0.25 days",
+    "0.25 days 1:2 1.75 weeks",
+    "1 year 0.5 days 00:00",
+];
+
 /// Literals near what people write. What we accept means what it means to PostgreSQL; what
 /// PostgreSQL refuses we refuse.
 pub(crate) fn differences(server: &Server) -> Vec<String> {
     let mut random = Random::new("literals");
-    let mut texts = Vec::new();
+    let mut texts: Vec<_> =
+        INTERVALS.iter().map(|text| ("interval", Type::Interval, (*text).to_owned())).collect();
     for (name, ty, parts) in PARTS {
         for _ in 0..600 {
             let text: String = (0..=random.below(4)).map(|_| random.pick(parts)).collect();
