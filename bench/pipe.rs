@@ -44,8 +44,8 @@ async fn read(mut output: impl AsyncRead + Unpin, mut committed: impl FnMut(i64)
 
 /// The first message, and how many bytes it takes.
 fn next(bytes: &[u8]) -> Option<(Message<'_>, usize)> {
-    let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(end, _)| end);
-    ends.into_iter().find_map(|end| Some((decode(bytes.get(..end)?).ok()?, end + 1)))
+    let mut ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    ends.find_map(|(end, _)| Some((decode(bytes.get(..end)?).ok()?, end + 1)))
 }
 
 fn id(cell: Option<Cell<'_>>) -> Result<i64> {

@@ -186,7 +186,7 @@ impl World {
         let sql = "SELECT active FROM pg_replication_slots WHERE slot_name = $1";
         let started = Instant::now();
         while self.client.query_one(sql, &[&SLOT]).await?.get::<_, bool>(0) != reads {
-            ensure!(started.elapsed() < LIMIT, "the reference does not get to its slot");
+            ensure!(started.elapsed() < LIMIT, "the reference's slot: active is not {reads}");
             sleep(POLL).await;
         }
         Ok(())

@@ -679,7 +679,7 @@ async fn woken(
 
 #[cfg(test)]
 mod tests {
-    use super::super::orders::tests::resumed;
+    use super::super::orders::tests::{parked, resumed};
     use super::*;
     use walview_core::engine::{Space, State as _};
 
@@ -687,6 +687,7 @@ mod tests {
     #[test]
     fn a_commit_waits_for_the_one_on_its_way_only_where_much_has_gathered() {
         let folder = tempfile::tempdir().expect("a folder");
+        parked(folder.path());
         let mut of = resumed(folder.path(), "10 / amount");
         let now = of.last_commit + COMMIT_EVERY * 2;
         assert_eq!(of.commit_due_at(now), None);

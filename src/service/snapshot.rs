@@ -25,7 +25,6 @@ use crate::source::snapshot::{CopyChunk, copy_table};
 use crate::state::LocalStore;
 use crate::stores::Store;
 use crate::stores::any::AnyStore;
-use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -141,7 +140,7 @@ impl Snapshot {
             self.board.store(index, StoreState::Loading, None);
             loaders.spawn(async move {
                 loop {
-                    let (mut parts, mut bytes) = (Vec::<Bytes>::new(), 0);
+                    let (mut parts, mut bytes) = (Vec::new(), 0);
                     while bytes < store.load_bytes()
                         && let Some(part) = fed.recv().await
                     {

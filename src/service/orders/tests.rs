@@ -65,7 +65,7 @@ fn engine(share: &str) -> Engine {
 }
 
 /// A state at the commit 100 to 140, of an engine that could not evaluate rows 1 and 2.
-fn parked(folder: &Path) {
+pub(in crate::service) fn parked(folder: &Path) {
     let mut store = LocalStore::open(folder).unwrap();
     let mut engine = engine("10 / amount");
     engine.begin(Lsn(100), 5, None);
@@ -92,7 +92,7 @@ pub(in crate::service) fn resumed(folder: &Path, share: &str) -> EngineLoop {
     let progress = store.progress().unwrap();
     let mut engine = engine(share);
     engine.restore(&store, vec![None]).unwrap();
-    let end = progress.outbox_end.first().copied().unwrap_or(0);
+    let end = progress.outbox_end[0];
     let frontier = Frontier { lsn: progress.confirmed(), at: 5 };
     let feed = Arc::new(Feed::new((0, true), store.outbox(), (0, None), (end, 0), frontier));
     let outlets = vec![Outlet { feed, window: Duration::from_secs(10) }];
