@@ -44,7 +44,6 @@ impl Frontier {
 /// The records of one store, shared by the engine and the store's writer.
 pub struct Feed {
     store: usize,
-    /// Its store sees durable records only.
     durable_only: bool,
     outbox: Outbox,
     inner: Mutex<Inner>,
@@ -114,6 +113,12 @@ impl Feed {
             }),
             changed: Notify::new(),
         }
+    }
+
+    /// Whether its store sees durable records only.
+    #[must_use]
+    pub fn durable_only(&self) -> bool {
+        self.durable_only
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {

@@ -6,7 +6,8 @@
 //!            │
 //!            ├─ pump      replication stream ─► gulps          task, one for each session
 //!            ├─ engine    gulps ─► state, outbox, feeds        thread, owns the local store
-//!            └─ writers   feeds ─► stores                      task, one for each store
+//!            └─ writers   feeds ─► stores                      task, one for each store; those of
+//!                         Redis are with the pump on a thread of their own (`near`)
 //! ```
 //!
 //! Shutdown order: the pump stops reading, the engine commits what is whole, the writers write what
@@ -22,6 +23,7 @@ pub mod follow;
 pub mod ingest;
 pub mod lineage;
 pub mod metrics;
+mod near;
 pub mod orders;
 pub mod patience;
 pub mod pipeline;

@@ -8,6 +8,7 @@ use super::engine_loop::{EngineLoop, Outlet};
 use super::feed::{Feed, Frontier};
 use super::follow::Grown;
 use super::lineage::{self, Start};
+use super::near::Near;
 use super::patience::{Patience, backoff, describe};
 use super::preflight::{self, Found};
 use super::schema::Schema;
@@ -379,13 +380,18 @@ impl Runner {
         }
         let (drain, draining) = watch::channel(false);
         let freezer = store.freezer();
+        let near = Near::start()?;
         let mut writers: JoinSet<(usize, Result<(), PipelineError>)> = JoinSet::new();
         for (index, any) in stores.into_iter().enumerate() {
             let state = (&freezer, identity.epoch);
             let writer = self.writer(index, any, &feeds, &engine, (&ours, &faults), state);
-            let draining = draining.clone();
-            if let Some(writer) = writer {
-                writers.spawn(async move { (index, writer.run(draining).await) });
+            let Some(writer) = writer else { continue };
+            let (is_near, draining) = (!writer.feed.durable_only(), draining.clone());
+            let writing = async move { (index, writer.run(draining).await) };
+            if is_near {
+                near.spawn(&mut writers, writing);
+            } else {
+                writers.spawn(writing);
             }
         }
         let outlets = self
@@ -419,7 +425,7 @@ impl Runner {
             Arc::clone(&faults),
         );
         self.board.phase(Phase::Live);
-        let ended = Box::pin(self.sessions(engine, &identity, &mut writers)).await;
+        let ended = Box::pin(self.sessions(engine, &identity, &near, &mut writers)).await;
         drain.send_replace(true);
         let paused = matches!(ended, Ok(Some(_)));
         end(writers, if paused { WRITERS_PAUSE_MAX } else { WRITERS_END_MAX }).await?;

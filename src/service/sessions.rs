@@ -5,6 +5,7 @@ use super::bound;
 use super::drift;
 use super::engine_loop::{EngineLoop, Input};
 use super::follow::Grown;
+use super::near::Near;
 use super::patience::describe;
 use super::pipeline::Runner;
 use super::watch::Watch;
@@ -40,6 +41,7 @@ impl Runner {
         &self,
         mut engine: EngineLoop,
         identity: &Identity,
+        near: &Near,
         writers: &mut JoinSet<(usize, Result<(), PipelineError>)>,
     ) -> Result<Option<(LocalStore, Grown)>, PipelineError> {
         let (mut attempt, mut outage) = (0_u32, None::<Instant>);
@@ -55,7 +57,8 @@ impl Runner {
                         tracing::info!(lsn = %engine.progress.confirmed(), "stream started");
                     }
                     let started = Instant::now();
-                    let (back, ended) = Box::pin(self.session(engine, stream, writers)).await?;
+                    let (back, ended) =
+                        Box::pin(self.session(engine, stream, near, writers)).await?;
                     engine = back;
                     if started.elapsed() >= STABLE_AFTER {
                         attempt = 0;
@@ -134,6 +137,7 @@ impl Runner {
         &self,
         mut engine: EngineLoop,
         stream: Stream,
+        near: &Near,
         writers: &mut JoinSet<(usize, Result<(), PipelineError>)>,
     ) -> Result<(EngineLoop, Ended), PipelineError> {
         engine.replay_to = stream.flushed();
@@ -151,11 +155,11 @@ impl Runner {
         clock.spawn(clock_of(self.source.clone(), publication, inputs.clone()));
         clock.spawn(orders_of(Arc::clone(&self.desk), inputs.clone()));
         clock.spawn(watch.run());
-        let pumping = pump(stream, inputs, confirmed, self.stop.clone());
-        tokio::pin!(pumping, working);
+        let mut pumping = JoinSet::new();
+        near.spawn(&mut pumping, pump(stream, inputs, confirmed, self.stop.clone()));
         let pumped = loop {
             tokio::select! {
-                pumped = &mut pumping => break pumped,
+                Some(pumped) = pumping.join_next() => break pumped.map_err(PipelineError::task)?,
                 Some(joined) = writers.join_next() => {
                     // The other stores and the source go on; the board says what happened.
                     if let (_, Err(error)) = joined.map_err(PipelineError::task)? {

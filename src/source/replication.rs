@@ -17,7 +17,7 @@
 
 use super::config::{Secret, SourceConfig};
 use super::frames::{FrameError, Frames, HEADER_BYTES};
-use super::socket::Socket;
+use super::socket::{Socket, Watch};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use postgres_protocol::authentication::{md5_hash, sasl};
 use postgres_protocol::message::backend::{self, AuthenticationSaslBody, DataRowBody, Message};
@@ -81,6 +81,7 @@ pub(super) struct Identity {
 /// An open session that does not stream yet.
 pub(super) struct Replication {
     socket: Box<dyn Connection>,
+    watch: Watch,
     frames: Frames,
 }
 
@@ -91,8 +92,9 @@ impl Replication {
         tls: Option<rustls::ClientConfig>,
         options: &str,
     ) -> Result<Self> {
-        let socket = connect(config, tls).await?;
-        let mut session = Self { socket, frames: Frames::new(ANSWER_BYTES_MAX) };
+        let watch = Watch::default();
+        let socket = connect(config, tls, watch.clone()).await?;
+        let mut session = Self { socket, watch, frames: Frames::new(ANSWER_BYTES_MAX) };
         session
             .send(|out| {
                 let parameters = [
@@ -204,7 +206,8 @@ impl Replication {
             parse(message)?;
         }
         let (read, write) = tokio::io::split(self.socket);
-        Ok((Incoming { socket: read, frames: self.frames }, Outgoing { socket: write }))
+        let incoming = Incoming { socket: read, watch: self.watch, frames: self.frames };
+        Ok((incoming, Outgoing { socket: write }))
     }
 
     /// Ends the session in order; returns when the server has ended it too, or does not answer.
@@ -250,6 +253,7 @@ impl Replication {
 /// What comes once the session streams.
 pub(super) struct Incoming {
     socket: ReadHalf<Box<dyn Connection>>,
+    watch: Watch,
     frames: Frames,
 }
 
@@ -257,6 +261,11 @@ impl Incoming {
     /// The longest message from here on.
     pub(super) fn limit(&mut self, message_bytes_max: usize) {
         self.frames.limit(message_bytes_max);
+    }
+
+    /// Whether what comes while nobody reads wakes the runtime, which makes it cheaper to read soon.
+    pub(super) fn watch_between_reads(&self, watch: bool) {
+        self.watch.between_reads(watch);
     }
 
     /// Reads what is there, at least one byte, and says how many. May be dropped while it waits.
@@ -371,13 +380,14 @@ fn cells(row: &DataRowBody) -> Result<Row> {
 async fn connect(
     config: &SourceConfig,
     tls: Option<rustls::ClientConfig>,
+    watch: Watch,
 ) -> Result<Box<dyn Connection>> {
     if config.is_unix_socket() {
         return Ok(Box::new(UnixStream::connect(config.address()).await?));
     }
     let socket = TcpStream::connect((config.host.as_str(), config.port)).await?;
     socket.set_nodelay(true)?;
-    let mut socket = Socket::new(socket)?;
+    let mut socket = Socket::new(socket, watch)?;
     let Some(tls) = tls else {
         return Ok(Box::new(socket));
     };

@@ -1,12 +1,15 @@
-//! A TCP socket that the runtime watches only while a read waits.
+//! A TCP socket that the runtime need not watch between two reads.
 //!
 //! tokio's own is watched from beginning to end: every packet that comes wakes the runtime, and the
 //! sender's process pays for that, even while nobody wants to read yet. Then a nap of the stream would
-//! gather a heap and save nothing.
+//! gather a heap and save nothing. A stream that does not nap has it watched all the time: to begin and
+//! to end that takes two system calls a read.
 
 use std::io::{self, Write};
 use std::net;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,18 +19,31 @@ use tokio::time::Sleep;
 /// When to try again where the kernel has no room for what is sent. Little is sent, and seldom.
 const FULL_WAIT: Duration = Duration::from_millis(100);
 
+/// Whether a socket is watched while nobody reads from it; TLS may lie between the two.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watch(Arc<AtomicBool>);
+
+impl Watch {
+    /// From the end of the next read on.
+    pub(super) fn between_reads(&self, watch: bool) {
+        self.0.store(watch, Ordering::Relaxed);
+    }
+}
+
 pub(super) struct Socket {
     idle: Option<net::TcpStream>,
     watched: Option<TcpStream>,
+    watch: Watch,
     sender: net::TcpStream,
     /// Runs while there is no room.
     full: Option<Pin<Box<Sleep>>>,
 }
 
 impl Socket {
-    pub(super) fn new(socket: TcpStream) -> io::Result<Self> {
+    pub(super) fn new(socket: TcpStream, watch: Watch) -> io::Result<Self> {
         let idle = socket.into_std()?;
-        Ok(Self { sender: idle.try_clone()?, idle: Some(idle), watched: None, full: None })
+        let sender = idle.try_clone()?;
+        Ok(Self { idle: Some(idle), watched: None, watch, sender, full: None })
     }
 }
 
@@ -45,7 +61,9 @@ impl AsyncRead for Socket {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         ready!(Pin::new(watched).poll_read(context, buffer))?;
-        this.idle = this.watched.take().map(TcpStream::into_std).transpose()?;
+        if !this.watch.0.load(Ordering::Relaxed) {
+            this.idle = this.watched.take().map(TcpStream::into_std).transpose()?;
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -95,9 +113,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut theirs, _) = listener.accept().await.unwrap();
-        let (mut read, mut write) = tokio::io::split(Socket::new(ours).unwrap());
+        let watch = Watch::default();
+        let socket = Socket::new(ours, watch.clone()).unwrap();
+        let (mut read, mut write) = tokio::io::split(socket);
         let mut buffer = [0; 64];
-        for round in 0..3 {
+        for round in 0..6 {
+            watch.between_reads(round % 4 < 2);
             let waiting = read.read(&mut buffer);
             assert!(tokio::time::timeout(Duration::from_millis(20), waiting).await.is_err());
             theirs.write_all(&[round; 10]).await.unwrap();

@@ -28,7 +28,9 @@
 //! - the server is told exactly what [`Stream::confirm`] was told, and nothing before it has shown
 //!   that its log is the one that is known here ([`continuity`]); nothing moves by itself;
 //! - a consumer that takes no gulp for hours loses nothing and is not cut off: the status goes on;
-//! - memory: one gulp, which is a buffer ([`GULP_BYTES_MAX`]) or one message that is larger.
+//! - a transaction is handed on once all of it or [`PART_BYTES`] of it are there, so that the consumer
+//!   is not woken for its beginning and its end;
+//! - memory: one gulp, which is a buffer and a part ([`GULP_BYTES_MAX`]) or one message that is larger.
 
 mod continuity;
 mod probe;
@@ -52,8 +54,8 @@ use walview_core::engine::Layout;
 use walview_core::pgoutput::{self, Message};
 use walview_core::position::Lsn;
 
-/// A gulp is what one read brought, unless a message is larger.
-pub const GULP_BYTES_MAX: usize = READ_BYTES;
+/// A gulp is what one read brought, unless a message is larger, behind what had gathered.
+pub const GULP_BYTES_MAX: usize = READ_BYTES + PART_BYTES;
 /// The largest row change. Refused above, because it would have to be held in memory whole.
 pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
 /// How long the wire may be silent before the server is asked, over another connection, whether our
@@ -67,6 +69,8 @@ const LATE_MICROS: i64 = 10_000;
 const NAP: Duration = Duration::from_millis(1);
 /// Who finds so much at once need not nap.
 const HEAP_BYTES: usize = READ_BYTES / 2;
+/// So much of a transaction is worth to be worked on before the rest is there.
+pub const PART_BYTES: usize = READ_BYTES / 4;
 /// How long [`Stream::stop`] waits for the server to end the session.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -99,7 +103,7 @@ pub enum Event {
     },
 }
 
-/// Everything that was at hand, at least one event.
+/// What was at hand: whole transactions, and of a long one a part; at least one event.
 #[derive(Debug, Default)]
 pub struct Gulp {
     pub events: Vec<Event>,
@@ -140,6 +144,9 @@ pub struct Stream {
     late: bool,
     /// By the last read.
     read_bytes: usize,
+    /// What is not handed on yet, and whether more is in it than the beginning of a transaction.
+    gathered: Gulp,
+    has_whole: bool,
     /// What the server is told, once `continuity` is shown.
     confirmed: Lsn,
     told: Lsn,
@@ -212,6 +219,8 @@ impl Stream {
             committed_at: i64::MAX,
             late: false,
             read_bytes: 0,
+            gathered: Gulp::default(),
+            has_whole: false,
             confirmed: begin,
             told: begin,
             probe: Probe::new(pid),
@@ -246,10 +255,11 @@ impl Stream {
 
     async fn read_gulp(&mut self) -> Result<Gulp, SourceError> {
         loop {
-            let gulp = self.cut_gulp()?;
-            if !gulp.events.is_empty() {
-                return Ok(gulp);
+            self.gather()?;
+            if std::mem::take(&mut self.has_whole) || self.gathered.bytes >= PART_BYTES {
+                return Ok(std::mem::take(&mut self.gathered));
             }
+            self.incoming.watch_between_reads(!self.late);
             if self.late && self.read_bytes < HEAP_BYTES {
                 tokio::time::sleep(NAP).await;
             }
@@ -267,11 +277,10 @@ impl Stream {
         }
     }
 
-    /// The whole messages that have been read.
-    fn cut_gulp(&mut self) -> Result<Gulp, SourceError> {
-        let mut gulp = Gulp::default();
+    /// Takes the whole messages that have been read.
+    fn gather(&mut self) -> Result<(), SourceError> {
         while let Some(copied) = self.incoming.copied().map_err(|error| self.failed(error))? {
-            gulp.bytes += copied.len();
+            self.gathered.bytes += copied.len();
             let piece = Piece::parse(copied).map_err(|error| self.failed(error))?;
             let event = match piece {
                 Piece::Change { sent_at, data } => {
@@ -290,9 +299,10 @@ impl Stream {
                 }
             };
             self.compare(&event)?;
-            gulp.events.push(event);
+            self.has_whole |= !self.in_transaction;
+            self.gathered.events.push(event);
         }
-        Ok(gulp)
+        Ok(())
     }
 
     /// Holds what comes against what is known of the log.

@@ -1,7 +1,7 @@
 //! What the stream says, and what becomes of the slot.
 
 use super::super::slot;
-use super::super::stream::{Event, Format, Resume, Stream};
+use super::super::stream::{Event, Format, GULP_BYTES_MAX, PART_BYTES, Resume, Stream};
 use super::super::{Action, Kind};
 use super::*;
 use walview_core::pgoutput::{Message, decode};
@@ -159,7 +159,10 @@ async fn a_keepalive_outside_a_transaction_covers_every_commit_below_it() {
     }
     let (mut last_end, mut highest_keepalive, mut inside, mut seen) = (from, from, false, 0);
     while seen < 400 {
-        for event in stream.next().await.unwrap().events {
+        let gulp = stream.next().await.unwrap();
+        let ends = |event: &Event| matches!(event, Event::Commit { .. } | Event::KeepAlive { .. });
+        assert!(gulp.events.iter().any(ends), "a transaction's beginning alone");
+        for event in gulp.events {
             match event {
                 Event::Begin { commit_lsn, .. } => {
                     assert!(commit_lsn >= last_end, "{commit_lsn} after {last_end}");
@@ -199,6 +202,8 @@ async fn a_consumer_that_takes_nothing_is_not_cut_off() {
     while !ended {
         let gulp = stream.next().await.unwrap();
         largest = largest.max(gulp.bytes);
+        let is_part = !gulp.events.iter().any(|event| matches!(event, Event::Commit { .. }));
+        assert!(!is_part || gulp.bytes >= PART_BYTES, "{} bytes of a transaction", gulp.bytes);
         for event in &gulp.events {
             match event {
                 Event::Data(data) => {
@@ -210,7 +215,7 @@ async fn a_consumer_that_takes_nothing_is_not_cut_off() {
         }
     }
     assert_eq!(rows, 50_000);
-    assert!(largest < super::super::stream::GULP_BYTES_MAX + 2_000, "{largest}");
+    assert!(largest < GULP_BYTES_MAX + 2_000, "{largest}");
     stream.stop().await;
 }
 
