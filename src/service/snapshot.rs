@@ -1,7 +1,7 @@
 //! The first snapshot: tables into state, views into stores, as of one position.
 //!
 //! ```text
-//!  slot at S, exported ─► COPY of each table (two ranges) ─► engine.load ─► local store
+//!  slot at S, exported ─► COPY of each table, one by one ─► engine.load ─► local store
 //!                                                                │ views of that table's rows
 //!                                                                ▼
 //!       views that join what came later ─► engine.fill ─────────► operations ─► each store's load
@@ -32,9 +32,7 @@ use walview_core::catalog::Catalog;
 use walview_core::engine::{Engine, Filling, Part};
 use walview_core::position::{Lsn, Position};
 
-/// Sessions that share the copy of a table, each with ranges of its blocks.
-const COPIES: usize = 2;
-/// Chunks of rows between the copies and the engine.
+/// Chunks of rows between the copy and the engine.
 const CHUNKS_MAX: usize = 3;
 /// Parts between the engine and one store's loader, while that writes others.
 const PARTS_MAX: usize = 4;
@@ -190,7 +188,7 @@ impl Snapshot {
                         }
                     }
                 };
-                let copy = copy_table(&source, &snapshot, table, &columns, COPIES, tx);
+                let copy = copy_table(&source, &snapshot, table, &columns, tx);
                 let (copied, ()) = tokio::join!(copy, forward);
                 copied?;
                 fail_point::hit(fail_point::SNAPSHOT_TABLE_COPIED);
@@ -210,9 +208,7 @@ impl Snapshot {
                     return Ok(None);
                 }
                 if let Some(done) = tables.get_mut(table) {
-                    // Chunks of two ranges may overtake each other.
-                    let rows = chunk.rows_done.max(done.0);
-                    *done = (rows, chunk.rows_estimate.unwrap_or(0));
+                    *done = (chunk.rows_done, chunk.rows_estimate.unwrap_or(0));
                 }
                 let rows = tables.iter().map(|(rows, _)| rows).sum();
                 let estimated = tables.iter().map(|(rows, all)| *rows.max(all)).sum();

@@ -1,13 +1,17 @@
 //! Copies a table as of an exported snapshot.
 //!
 //! ```text
-//!  session per range: BEGIN … SET TRANSACTION SNAPSHOT ─► COPY (SELECT … WHERE ctid in range)
+//!  session: BEGIN … SET TRANSACTION SNAPSHOT ─► COPY (SELECT …)
 //!       ─► CopyReader ─► chunks of rows ─► bounded channel ─► the engine
 //! ```
 //!
+//! One session copies a table, in the order of its blocks: a `COPY` brings rows several times as fast as
+//! the engine takes them, and rows of one range after the other become sorted tables of the local store
+//! that overlap nowhere where keys grow, so that they are not merged again.
+//!
 //! Invariants:
 //! - the same value is the same `Value` as from the stream, in binary and in text;
-//! - at most one chunk per range is in memory here, beyond what the channel holds;
+//! - at most one chunk is in memory here, beyond what the channel holds;
 //! - the transaction ends with the copy on every path: it is committed, or its session's socket is
 //!   closed.
 
@@ -17,10 +21,7 @@ use super::copy_binary::BinaryReader;
 use super::copy_text::{CopyError, CopyReader};
 use super::error::{Fix, Kind, SourceError, quote_name, quote_text};
 use futures_util::StreamExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use walview_core::catalog::Table;
 use walview_core::value::{Row, Type};
 
@@ -48,11 +49,9 @@ pub struct Copied {
     pub bytes: u64,
 }
 
-/// Copies `columns` (indexes into `table.columns`) of every row that the snapshot sees, in no order.
-///
-/// `ranges` sessions share the work by block ranges (a partitioned table is copied by one). A full
-/// channel holds the server back. The result comes after the last chunk was handed on; the sender is
-/// dropped with it.
+/// Copies `columns` (indexes into `table.columns`) of every row that the snapshot sees, in no order that
+/// is promised. A full channel holds the server back. The result comes after the last chunk was handed on;
+/// the sender is dropped with it.
 ///
 /// # Errors
 /// The copy failed, or the receiver was dropped ([`Kind::Cancelled`]). Chunks handed on before are
@@ -62,7 +61,6 @@ pub async fn copy_table(
     snapshot_name: &str,
     table: &Table,
     columns: &[usize],
-    ranges: usize,
     chunks: mpsc::Sender<CopyChunk>,
 ) -> Result<Copied, SourceError> {
     let label = format!("\"{}.{}\"", table.schema, table.name);
@@ -77,41 +75,19 @@ pub async fn copy_table(
     }
     let session = begin(config, snapshot_name).await?;
     let size = Size::load(&session, table.oid).await?;
-    let copy = Arc::new(Copy {
+    let mut copy = Copy {
         config: config.clone(),
-        snapshot: snapshot_name.to_owned(),
         label,
         from: format!("{}.{}", quote_name(&table.schema), quote_name(&table.name)),
         partitioned: size.partitioned,
         names,
         types,
-        rows_done: AtomicU64::new(0),
+        copied: Copied::default(),
         rows_estimate: size.rows,
         chunks,
-    });
-    let bounds = size.bounds(ranges);
-    let mut first = Some(session);
-    let mut running = JoinSet::new();
-    for bound in bounds {
-        let (copy, session) = (Arc::clone(&copy), first.take());
-        running.spawn(async move {
-            let session = match session {
-                Some(session) => session,
-                None => begin(&copy.config, &copy.snapshot).await?,
-            };
-            copy.range(session, &bound).await
-        });
-    }
-    let mut copied = Copied::default();
-    // An early return drops the set, which ends the other ranges and closes their sockets.
-    while let Some(joined) = running.join_next().await {
-        let part = joined.map_err(|error| {
-            SourceError::stop(format!("copying table {} failed", copy.label), "").because(error)
-        })??;
-        copied.rows += part.rows;
-        copied.bytes += part.bytes;
-    }
-    Ok(copied)
+    };
+    copy.run(session).await?;
+    Ok(copy.copied)
 }
 
 pub(super) async fn begin(
@@ -164,18 +140,13 @@ pub async fn query_rows(
 /// How large a table is, as far as the server knows without counting.
 struct Size {
     partitioned: bool,
-    /// 0 where ranges of blocks cannot be asked for.
-    blocks: i64,
     rows: Option<u64>,
 }
 
 impl Size {
     async fn load(session: &Session, oid: u32) -> Result<Self, SourceError> {
-        // Whoever was granted SELECT column by column may not read `ctid`.
         const SIZE: &str = "
             SELECT c.relkind = 'p',
-                   CASE WHEN c.relkind = 'r' AND has_column_privilege(c.oid, 'ctid', 'SELECT') THEN
-                     pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END,
                    (SELECT sum(t.reltuples)::int8 FROM pg_class t
                     WHERE (t.oid = c.oid AND c.relkind = 'r'
                        OR t.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf))
@@ -185,30 +156,11 @@ impl Size {
         let row = session.query_opt(SIZE, &[&oid]).await.map_err(failed)?;
         let row =
             row.ok_or_else(|| SourceError::retry(format!("the table with OID {oid} is gone"), ""))?;
-        let rows: Option<i64> = row.try_get(2).map_err(failed)?;
+        let rows: Option<i64> = row.try_get(1).map_err(failed)?;
         Ok(Self {
             partitioned: row.try_get(0).map_err(failed)?,
-            blocks: row.try_get(1).map_err(failed)?,
             rows: rows.and_then(|rows| u64::try_from(rows).ok()),
         })
-    }
-
-    /// Conditions on `ctid` that together hold for every row, each for its own. The last has no
-    /// upper end: blocks added since hold nothing that the snapshot sees, but that is the server's
-    /// to decide.
-    fn bounds(&self, ranges: usize) -> Vec<String> {
-        let ranges = i64::try_from(ranges.max(1)).unwrap_or(1).min(self.blocks.max(1));
-        let edge = |at: i64| format!("'({},0)'::tid", self.blocks * at / ranges);
-        (0..ranges)
-            .map(|at| match (at == 0, at + 1 == ranges) {
-                (true, true) => String::new(),
-                (true, false) => format!(" WHERE ctid < {}", edge(1)),
-                (false, true) => format!(" WHERE ctid >= {}", edge(at)),
-                (false, false) => {
-                    format!(" WHERE ctid >= {} AND ctid < {}", edge(at), edge(at + 1))
-                }
-            })
-            .collect()
     }
 }
 
@@ -250,23 +202,23 @@ impl Reader {
     }
 }
 
-/// What all ranges of one table share.
+/// A table on its way.
 struct Copy {
     config: SourceConfig,
-    snapshot: String,
     label: String,
     /// Quoted, with its schema.
     from: String,
     partitioned: bool,
     names: Vec<String>,
     types: Vec<Type>,
-    rows_done: AtomicU64,
+    /// Handed on so far.
+    copied: Copied,
     rows_estimate: Option<u64>,
     chunks: mpsc::Sender<CopyChunk>,
 }
 
 impl Copy {
-    async fn range(&self, session: Session, bound: &str) -> Result<Copied, SourceError> {
+    async fn run(&mut self, session: Session) -> Result<(), SourceError> {
         let names: Vec<_> = self.names.iter().map(|name| quote_name(name)).collect();
         // A partitioned table holds its rows in its partitions; any other holds its own only.
         let only = if self.partitioned { "" } else { "ONLY " };
@@ -274,46 +226,37 @@ impl Copy {
         let format = reader.format();
         let names = names.join(", ");
         let statement =
-            format!("COPY (SELECT {names} FROM {only}{}{bound}) TO STDOUT {format}", self.from);
-        let what = format!("copy table {}", self.label);
-        let failed = |error| self.failed(&what, error);
-        let stream = session.copy_out(statement.as_str()).await.map_err(failed)?;
+            format!("COPY (SELECT {names} FROM {only}{}) TO STDOUT {format}", self.from);
+        let stream = session.copy_out(statement.as_str()).await;
+        let stream = stream.map_err(|error| self.failed(error))?;
         tokio::pin!(stream);
         let mut rows = Vec::new();
         let mut bytes = 0;
-        let mut copied = Copied::default();
         while let Some(piece) = stream.next().await {
-            let piece = piece.map_err(failed)?;
+            let piece = piece.map_err(|error| self.failed(error))?;
             reader.feed(&piece, &mut rows).map_err(|error| self.unreadable(&error))?;
             bytes += piece.len();
             if bytes >= CHUNK_BYTES {
-                self.hand_on(&mut rows, &mut bytes, &mut copied).await?;
+                self.hand_on(&mut rows, &mut bytes).await?;
             }
         }
         reader.finish().map_err(|error| self.unreadable(&error))?;
         if !rows.is_empty() {
-            self.hand_on(&mut rows, &mut bytes, &mut copied).await?;
+            self.hand_on(&mut rows, &mut bytes).await?;
         }
-        session.batch_execute("COMMIT").await.map_err(failed)?;
+        session.batch_execute("COMMIT").await.map_err(|error| self.failed(error))?;
         session.close().await;
-        Ok(copied)
+        Ok(())
     }
 
-    async fn hand_on(
-        &self,
-        rows: &mut Vec<Row>,
-        bytes: &mut usize,
-        copied: &mut Copied,
-    ) -> Result<(), SourceError> {
-        let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-        copied.rows += count;
-        copied.bytes += u64::try_from(*bytes).unwrap_or(u64::MAX);
-        let rows_done = self.rows_done.fetch_add(count, Ordering::Relaxed) + count;
+    async fn hand_on(&mut self, rows: &mut Vec<Row>, bytes: &mut usize) -> Result<(), SourceError> {
+        self.copied.rows += u64::try_from(rows.len()).unwrap_or(u64::MAX);
+        self.copied.bytes += u64::try_from(*bytes).unwrap_or(u64::MAX);
         let capacity = rows.len();
         let chunk = CopyChunk {
             rows: std::mem::replace(rows, Vec::with_capacity(capacity)),
             bytes: std::mem::take(bytes),
-            rows_done,
+            rows_done: self.copied.rows,
             rows_estimate: self.rows_estimate,
         };
         self.chunks.send(chunk).await.map_err(|_closed| {
@@ -322,9 +265,9 @@ impl Copy {
         })
     }
 
-    fn failed(&self, what: &str, error: tokio_postgres::Error) -> SourceError {
+    fn failed(&self, error: tokio_postgres::Error) -> SourceError {
         let denied = error.code().is_some_and(|code| code.code() == "42501");
-        let error = SourceError::query(what, error);
+        let error = SourceError::query(&format!("copy table {}", self.label), error);
         if !denied || error.message.contains("row-level security") {
             return error;
         }

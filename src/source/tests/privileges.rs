@@ -1,4 +1,4 @@
-//! Grants: exactly what is missing, all at once; columns suffice, for a copy in ranges too.
+//! Grants: exactly what is missing, all at once; columns suffice, for a copy too.
 
 use super::super::publication::PublishedTable;
 use super::super::{catalog, privileges, slot, snapshot};
@@ -63,7 +63,6 @@ async fn missing_grants_are_named_to_the_column() {
     assert!(said().await.is_empty());
 }
 
-/// Ranges of blocks go by `ctid`, which a grant on columns does not reach.
 #[tokio::test]
 async fn a_table_whose_columns_were_granted_is_copied_whole() {
     let server = Server::start(&[]);
@@ -77,7 +76,7 @@ async fn a_table_whose_columns_were_granted_is_copied_whole() {
     let made = slot::create_exporting(&plain, "s", |_| {}, std::future::pending()).await.unwrap();
     let (sender, mut chunks) = mpsc::channel(1);
     let (copied, rows) = tokio::join!(
-        snapshot::copy_table(&plain, &made.snapshot_name, &t, &[0, 1], 4, sender),
+        snapshot::copy_table(&plain, &made.snapshot_name, &t, &[0, 1], sender),
         async {
             let mut rows = 0;
             while let Some(chunk) = chunks.recv().await {
