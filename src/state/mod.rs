@@ -416,7 +416,8 @@ impl LocalStore {
         names: Option<Names>,
         done: impl FnOnce() + Send + 'static,
     ) -> Result<(), StateError> {
-        self.committing = Arc::new(std::mem::take(&mut self.overlay));
+        let next = self.overlay.next();
+        self.committing = Arc::new(std::mem::replace(&mut self.overlay, next));
         let commit = Commit {
             outbox: self.outbox.clone(),
             records,

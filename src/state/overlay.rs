@@ -68,6 +68,15 @@ impl Place {
 }
 
 impl Entries {
+    fn next(&self) -> Self {
+        Self {
+            bytes: Vec::with_capacity(self.bytes.len()),
+            entries: Vec::with_capacity(self.entries.len()),
+            by_key: HashTable::with_capacity(self.entries.len()),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -178,6 +187,17 @@ fn front(key: &[u8]) -> u128 {
 }
 
 impl Overlay {
+    /// An empty one with room for as much as this one holds: what comes is seldom much less, and to grow
+    /// by doubling copied every entry twice.
+    pub(super) fn next(&self) -> Self {
+        Self {
+            spaces: std::array::from_fn(|at| {
+                self.spaces.get(at).map_or_else(Entries::default, Entries::next)
+            }),
+            bytes: 0,
+        }
+    }
+
     fn space(&self, space: Space) -> Option<&Entries> {
         self.spaces.get(space as usize)
     }

@@ -27,6 +27,11 @@ const GENERATION_BYTES: usize = 4 << 20;
 const ENTRY_BYTES_MAX: usize = GENERATION_BYTES / 16;
 /// Places where an entry may stand.
 const WAYS: usize = 4;
+/// Of a slot: one more than the offset of an entry, 0 for none. Above them stands a part of the hash, so
+/// that seldom another entry than the one that is looked for is read: each is a miss of the processor's
+/// caches.
+const OFFSET_BITS: u32 = GENERATION_BYTES.ilog2();
+const OFFSET_MASK: u32 = (1 << OFFSET_BITS) - 1;
 /// Of four bytes each.
 const SLOTS_MIN: usize = 1 << 8;
 const SLOTS_MAX: usize = 1 << 18;
@@ -54,7 +59,6 @@ struct Joined {
 #[derive(Default)]
 struct Generation {
     bytes: Vec<u8>,
-    /// One more than the offset of an entry in `bytes`; 0 is none.
     slots: Vec<u32>,
     entries: usize,
 }
@@ -185,6 +189,11 @@ impl Joined {
     }
 }
 
+/// The upper bits of a hash, where a slot has room for them; the lower ones choose the bucket.
+fn tag(hash: u64) -> u32 {
+    u32::try_from(hash >> 32).unwrap_or(0) & !OFFSET_MASK
+}
+
 impl Generation {
     fn bucket(&self, hash: u64) -> std::ops::Range<usize> {
         let buckets = (self.slots.len() / WAYS).max(1) as u64;
@@ -194,7 +203,7 @@ impl Generation {
 
     /// The key and the row of the entry that a slot points to.
     fn entry(&self, slot: u32) -> Option<(Key<'_>, &[u8])> {
-        let offset = usize::try_from(slot).ok()?.checked_sub(1)?;
+        let offset = usize::try_from(slot & OFFSET_MASK).ok()?.checked_sub(1)?;
         let mut rest = self.bytes.get(offset..)?;
         let mut head = || {
             let (head, after) = rest.split_first_chunk()?;
@@ -208,14 +217,17 @@ impl Generation {
 
     fn get(&self, hash: u64, key: Key<'_>) -> Option<&[u8]> {
         let bucket = self.slots.get(self.bucket(hash))?;
-        let mut entries = bucket.iter().filter_map(|slot| self.entry(*slot));
+        let alike = bucket.iter().filter(|slot| *slot & !OFFSET_MASK == tag(hash));
+        let mut entries = alike.filter_map(|slot| self.entry(*slot));
         entries.find(|(of, _)| *of == key).map(|(_, row)| row)
     }
 
     /// Where the entry of a key is pointed to from.
     fn slot(&mut self, hash: u64, key: Key<'_>) -> Option<&mut u32> {
         let bucket = self.bucket(hash);
-        let is = |slot: &u32| self.entry(*slot).is_some_and(|(of, _)| of == key);
+        let is = |slot: &u32| {
+            slot & !OFFSET_MASK == tag(hash) && self.entry(*slot).is_some_and(|(of, _)| of == key)
+        };
         let at = bucket.start + self.slots.get(bucket)?.iter().position(is)?;
         self.slots.get_mut(at)
     }
@@ -223,11 +235,12 @@ impl Generation {
     /// Takes in an entry that is not there.
     fn put(&mut self, hash: u64, key: Key<'_>, row: &[u8]) {
         let lengths = (u32::try_from(key.identity.len()), u32::try_from(row.len()));
-        let (Ok(identity), Ok(len), Ok(slot)) =
+        let (Ok(identity), Ok(len), Ok(offset @ 0..=OFFSET_MASK)) =
             (lengths.0, lengths.1, u32::try_from(self.bytes.len() + 1))
         else {
             return;
         };
+        let slot = tag(hash) | offset;
         for head in [key.oid, identity, len] {
             self.bytes.extend_from_slice(&head.to_le_bytes());
         }
@@ -250,7 +263,7 @@ impl Generation {
     fn place(&mut self, hash: u64, slot: u32) {
         let bucket = self.bucket(hash);
         let places = self.slots.get_mut(bucket).unwrap_or_default();
-        if let Some(oldest) = places.iter_mut().min() {
+        if let Some(oldest) = places.iter_mut().min_by_key(|slot| **slot & OFFSET_MASK) {
             *oldest = slot;
         }
     }
