@@ -26,6 +26,7 @@ use super::patience::Patience;
 use crate::fail_point;
 use crate::stores::{Batch, Fault, Identity, Store, StoreError};
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -170,6 +171,7 @@ impl<S: Store> Writer<S> {
         let mut last_flush: Option<Instant> = None;
         let mut last_fresh: Option<Instant> = None;
         let mut draining: Option<Instant> = None;
+        let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
         loop {
             if draining.is_none() && *stop.borrow() {
                 draining = Some(Instant::now());
@@ -225,10 +227,15 @@ impl<S: Store> Writer<S> {
             if draining.is_some_and(|since| since.elapsed() >= DRAIN_MAX) {
                 return Ok(Ended::Stopping);
             }
-            let wait = if ready > 0 { due } else { FRESH_EVERY };
+            // One alarm for all rounds, and early is well: to set another for each batch wakes the
+            // runtime each time.
+            let until = (Instant::now() + if ready > 0 { due } else { FRESH_EVERY }).into();
+            if alarm.is_elapsed() || alarm.deadline() > until {
+                alarm.as_mut().reset(until);
+            }
             tokio::select! {
                 () = self.feed.changed() => {}
-                () = tokio::time::sleep(wait) => {}
+                () = &mut alarm => {}
                 _ = stop.wait_for(|stop| *stop), if draining.is_none() => {}
             }
         }
