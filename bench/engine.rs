@@ -126,8 +126,11 @@ impl Bench {
             (engine, ran)
         });
         let done = Arc::new(AtomicBool::new(false));
-        let stores = self.feeds.iter().map(|feed| acknowledge(Arc::clone(feed), Arc::clone(&done)));
-        let stores: Vec<_> = stores.collect();
+        let stores: Vec<_> = self
+            .feeds
+            .iter()
+            .map(|feed| acknowledge(runtime.handle().clone(), Arc::clone(feed), Arc::clone(&done)))
+            .collect();
         for gulp in gulps(events) {
             inputs.blocking_send(Input::Gulp(gulp)).ok();
         }
@@ -166,11 +169,15 @@ fn counted(
 }
 
 /// A store that has everything at once.
-fn acknowledge(feed: Arc<Feed>, done: Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
+fn acknowledge(
+    runtime: Handle,
+    feed: Arc<Feed>,
+    done: Arc<AtomicBool>,
+) -> std::thread::JoinHandle<usize> {
     std::thread::spawn(move || {
         let (mut next, mut bytes) = (feed.end(), 0);
         loop {
-            match feed.take(next, 4 << 20) {
+            match runtime.block_on(feed.take(next, 4 << 20)) {
                 Ok(Taken::Records(records)) if !records.is_empty() => {
                     if let Some(last) = records.last() {
                         next = last.seq + 1;

@@ -258,10 +258,6 @@ async fn the_rights_that_plan_asks_for_are_enough() {
         let seed = workload::seed();
         let mut world = World::betting(SMALL).await;
         let admin = reader(&mut world, "").await;
-        // Tables of one block are copied without `ctid`, which column grants do not reach.
-        let more = "INSERT INTO users (name, email) SELECT 'many', g || '@example.com' \
-                    FROM generate_series(1, 2000) g";
-        world.db().await.batch_execute(more).await.unwrap();
         if by_column {
             // Some column of each: plan then asks for the columns that are missing, and no more.
             let some = "GRANT SELECT (id) ON users, events, bets TO reader";

@@ -8,6 +8,7 @@ mod kinds;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use kinds::{KINDS, Kind, SETUP, WIDE};
 use redis::AsyncCommands as _;
@@ -19,7 +20,7 @@ use walview_core::value::Type;
 use crate::end_to_end::SMALL;
 use crate::oracles::verify;
 use crate::plan::plan;
-use crate::world::World;
+use crate::world::{LIVE_LIMIT, World};
 
 /// What a role may say of its sessions, all of it against us.
 const HOSTILE: &[(&str, &str)] = &[
@@ -119,10 +120,17 @@ async fn what_cannot_be_sent_in_binary_comes_as_text() {
     world.stop().await;
 }
 
-/// What the replication session sent as its command.
+/// What the replication session sent as its command. A pipeline is live before it streams.
 async fn asked_for(db: &Db) -> String {
     let sql = "SELECT query FROM pg_stat_activity WHERE query LIKE 'START_REPLICATION %'";
-    db.query_one(sql, &[]).await.unwrap().get(0)
+    let since = Instant::now();
+    loop {
+        if let Some(row) = db.query_opt(sql, &[]).await.unwrap() {
+            return row.get(0);
+        }
+        assert!(since.elapsed() < LIVE_LIMIT, "nothing streams");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// A literal of a row, and its form in JSON where that is not a string of its text.

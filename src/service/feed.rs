@@ -262,40 +262,19 @@ impl Feed {
     ///
     /// # Errors
     /// The outbox cannot be read.
-    pub fn take(&self, next: u64, bytes_max: usize) -> Result<Taken, StateError> {
-        let durable = {
-            let inner = self.lock();
-            let (end, frontier) = if self.durable_only {
-                (inner.durable, inner.durable_frontier)
-            } else {
-                (inner.end, inner.frontier)
-            };
-            if next >= end {
-                return Ok(Taken::Nothing(frontier));
-            }
-            if let Some(first) = inner.queue.front().map(|record| record.seq)
-                && first <= next
-            {
-                let skip = usize::try_from(next - first).unwrap_or(usize::MAX);
-                let mut bytes = 0;
-                let records = inner
-                    .queue
-                    .iter()
-                    .skip(skip)
-                    .take_while(|record| {
-                        let room = bytes < bytes_max;
-                        bytes += record.ops.len();
-                        room && record.seq < end
-                    })
-                    .cloned()
-                    .collect();
-                return Ok(Taken::Records(records));
-            }
-            inner.durable
+    pub async fn take(&self, next: u64, bytes_max: usize) -> Result<Taken, StateError> {
+        let durable = match self.held(next, bytes_max) {
+            Ok(taken) => return Ok(taken),
+            Err(durable) => durable,
         };
         // Dropped from memory: in the outbox, at the latest after the next commit.
-        let mut records: Vec<_> =
-            self.outbox.read(self.store, next, durable)?.into_iter().map(Arc::new).collect();
+        let (outbox, store) = (self.outbox.clone(), self.store);
+        let reading = tokio::task::spawn_blocking(move || outbox.read(store, next, durable));
+        let read = reading.await.map_err(|error| StateError {
+            message: "reading the outbox was broken off".to_owned(),
+            source: Some(Box::new(error)),
+        })?;
+        let mut records: Vec<_> = read?.into_iter().map(Arc::new).collect();
         let mut bytes = 0;
         let fits = records.iter().take_while(|record| {
             let room = bytes < bytes_max;
@@ -306,6 +285,29 @@ impl Feed {
         records.truncate(fits);
         // Empty where the next record is not durable yet: the commit wakes the writer.
         Ok(Taken::Records(records))
+    }
+
+    /// What memory knows of it; else where the outbox is to be read up to.
+    pub(super) fn held(&self, next: u64, bytes_max: usize) -> Result<Taken, u64> {
+        let inner = self.lock();
+        let (end, frontier) = if self.durable_only {
+            (inner.durable, inner.durable_frontier)
+        } else {
+            (inner.end, inner.frontier)
+        };
+        if next >= end {
+            return Ok(Taken::Nothing(frontier));
+        }
+        let first = inner.queue.front().map(|record| record.seq).filter(|first| *first <= next);
+        let Some(first) = first else { return Err(inner.durable) };
+        let skip = usize::try_from(next - first).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let records = inner.queue.iter().skip(skip).take_while(|record| {
+            let room = bytes < bytes_max;
+            bytes += record.ops.len();
+            room && record.seq < end
+        });
+        Ok(Taken::Records(records.cloned().collect()))
     }
 
     /// Resolves when there may be something new.
@@ -331,7 +333,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let outbox = LocalStore::open(folder.path()).unwrap().outbox();
         let feed = Feed::new((0, true), outbox, (0, None), (0, 0), at(10, 1));
-        let durable = || match feed.take(0, 1).unwrap() {
+        let durable = || match feed.held(0, 1).unwrap() {
             Taken::Nothing(frontier) => Some(frontier),
             Taken::Records(_) => None,
         };

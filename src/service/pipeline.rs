@@ -380,7 +380,7 @@ impl Runner {
         }
         let (drain, draining) = watch::channel(false);
         let freezer = store.freezer();
-        let near = Near::start()?;
+        let near = Near::start().await?;
         let mut writers: JoinSet<(usize, Result<(), PipelineError>)> = JoinSet::new();
         for (index, any) in stores.into_iter().enumerate() {
             let state = (&freezer, identity.epoch);

@@ -47,7 +47,7 @@ impl Runner {
         let (mut attempt, mut outage) = (0_u32, None::<Instant>);
         let mut format = Format::of(engine.engine.layout());
         loop {
-            let error = match self.start(&engine, identity, format).await {
+            let error = match self.start(&engine, identity, format, near).await {
                 Ok(stream) => {
                     self.board.source(None);
                     if let Some(since) = outage.take() {
@@ -100,6 +100,7 @@ impl Runner {
         engine: &EngineLoop,
         identity: &Identity,
         format: Format,
+        near: &Near,
     ) -> Result<Stream, PipelineError> {
         let lineage = identity
             .system_identifier
@@ -111,8 +112,10 @@ impl Runner {
             last_commit: Some((Lsn(engine.progress.commit_lsn), engine.progress.committed_at)),
         };
         // The publication has the slot's name.
-        let slot = &identity.slot;
-        Ok(Stream::start(&self.source, slot, slot, resume, lineage, format).await?)
+        let (source, slot) = (self.source.clone(), identity.slot.clone());
+        let starting =
+            async move { Stream::start(&source, &slot, &slot, resume, lineage, format).await };
+        Ok(near.run(starting).await??)
     }
 
     fn watch(&self, engine: &EngineLoop, inputs: mpsc::Sender<Input>) -> Watch {
@@ -155,11 +158,11 @@ impl Runner {
         clock.spawn(clock_of(self.source.clone(), publication, inputs.clone()));
         clock.spawn(orders_of(Arc::clone(&self.desk), inputs.clone()));
         clock.spawn(watch.run());
-        let mut pumping = JoinSet::new();
-        near.spawn(&mut pumping, pump(stream, inputs, confirmed, self.stop.clone()));
+        let pumping = near.run(pump(stream, inputs, confirmed, self.stop.clone()));
+        tokio::pin!(pumping);
         let pumped = loop {
             tokio::select! {
-                Some(pumped) = pumping.join_next() => break pumped.map_err(PipelineError::task)?,
+                pumped = &mut pumping => break pumped?,
                 Some(joined) = writers.join_next() => {
                     // The other stores and the source go on; the board says what happened.
                     if let (_, Err(error)) = joined.map_err(PipelineError::task)? {

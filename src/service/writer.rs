@@ -124,20 +124,20 @@ impl<S: Store> Writer<S> {
                 cause: None,
             });
         }
-        match self.next_after(mark.position)? {
+        match self.next_after(mark.position).await? {
             Some(next) => Ok((mark.position, next)),
             None => self.refill("its mark went back further than the outbox reaches", stop).await,
         }
     }
 
     /// The first record that lies behind `position`; `None` where the outbox begins later.
-    fn next_after(&self, position: Position) -> Result<Option<u64>, StoreError> {
+    async fn next_after(&self, position: Position) -> Result<Option<u64>, StoreError> {
         let mut next = self.feed.first();
         if self.feed.pruned_to().is_some_and(|pruned| position < pruned) {
             return Ok(None);
         }
         'found: loop {
-            let taken = self.feed.take(next, BATCH_BYTES).map_err(unreadable)?;
+            let taken = self.feed.take(next, BATCH_BYTES).await.map_err(unreadable)?;
             let Taken::Records(records) = taken else { break };
             if records.is_empty() {
                 break;
@@ -180,7 +180,7 @@ impl<S: Store> Writer<S> {
             let parted = held.first().is_some_and(|record| record.to.lsn == at.lsn);
             let bytes_max = if parted { BATCH_BYTES } else { self.pace.atomic_bytes_max };
             let room = bytes_max.saturating_sub(bytes(&held));
-            let taken = self.feed.take(from, BATCH_BYTES.min(room))?;
+            let taken = self.feed.take(from, BATCH_BYTES.min(room)).await?;
             let idle = match taken {
                 // After a replay the feed holds again what the store has already.
                 Taken::Records(mut records) => {
@@ -227,8 +227,8 @@ impl<S: Store> Writer<S> {
             if draining.is_some_and(|since| since.elapsed() >= DRAIN_MAX) {
                 return Ok(Ended::Stopping);
             }
-            // One alarm for all rounds, and early is well: to set another for each batch wakes the
-            // runtime each time.
+            // One alarm for all rounds, because to set another for each batch wakes the runtime each
+            // time. It may go off before `until`: then nothing is done, and it is set again.
             let until = (Instant::now() + if ready > 0 { due } else { FRESH_EVERY }).into();
             if alarm.is_elapsed() || alarm.deadline() > until {
                 alarm.as_mut().reset(until);

@@ -118,7 +118,7 @@ impl<S: Store> Writer<S> {
             let believed = remains.filter(|_| since.elapsed() < IDS_BELIEVED_MAX);
             // Told first, so that the commit that is frozen prunes nothing that is still needed.
             let to = known.max(believed).unwrap_or_default();
-            let next = self.next_after(to)?;
+            let next = self.next_after(to).await?;
             let frozen = self.refiller.freezer.freeze().map_err(unreadable)?;
             let at = frozen.progress.emitted_to(self.refiller.epoch);
             // Inside a transaction there is no state that a reader may see.

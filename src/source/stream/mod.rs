@@ -28,8 +28,8 @@
 //! - the server is told exactly what [`Stream::confirm`] was told, and nothing before it has shown
 //!   that its log is the one that is known here ([`continuity`]); nothing moves by itself;
 //! - a consumer that takes no gulp for hours loses nothing and is not cut off: the status goes on;
-//! - a transaction is handed on once all of it or [`PART_BYTES`] of it are there, so that the consumer
-//!   is not woken for its beginning and its end;
+//! - the beginning of a transaction is not handed on alone before [`PART_BYTES`] of it are there, so that
+//!   the consumer is not woken for it and for its end;
 //! - memory: one gulp, which is a buffer and a part ([`GULP_BYTES_MAX`]) or one message that is larger.
 
 mod continuity;
@@ -103,7 +103,7 @@ pub enum Event {
     },
 }
 
-/// What was at hand: whole transactions, and of a long one a part; at least one event.
+/// What was at hand: something whole and the beginning of what goes on, or a part of a long transaction.
 #[derive(Debug, Default)]
 pub struct Gulp {
     pub events: Vec<Event>,
@@ -144,7 +144,8 @@ pub struct Stream {
     late: bool,
     /// By the last read.
     read_bytes: usize,
-    /// What is not handed on yet, and whether more is in it than the beginning of a transaction.
+    /// What is not handed on yet, and whether the end of a transaction or an event outside of one is in
+    /// it.
     gathered: Gulp,
     has_whole: bool,
     /// What the server is told, once `continuity` is shown.
@@ -242,8 +243,7 @@ impl Stream {
         self.flushed
     }
 
-    /// Waits for events and returns all that are at hand. May be dropped while it waits: nothing is
-    /// lost.
+    /// Waits for events and returns what is at hand. May be dropped while it waits: nothing is lost.
     ///
     /// # Errors
     /// The stream has ended; start another, if the error says so.
@@ -259,7 +259,6 @@ impl Stream {
             if std::mem::take(&mut self.has_whole) || self.gathered.bytes >= PART_BYTES {
                 return Ok(std::mem::take(&mut self.gathered));
             }
-            self.incoming.watch_between_reads(!self.late);
             if self.late && self.read_bytes < HEAP_BYTES {
                 tokio::time::sleep(NAP).await;
             }
@@ -301,6 +300,7 @@ impl Stream {
             self.compare(&event)?;
             self.has_whole |= !self.in_transaction;
             self.gathered.events.push(event);
+            self.incoming.watch_between_reads(!self.late);
         }
         Ok(())
     }

@@ -202,7 +202,8 @@ async fn a_consumer_that_takes_nothing_is_not_cut_off() {
     while !ended {
         let gulp = stream.next().await.unwrap();
         largest = largest.max(gulp.bytes);
-        let is_part = !gulp.events.iter().any(|event| matches!(event, Event::Commit { .. }));
+        let ends = |event: &Event| matches!(event, Event::Commit { .. } | Event::KeepAlive { .. });
+        let is_part = !gulp.events.iter().any(ends);
         assert!(!is_part || gulp.bytes >= PART_BYTES, "{} bytes of a transaction", gulp.bytes);
         for event in &gulp.events {
             match event {
