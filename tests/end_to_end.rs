@@ -1,12 +1,12 @@
 //! From PostgreSQL to both stores: snapshot, stream, stop and go on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use walview::demo::Seed;
 
 use crate::stream;
 use crate::workload::{self, Load};
-use crate::world::World;
+use crate::world::{LIVE_LIMIT, World};
 
 pub const SMALL: Seed = Seed { users: 40, events: 25, bets: 500 };
 
@@ -39,6 +39,31 @@ async fn a_snapshot_under_load_is_exact() {
 }
 
 /// SIGTERM under load ends with exit 0; the next start goes on where it was, without a snapshot.
+/// PostgreSQL shows an older snapshot nothing of a table that was truncated since.
+#[tokio::test]
+async fn a_table_that_is_truncated_under_a_snapshot_starts_it_over() {
+    let mut world = World::betting(SMALL).await;
+    let db = world.db().await;
+    world.spawn();
+    let since = Instant::now();
+    let again = "TRUNCATE bets;
+        INSERT INTO bets (user_id, event_id, amount, odds)
+        SELECT 1 + i % 30, 1 + i % 20, 1 + i % 7, 2 FROM generate_series(1, 100) i";
+    loop {
+        db.batch_execute(again).await.unwrap();
+        let log = std::fs::read_to_string(&world.options.log).unwrap_or_default();
+        if log.contains("the snapshot starts over") {
+            assert!(log.contains("public.bets\\\" was truncated, rewritten"), "{log}");
+            break;
+        }
+        assert!(since.elapsed() < LIVE_LIMIT, "no snapshot met one");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.service().until_live(LIVE_LIMIT).await.unwrap();
+    world.assert_equal().await;
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn sigterm_under_load_and_on() {
     let seed = workload::seed();

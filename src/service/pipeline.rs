@@ -87,8 +87,8 @@ impl Runner {
     /// What ended the pipeline. The state is whole all the same.
     pub async fn run(self, folder: &Path, rebuild: bool) -> Result<(), PipelineError> {
         let local = LocalStore::open(folder)?;
-        let mut found = self.first_contact().await?;
-        let epoch = local.former_epoch()?.map_or(1, |epoch| epoch.saturating_add(1));
+        let found = self.first_contact().await?;
+        let epoch = next_epoch(&local)?;
         // One of another format can be thrown away, too.
         let stored = if rebuild { None } else { local.identity()? };
         let progress = local.progress()?;
@@ -100,10 +100,7 @@ impl Runner {
         };
         let mut ready = match stored {
             Some(identity) if start == Start::Resume => self.resume(local, identity, progress)?,
-            _ => {
-                preflight::none_of(std::mem::take(&mut found.problems))?;
-                self.begin(local, epoch, &found).await?
-            }
+            _ => Box::pin(self.begin_whole(folder, (local, epoch), found)).await?,
         };
         loop {
             let streamed = Box::pin(self.stream(ready)).await;
@@ -200,6 +197,28 @@ impl Runner {
         let mut engine = self.engine(bound, identity.epoch);
         engine.restore(&local, progress.stopped.clone())?;
         Ok(Ready { identity, filled: Filled { engine, store: local, stores }, progress })
+    }
+
+    /// Snapshots from nothing, and again where a table was truncated meanwhile.
+    async fn begin_whole(
+        &self,
+        folder: &Path,
+        (mut local, mut epoch): (LocalStore, u16),
+        mut found: Found,
+    ) -> Result<Ready, PipelineError> {
+        loop {
+            preflight::none_of(std::mem::take(&mut found.problems))?;
+            match self.begin(local, epoch, &found).await {
+                Err(PipelineError::Source(error)) if error.kind == Kind::SnapshotBroken => {
+                    tracing::warn!(error = describe(&error), "the snapshot starts over");
+                    self.back_off(0).await?;
+                    local = LocalStore::open(folder)?;
+                    epoch = next_epoch(&local)?;
+                    found = self.first_contact().await?;
+                }
+                begun => return begun,
+            }
+        }
     }
 
     /// Snapshots from nothing.
@@ -500,6 +519,11 @@ impl Runner {
             stands: None,
         })
     }
+}
+
+/// Of a state that begins now.
+fn next_epoch(local: &LocalStore) -> Result<u16, PipelineError> {
+    Ok(local.former_epoch()?.map_or(1, |epoch| epoch.saturating_add(1)))
 }
 
 /// Waits for writers that were told to end.

@@ -40,6 +40,8 @@ pub enum Kind {
     NoBinaryForm,
     /// A table cannot be followed as it is.
     Table,
+    /// A table lost rows that the snapshot should have seen.
+    SnapshotBroken,
     /// The caller asked for it.
     Cancelled,
     Other,

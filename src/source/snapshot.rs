@@ -11,6 +11,8 @@
 //!
 //! Invariants:
 //! - the same value is the same `Value` as from the stream, in binary and in text;
+//! - a table that was truncated or rewritten since the snapshot is an error, never a table of fewer rows:
+//!   PostgreSQL keeps no snapshot of that ("Caveats" of its chapter on concurrency);
 //! - at most one chunk is in memory here, beyond what the channel holds;
 //! - the transaction ends with the copy on every path: it is committed, or its session's socket is
 //!   closed.
@@ -77,6 +79,7 @@ pub async fn copy_table(
     let size = Size::load(&session, table.oid).await?;
     let mut copy = Copy {
         config: config.clone(),
+        oid: table.oid,
         label,
         from: format!("{}.{}", quote_name(&table.schema), quote_name(&table.name)),
         partitioned: size.partitioned,
@@ -205,6 +208,7 @@ impl Reader {
 /// A table on its way.
 struct Copy {
     config: SourceConfig,
+    oid: u32,
     label: String,
     /// Quoted, with its schema.
     from: String,
@@ -244,9 +248,40 @@ impl Copy {
         if !rows.is_empty() {
             self.hand_on(&mut rows, &mut bytes).await?;
         }
+        self.stands(&session).await?;
         session.batch_execute("COMMIT").await.map_err(|error| self.failed(error))?;
         session.close().await;
         Ok(())
+    }
+
+    /// Fails unless the files that were read, which the copy has locked, are those of the snapshot. What a
+    /// query reads from catalogs is as of the snapshot, what the functions say is of now.
+    async fn stands(&self, session: &Session) -> Result<(), SourceError> {
+        const TABLE: &str = "
+            SELECT count(*) FROM pg_class c
+            WHERE c.oid = $1 AND c.relfilenode = pg_relation_filenode(c.oid)
+            HAVING count(*) = 1";
+        const PARTITIONS: &str = "
+            WITH RECURSIVE tree(oid) AS (
+              SELECT $1::oid UNION ALL SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid),
+            was AS (SELECT c.oid, c.relfilenode FROM tree JOIN pg_class c USING (oid) WHERE c.relkind <> 'p'),
+            is_now AS (SELECT relid::oid, pg_relation_filenode(relid) FROM pg_partition_tree($1) WHERE isleaf)
+            SELECT 1::int8 WHERE NOT EXISTS (TABLE was EXCEPT TABLE is_now)
+                             AND NOT EXISTS (TABLE is_now EXCEPT TABLE was)";
+        let sql = if self.partitioned { PARTITIONS } else { TABLE };
+        let found = session.query_opt(sql, &[&self.oid]).await;
+        if found.map_err(|error| self.failed(error))?.is_some() {
+            return Ok(());
+        }
+        let label = &self.label;
+        Err(SourceError::retry(
+            format!(
+                "table {label} was truncated, rewritten or given other partitions after the snapshot \
+                 had begun, so rows of it are gone"
+            ),
+            "",
+        )
+        .kind(Kind::SnapshotBroken))
     }
 
     async fn hand_on(&mut self, rows: &mut Vec<Row>, bytes: &mut usize) -> Result<(), SourceError> {

@@ -108,13 +108,29 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    #[tokio::test]
-    async fn both_directions_wait_and_a_dropped_read_loses_nothing() {
+    /// Ours, with its watch, and theirs.
+    async fn pair() -> (Socket, Watch, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut theirs, _) = listener.accept().await.unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
         let watch = Watch::default();
-        let socket = Socket::new(ours, watch.clone()).unwrap();
+        (Socket::new(ours, watch.clone()).unwrap(), watch, theirs)
+    }
+
+    #[tokio::test]
+    async fn it_is_watched_between_reads_where_that_is_wanted() {
+        let (mut socket, watch, mut theirs) = pair().await;
+        for wanted in [false, true, true, false, false, true] {
+            watch.between_reads(wanted);
+            theirs.write_all(&[1; 10]).await.unwrap();
+            assert_eq!(socket.read(&mut [0; 64]).await.unwrap(), 10);
+            assert_eq!((socket.watched.is_some(), socket.idle.is_none()), (wanted, wanted));
+        }
+    }
+
+    #[tokio::test]
+    async fn both_directions_wait_and_a_dropped_read_loses_nothing() {
+        let (socket, watch, mut theirs) = pair().await;
         let (mut read, mut write) = tokio::io::split(socket);
         let mut buffer = [0; 64];
         for round in 0..6 {

@@ -127,7 +127,8 @@ fn run(of: &mut EngineLoop, inputs: impl IntoIterator<Item = Input>) {
 
 /// Positions of what a store that takes durable records alone would get.
 fn durable(of: &EngineLoop) -> Vec<Position> {
-    match of.outlets[0].feed.held(0, usize::MAX).unwrap() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    match runtime.block_on(of.outlets[0].feed.take(0, usize::MAX)).unwrap() {
         Taken::Records(records) => records.iter().map(|record| record.to).collect(),
         Taken::Nothing(_) => Vec::new(),
     }

@@ -371,6 +371,60 @@ async fn a_value_is_the_same_in_snapshot_and_stream() {
     assert!(matches!(of(3, "i"), Value::Text(text) if text.len() == 25_000));
 }
 
+/// PostgreSQL shows a table that was truncated as empty to every snapshot from before.
+#[tokio::test]
+async fn a_table_that_was_emptied_since_is_no_table_of_fewer_rows() {
+    let server = Server::start(&[]);
+    let (config, app) = (superuser(&server), application(&server).await);
+    run(
+        &app,
+        "CREATE TABLE t(id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 100);
+         CREATE TABLE p(id int PRIMARY KEY) PARTITION BY RANGE (id);
+         CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (50) PARTITION BY RANGE (id);
+         CREATE TABLE p11 PARTITION OF p1 FOR VALUES FROM (0) TO (50);
+         CREATE TABLE p2 PARTITION OF p DEFAULT;
+         INSERT INTO p SELECT generate_series(1, 100)",
+    )
+    .await;
+    let (t, p) = (load(&app, "t").await, load(&app, "p").await);
+    let harmless = "DELETE FROM t; DELETE FROM p; ANALYZE t; VACUUM t; VACUUM p";
+    for (table, sql, whole) in [
+        (&t, harmless, true),
+        (&p, harmless, true),
+        (&t, "TRUNCATE t", false),
+        (&t, "BEGIN; TRUNCATE t; ROLLBACK", true),
+        (&t, "ALTER TABLE t ALTER id TYPE bigint", false),
+        (&p, "TRUNCATE p", false),
+        (&p, "TRUNCATE p2", false),
+        (&p, "TRUNCATE p11", false),
+        (&p, "ALTER TABLE p DETACH PARTITION p2", false),
+        (&p, "CREATE TABLE p3 PARTITION OF p FOR VALUES FROM (200) TO (300)", false),
+        (&p, "DROP TABLE p1", false),
+    ] {
+        let fill = "INSERT INTO t SELECT generate_series(1, 100) ON CONFLICT DO NOTHING;
+                    INSERT INTO p SELECT generate_series(60, 100) ON CONFLICT DO NOTHING";
+        run(&app, fill).await;
+        let made =
+            slot::create_exporting(&config, "s", |_| {}, std::future::pending()).await.unwrap();
+        for statement in sql.split("; ") {
+            run(&app, statement).await;
+        }
+        let (sender, mut chunks) = mpsc::channel(1);
+        let copying = snapshot::copy_table(&config, &made.snapshot_name, table, &[0], sender);
+        let (copied, ()) = tokio::join!(copying, async { while chunks.recv().await.is_some() {} });
+        assert_eq!(copied.is_ok(), whole, "{sql}: {copied:?}");
+        if let Err(error) = copied {
+            assert_eq!((error.action, error.kind), (Action::Retry, Kind::SnapshotBroken));
+            assert_says(&error, &["was truncated, rewritten or given other partitions"]);
+        }
+        made.close().await;
+        run(&app, "SELECT pg_drop_replication_slot('s')").await;
+        if sql.contains("DETACH") {
+            run(&app, "ALTER TABLE p ATTACH PARTITION p2 DEFAULT").await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn parts_columns_and_failures_of_a_copy() {
     let server = Server::start(&[]);
