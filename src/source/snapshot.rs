@@ -258,14 +258,14 @@ impl Copy {
     /// query reads from catalogs is as of the snapshot, what the functions say is of now.
     async fn stands(&self, session: &Session) -> Result<(), SourceError> {
         const TABLE: &str = "
-            SELECT count(*) FROM pg_class c
-            WHERE c.oid = $1 AND c.relfilenode = pg_relation_filenode(c.oid)
-            HAVING count(*) = 1";
+            SELECT 1::int8 FROM pg_class c
+            WHERE c.oid = $1 AND c.relfilenode = pg_relation_filenode(c.oid)";
         const PARTITIONS: &str = "
             WITH RECURSIVE tree(oid) AS (
               SELECT $1::oid UNION ALL SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid),
             was AS (SELECT c.oid, c.relfilenode FROM tree JOIN pg_class c USING (oid) WHERE c.relkind <> 'p'),
-            is_now AS (SELECT relid::oid, pg_relation_filenode(relid) FROM pg_partition_tree($1) WHERE isleaf)
+            is_now AS (SELECT relid::oid, coalesce(pg_relation_filenode(relid), 0)
+                       FROM pg_partition_tree($1) WHERE isleaf)
             SELECT 1::int8 WHERE NOT EXISTS (TABLE was EXCEPT TABLE is_now)
                              AND NOT EXISTS (TABLE is_now EXCEPT TABLE was)";
         let sql = if self.partitioned { PARTITIONS } else { TABLE };
