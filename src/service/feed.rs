@@ -274,15 +274,8 @@ impl Feed {
             message: "reading the outbox was broken off".to_owned(),
             source: Some(Box::new(error)),
         })?;
-        let mut records: Vec<_> = read?.into_iter().map(Arc::new).collect();
-        let mut bytes = 0;
-        let fits = records.iter().take_while(|record| {
-            let room = bytes < bytes_max;
-            bytes += record.ops.len();
-            room
-        });
-        let fits = fits.count();
-        records.truncate(fits);
+        let mut fits = fits(bytes_max);
+        let records = read?.into_iter().take_while(|record| fits(record)).map(Arc::new).collect();
         // Empty where the next record is not durable yet: the commit wakes the writer.
         Ok(Taken::Records(records))
     }
@@ -301,18 +294,25 @@ impl Feed {
         let first = inner.queue.front().map(|record| record.seq).filter(|first| *first <= next);
         let Some(first) = first else { return Err(inner.durable) };
         let skip = usize::try_from(next - first).unwrap_or(usize::MAX);
-        let mut bytes = 0;
-        let records = inner.queue.iter().skip(skip).take_while(|record| {
-            let room = bytes < bytes_max;
-            bytes += record.ops.len();
-            room && record.seq < end
-        });
+        let mut fits = fits(bytes_max);
+        let records = inner.queue.iter().skip(skip);
+        let records = records.take_while(|record| fits(record) && record.seq < end);
         Ok(Taken::Records(records.cloned().collect()))
     }
 
     /// Resolves when there may be something new.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+}
+
+/// Whether one record more is taken: until there are `bytes_max` of operations.
+fn fits(bytes_max: usize) -> impl FnMut(&Record) -> bool {
+    let mut bytes = 0;
+    move |record| {
+        let room = bytes < bytes_max;
+        bytes += record.ops.len();
+        room
     }
 }
 

@@ -88,7 +88,6 @@ impl Runner {
     pub async fn run(self, folder: &Path, rebuild: bool) -> Result<(), PipelineError> {
         let local = LocalStore::open(folder)?;
         let found = self.first_contact().await?;
-        let epoch = next_epoch(&local)?;
         // One of another format can be thrown away, too.
         let stored = if rebuild { None } else { local.identity()? };
         let progress = local.progress()?;
@@ -100,7 +99,7 @@ impl Runner {
         };
         let mut ready = match stored {
             Some(identity) if start == Start::Resume => self.resume(local, identity, progress)?,
-            _ => Box::pin(self.begin_whole(folder, (local, epoch), found)).await?,
+            _ => Box::pin(self.begin_whole(folder, local, found)).await?,
         };
         loop {
             let streamed = Box::pin(self.stream(ready)).await;
@@ -203,17 +202,17 @@ impl Runner {
     async fn begin_whole(
         &self,
         folder: &Path,
-        (mut local, mut epoch): (LocalStore, u16),
+        mut local: LocalStore,
         mut found: Found,
     ) -> Result<Ready, PipelineError> {
         loop {
             preflight::none_of(std::mem::take(&mut found.problems))?;
+            let epoch = local.former_epoch()?.map_or(1, |epoch| epoch.saturating_add(1));
             match self.begin(local, epoch, &found).await {
                 Err(PipelineError::Source(error)) if error.kind == Kind::SnapshotBroken => {
                     tracing::warn!(error = describe(&error), "the snapshot starts over");
                     self.back_off(0).await?;
                     local = LocalStore::open(folder)?;
-                    epoch = next_epoch(&local)?;
                     found = self.first_contact().await?;
                 }
                 begun => return begun,
@@ -519,11 +518,6 @@ impl Runner {
             stands: None,
         })
     }
-}
-
-/// Of a state that begins now.
-fn next_epoch(local: &LocalStore) -> Result<u16, PipelineError> {
-    Ok(local.former_epoch()?.map_or(1, |epoch| epoch.saturating_add(1)))
 }
 
 /// Waits for writers that were told to end.

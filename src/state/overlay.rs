@@ -190,12 +190,7 @@ impl Overlay {
     /// An empty one with room for as much as this one holds: what comes is seldom much less, and to grow
     /// by doubling copied every entry twice.
     pub(super) fn next(&self) -> Self {
-        Self {
-            spaces: std::array::from_fn(|at| {
-                self.spaces.get(at).map_or_else(Entries::default, Entries::next)
-            }),
-            bytes: 0,
-        }
+        Self { spaces: self.spaces.each_ref().map(Entries::next), bytes: 0 }
     }
 
     fn space(&self, space: Space) -> Option<&Entries> {

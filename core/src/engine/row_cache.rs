@@ -194,6 +194,11 @@ fn tag(hash: u64) -> u32 {
     u32::try_from(hash >> 32).unwrap_or(0) & !OFFSET_MASK
 }
 
+/// Whether a slot may be that of a key with this hash.
+fn is_tagged(slot: u32, hash: u64) -> bool {
+    slot & !OFFSET_MASK == tag(hash)
+}
+
 impl Generation {
     fn bucket(&self, hash: u64) -> std::ops::Range<usize> {
         let buckets = (self.slots.len() / WAYS).max(1) as u64;
@@ -217,7 +222,7 @@ impl Generation {
 
     fn get(&self, hash: u64, key: Key<'_>) -> Option<&[u8]> {
         let bucket = self.slots.get(self.bucket(hash))?;
-        let alike = bucket.iter().filter(|slot| *slot & !OFFSET_MASK == tag(hash));
+        let alike = bucket.iter().filter(|slot| is_tagged(**slot, hash));
         let mut entries = alike.filter_map(|slot| self.entry(*slot));
         entries.find(|(of, _)| *of == key).map(|(_, row)| row)
     }
@@ -226,7 +231,7 @@ impl Generation {
     fn slot(&mut self, hash: u64, key: Key<'_>) -> Option<&mut u32> {
         let bucket = self.bucket(hash);
         let is = |slot: &u32| {
-            slot & !OFFSET_MASK == tag(hash) && self.entry(*slot).is_some_and(|(of, _)| of == key)
+            is_tagged(*slot, hash) && self.entry(*slot).is_some_and(|(of, _)| of == key)
         };
         let at = bucket.start + self.slots.get(bucket)?.iter().position(is)?;
         self.slots.get_mut(at)

@@ -257,6 +257,7 @@ impl Stream {
         loop {
             self.gather()?;
             if std::mem::take(&mut self.has_whole) || self.gathered.bytes >= PART_BYTES {
+                self.incoming.watch_between_reads(!self.late);
                 return Ok(std::mem::take(&mut self.gathered));
             }
             if self.late && self.read_bytes < HEAP_BYTES {
@@ -300,7 +301,6 @@ impl Stream {
             self.compare(&event)?;
             self.has_whole |= !self.in_transaction;
             self.gathered.events.push(event);
-            self.incoming.watch_between_reads(!self.late);
         }
         Ok(())
     }

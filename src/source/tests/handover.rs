@@ -17,6 +17,15 @@ async fn load(session: &Session, name: &str) -> Table {
 
 /// All rows of a snapshot.
 async fn copy(config: &SourceConfig, snapshot: &str, table: &Table, columns: &[usize]) -> Vec<Row> {
+    try_copy(config, snapshot, table, columns).await.unwrap()
+}
+
+async fn try_copy(
+    config: &SourceConfig,
+    snapshot: &str,
+    table: &Table,
+    columns: &[usize],
+) -> Result<Vec<Row>, SourceError> {
     let (sender, mut chunks) = mpsc::channel(2);
     let copying = snapshot::copy_table(config, snapshot, table, columns, sender);
     let receiving = async {
@@ -28,8 +37,8 @@ async fn copy(config: &SourceConfig, snapshot: &str, table: &Table, columns: &[u
         rows
     };
     let (copied, rows) = tokio::join!(copying, receiving);
-    assert_eq!(copied.unwrap().rows, u64::try_from(rows.len()).unwrap());
-    rows
+    assert_eq!(copied?.rows, u64::try_from(rows.len()).unwrap());
+    Ok(rows)
 }
 
 fn values(table: &Table, tuple: Tuple<'_>) -> Row {
@@ -409,9 +418,7 @@ async fn a_table_that_was_emptied_since_is_no_table_of_fewer_rows() {
         for statement in sql.split("; ") {
             run(&app, statement).await;
         }
-        let (sender, mut chunks) = mpsc::channel(1);
-        let copying = snapshot::copy_table(&config, &made.snapshot_name, table, &[0], sender);
-        let (copied, ()) = tokio::join!(copying, async { while chunks.recv().await.is_some() {} });
+        let copied = try_copy(&config, &made.snapshot_name, table, &[0]).await;
         assert_eq!(copied.is_ok(), whole, "{sql}: {copied:?}");
         if let Err(error) = copied {
             assert_eq!((error.action, error.kind), (Action::Retry, Kind::SnapshotBroken));
