@@ -72,6 +72,8 @@ pub(crate) struct Backlog {
     pub(crate) call: fn(u32) -> String,
     /// Of `--changes`.
     pub(crate) part: u32,
+    /// How many times as fast as the reference Walview is to be.
+    pub(crate) aim: f64,
     pub(crate) identity_full: bool,
 }
 
@@ -80,24 +82,28 @@ pub(crate) const BACKLOGS: [Backlog; 4] = [
         case: "drain: inserts, 10 rows a transaction",
         call: |changes| format!("CALL inserts({changes}, 10)"),
         part: 1,
+        aim: 1.5,
         identity_full: false,
     },
     Backlog {
         case: "drain: mixed, 1 row a transaction",
         call: |changes| format!("CALL mixed({changes})"),
         part: 2,
+        aim: 1.5,
         identity_full: false,
     },
     Backlog {
         case: "drain: inserts, one transaction",
         call: |changes| format!("CALL inserts({changes}, {changes})"),
         part: 1,
+        aim: 1.2,
         identity_full: false,
     },
     Backlog {
         case: "drain: mixed, REPLICA IDENTITY FULL",
         call: |changes| format!("CALL mixed({changes})"),
         part: 2,
+        aim: 1.5,
         identity_full: true,
     },
 ];
@@ -119,8 +125,9 @@ async fn measure(backlog: &Backlog, changes: u32, repeats: u32) -> Result<Vec<Fi
     let pairs = beside_reference(&world, backlog.case, &(backlog.call)(changes), repeats).await?;
     world.verify().await?;
     let changes = f64::from(changes);
-    let mut figures = vec![rate(backlog.case, changes, &pairs)];
-    figures.extend(cost(backlog.case, changes, pairs.iter().map(|(drained, _)| drained)));
+    let (case, aim) = (backlog.case, backlog.aim);
+    let mut figures = vec![rate(case, changes, &pairs), bound(case, aim, changes, &pairs)?];
+    figures.extend(cost(case, changes, pairs.iter().map(|(drained, _)| drained)));
     Ok(figures)
 }
 
@@ -182,6 +189,23 @@ pub(crate) fn rate(case: &str, changes: f64, pairs: &[(Drained, f64)]) -> Figure
         .map(|(drained, reference)| (changes / drained.elapsed.as_secs_f64(), changes / reference))
         .collect();
     Figure::paired([case, "drained", "changes/s"], REFERENCE, &rates)
+}
+
+/// What the changes took of everybody else, beside what all processors together have for one at the
+/// aim's rate: from 1 on, the servers alone are too slow for it here, whatever Walview takes.
+pub(crate) fn bound(
+    case: &str,
+    aim: f64,
+    changes: f64,
+    pairs: &[(Drained, f64)],
+) -> Result<Figure> {
+    let processors = f64::from(u32::try_from(std::thread::available_parallelism()?.get())?);
+    let of = |(drained, reference): &(Drained, f64)| {
+        let at_the_aim = processors * reference / aim;
+        (drained.others_cpu_seconds * 1e6 / changes, at_the_aim * 1e6 / changes)
+    };
+    let name = [case, "CPU of the servers a change", "µs"];
+    Ok(Figure::paired(name, "there for all at the aim", &pairs.iter().map(of).collect::<Vec<_>>()))
 }
 
 /// What the changes took of Walview's processor time and memory.

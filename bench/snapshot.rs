@@ -3,9 +3,9 @@
 //! The reference are two connections, each with half of the blocks, to `/dev/null`. Walview's clock
 //! starts with its process and ends when it is live: rows in its state, results in the stores.
 
-use crate::drain::{betting, cost};
+use crate::drain::{betting, bound, cost};
 use crate::figures::Figure;
-use crate::world::{Drained, LIMIT, World};
+use crate::world::{Clock, LIMIT, World};
 use anyhow::Result;
 use std::time::{Duration, Instant};
 use walview::demo::PIPELINE;
@@ -37,6 +37,8 @@ views:
 "#;
 
 const REFERENCE: &str = "COPY, 2 connections";
+/// The part of its rate that Walview is to reach.
+const AIM: f64 = 0.4;
 
 pub(crate) async fn run(bets: u32, repeats: u32) -> Result<Vec<Figure>> {
     let world = betting(i32::try_from(bets)?).await?;
@@ -53,23 +55,29 @@ pub(crate) async fn run(bets: u32, repeats: u32) -> Result<Vec<Figure>> {
 
 async fn measure(world: &World, case: &str, bets: u32, repeats: u32) -> Result<Vec<Figure>> {
     let bets = f64::from(bets);
-    let (mut rates, mut snapshots) = (Vec::new(), Vec::new());
+    let mut pairs = Vec::new();
     for _ in 0..repeats {
         world.forget().await?;
         let reference = copy(world).await?.as_secs_f64();
-        let started = Instant::now();
+        let clock = Clock::start()?;
         let mut service = Service::spawn(&world.options)?;
         let status = service.until_live(LIMIT).await?;
-        let snapshot = Drained::new(started.elapsed(), &status);
+        let snapshot = clock.stop(&status)?;
         service.stop().await?;
         let seconds = snapshot.elapsed.as_secs_f64();
         eprintln!("{case}: walview {seconds:.1} s, {REFERENCE} {reference:.1} s");
-        rates.push((bets / seconds, bets / reference));
-        snapshots.push(snapshot);
+        pairs.push((snapshot, reference));
     }
     world.verify().await?;
-    let mut figures = vec![Figure::paired([case, "read", "bets/s"], REFERENCE, &rates)];
-    figures.extend(cost(case, bets, snapshots.iter()));
+    let rates: Vec<_> = pairs
+        .iter()
+        .map(|(snapshot, reference)| (bets / snapshot.elapsed.as_secs_f64(), bets / reference))
+        .collect();
+    let mut figures = vec![
+        Figure::paired([case, "read", "bets/s"], REFERENCE, &rates),
+        bound(case, AIM, bets, &pairs)?,
+    ];
+    figures.extend(cost(case, bets, pairs.iter().map(|(snapshot, _)| snapshot)));
     Ok(figures)
 }
 

@@ -8,6 +8,7 @@
 //! What would come between two measurements by itself is off: autovacuum, and checkpoints, which
 //! are made before the clock starts.
 
+use crate::process::busy_seconds;
 use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -222,10 +223,10 @@ impl World {
 
     /// From the start of Walview until both stores hold everything up to `end`.
     pub(crate) async fn drain(&self, end: u64) -> Result<Drained> {
-        let started = Instant::now();
+        let clock = Clock::start()?;
         let mut service = Service::spawn(&self.options)?;
         let status = service.until_stores_reach(end, LIMIT).await?;
-        let drained = Drained::new(started.elapsed(), &status);
+        let drained = clock.stop(&status)?;
         service.stop().await?;
         Ok(drained)
     }
@@ -235,14 +236,28 @@ impl World {
 pub(crate) struct Drained {
     pub(crate) elapsed: Duration,
     pub(crate) cpu_seconds: f64,
+    /// Of everybody else on the machine meanwhile: of the servers, where nothing else runs.
+    pub(crate) others_cpu_seconds: f64,
     pub(crate) peak_mib: f64,
 }
 
-impl Drained {
-    /// Of a process that did nothing else since its start.
-    pub(crate) fn new(elapsed: Duration, status: &Status) -> Self {
+/// Runs from just before the start of Walview's process.
+pub(crate) struct Clock {
+    started: Instant,
+    busy_seconds: f64,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Result<Self> {
+        Ok(Self { started: Instant::now(), busy_seconds: busy_seconds()? })
+    }
+
+    /// `status` is of a process that did nothing else since its start.
+    pub(crate) fn stop(self, status: &Status) -> Result<Drained> {
+        let elapsed = self.started.elapsed();
         let ProcessStatus { cpu_seconds, rss_peak_bytes, .. } = status.process;
-        Self { elapsed, cpu_seconds, peak_mib: mib(rss_peak_bytes) }
+        let others_cpu_seconds = busy_seconds()? - self.busy_seconds - cpu_seconds;
+        Ok(Drained { elapsed, cpu_seconds, others_cpu_seconds, peak_mib: mib(rss_peak_bytes) })
     }
 }
 
