@@ -20,9 +20,10 @@
 use super::PipelineError;
 use super::board::Board;
 use super::drift;
-use super::feed::{Feed, Frontier, Pushed};
+use super::feed::{Feed, Frontier};
 use super::follow::Grown;
 use super::ingest::{Relations, stop_users, stop_view};
+use super::local_commit::{COMMIT_EVERY, UnderWay};
 use super::orders::OrderQueue;
 use super::pipeline::Faults;
 use super::records::{Applying, Records};
@@ -32,9 +33,9 @@ use crate::letters::Order;
 use crate::source::SourceError;
 use crate::source::fingerprint::OwnAlter;
 use crate::source::stream::{Event, Gulp};
-use crate::state::{COMMIT_BYTES, LocalStore, Progress};
+use crate::state::{LocalStore, Progress};
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Sleep;
@@ -43,10 +44,6 @@ use walview_core::engine::{Engine, EngineError, Layout, RowChange};
 use walview_core::pgoutput::{self, Message};
 use walview_core::position::Lsn;
 
-/// How long a change may wait for its local commit.
-const COMMIT_EVERY: Duration = Duration::from_millis(100);
-/// How often a position that came without changes is made durable.
-const IDLE_COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// A transaction longer than this is made durable in pieces of this many changes.
 const CUT_CHANGES: u64 = 10_000;
 /// Or as soon as the values of the changes since the last cut weigh as much: the same in a replay,
@@ -82,14 +79,6 @@ pub struct Outlet {
     pub feed: Arc<Feed>,
     /// How long the store itself may lose what it acknowledged.
     pub window: Duration,
-}
-
-/// A local commit that another thread writes.
-struct UnderWay {
-    done: oneshot::Receiver<()>,
-    confirmed: Lsn,
-    /// By outlet: what it holds, and which records go from the outbox once it is durable.
-    outlets: Vec<(Pushed, Option<u64>)>,
 }
 
 /// Why the loop goes on.
@@ -129,19 +118,19 @@ pub struct EngineLoop {
     /// Weight of the changes applied since the transaction began or was cut.
     bytes_since_cut: usize,
     pub(super) uncommitted: bool,
-    idle_position: bool,
+    pub(super) idle_position: bool,
     /// Nothing was read since the last step of its own.
     idle: bool,
     /// A long transaction has just been made durable up to here.
     just_cut: bool,
     /// When the last local commit began.
-    last_commit: Instant,
+    pub(super) last_commit: Instant,
     /// When the feeds were last told what there is.
     last_publish: Instant,
     /// The local commit that is on its way.
-    under_way: Option<UnderWay>,
+    pub(super) under_way: Option<UnderWay>,
     /// What the last one that is durable confirms.
-    durable: Lsn,
+    pub(super) durable: Lsn,
     clock: Option<(Lsn, i64)>,
     pub(super) orders: OrderQueue,
 }
@@ -360,22 +349,6 @@ impl EngineLoop {
         Ok(())
     }
 
-    /// When the next local commit is due; `None` where there is nothing to commit. Inside a
-    /// transaction there is nothing to commit but what `cut` made whole. One that is on its way is not
-    /// waited for, so that stores fed from memory do not wait for a slow disk, unless much gathers.
-    fn commit_due_at(&self, now: Instant) -> Option<Instant> {
-        if self.in_transaction || !(self.uncommitted || self.idle_position) {
-            return None;
-        }
-        if self.store.pending_bytes() + self.records.pending_bytes() >= COMMIT_BYTES {
-            return Some(now);
-        }
-        if self.under_way.is_some() {
-            return None;
-        }
-        Some(self.last_commit + if self.uncommitted { COMMIT_EVERY } else { IDLE_COMMIT_EVERY })
-    }
-
     /// When views that are being corrected go on by themselves; `None` where none is, or cannot.
     fn step_due_at(&self, now: Instant) -> Option<Instant> {
         let goes_on =
@@ -569,79 +542,6 @@ impl EngineLoop {
             self.clock.filter(|(flushed, _)| *flushed <= lsn).map_or(i64::MIN, |(_, at)| at);
         Frontier::new(lsn, self.progress.committed_at.max(clock), self.engine.held())
     }
-
-    fn commit_if_large(&mut self) -> Result<(), PipelineError> {
-        if self.store.pending_bytes() + self.records.pending_bytes() >= COMMIT_BYTES {
-            self.begin_commit()?;
-        }
-        Ok(())
-    }
-
-    /// The local commit: everything whole is durable then.
-    pub(super) fn commit(&mut self) -> Result<(), PipelineError> {
-        self.begin_commit()?;
-        self.finish_commit()
-    }
-
-    /// Begins the local commit, and waits for the one before.
-    fn begin_commit(&mut self) -> Result<(), PipelineError> {
-        self.finish_commit()?;
-        self.publish();
-        let faults =
-            std::mem::take(&mut *self.faults.lock().unwrap_or_else(PoisonError::into_inner));
-        for (view, why) in faults {
-            stop_view(&mut self.engine, view, why);
-        }
-        self.progress.stopped = self.engine.stopped().to_vec();
-        // Where the outbox begins is durable before anything of it goes.
-        let prunable: Vec<_> =
-            self.outlets.iter().map(|outlet| outlet.feed.prunable(outlet.window)).collect();
-        self.progress.outbox_bytes =
-            self.outlets.iter().map(|outlet| outlet.feed.bytes()).collect();
-        for (outlet, pruned) in self.outlets.iter().zip(&mut self.progress.pruned) {
-            if let Some(position) = outlet.feed.pruned_to() {
-                *pruned = position.to_string();
-            }
-        }
-        self.engine.save(&mut self.store);
-        fail_point::hit(fail_point::COMMIT_BEFORE);
-        let (tell, done) = oneshot::channel();
-        let tell = || {
-            tell.send(()).ok();
-        };
-        self.store.begin_commit(self.records.pending(), &self.progress, tell)?;
-        let pushed = self.outlets.iter().map(|outlet| outlet.feed.pushed());
-        self.under_way = Some(UnderWay {
-            done,
-            confirmed: self.progress.confirmed(),
-            outlets: pushed.zip(prunable).collect(),
-        });
-        self.records.written();
-        self.uncommitted = false;
-        self.idle_position = false;
-        self.last_commit = Instant::now();
-        Ok(())
-    }
-
-    /// Waits for the local commit that is on its way, if one is.
-    fn finish_commit(&mut self) -> Result<(), PipelineError> {
-        let Some(UnderWay { confirmed, outlets, .. }) = self.under_way.take() else {
-            return Ok(());
-        };
-        self.store.finish_commit()?;
-        fail_point::hit(fail_point::COMMIT_AFTER);
-        self.durable = confirmed;
-        let outbox = self.store.outbox();
-        for (index, (outlet, (pushed, prunable))) in self.outlets.iter().zip(outlets).enumerate() {
-            outlet.feed.committed(pushed);
-            if let Some(before) = prunable {
-                outbox.prune(index, before)?;
-                fail_point::hit(fail_point::PRUNE_AFTER);
-            }
-        }
-        self.board.local(self.durable, &self.engine);
-        Ok(())
-    }
 }
 
 /// Waits for an input, for the local commit that is on its way, or until something is `due`. The alarm
@@ -674,29 +574,5 @@ async fn woken(
         () = durable => Woken::Durable,
         input = inputs.recv() => Woken::Input(input),
         () = time => Woken::Due,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::orders::tests::{parked, resumed};
-    use super::*;
-    use walview_core::engine::{Space, State as _};
-
-    /// The loop would wait for the disk, and what Redis should show meanwhile with it.
-    #[test]
-    fn a_commit_waits_for_the_one_on_its_way_only_where_much_has_gathered() {
-        let folder = tempfile::tempdir().expect("a folder");
-        parked(folder.path());
-        let mut of = resumed(folder.path(), "10 / amount");
-        let now = of.last_commit + COMMIT_EVERY * 2;
-        assert_eq!(of.commit_due_at(now), None);
-        of.uncommitted = true;
-        assert_eq!(of.commit_due_at(now), Some(of.last_commit + COMMIT_EVERY));
-        let (_tell, done) = oneshot::channel();
-        of.under_way = Some(UnderWay { done, confirmed: Lsn(1), outlets: Vec::new() });
-        assert_eq!(of.commit_due_at(now), None);
-        of.store.put(Space::Rows, b"key", &vec![0; COMMIT_BYTES]);
-        assert_eq!(of.commit_due_at(now), Some(now));
     }
 }

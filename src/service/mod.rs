@@ -22,6 +22,7 @@ pub mod feed;
 pub mod follow;
 pub mod ingest;
 pub mod lineage;
+mod local_commit;
 pub mod metrics;
 mod near;
 pub mod orders;

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use walview_core::catalog::Catalog;
-use walview_core::engine::{Engine, Filling, Part};
+use walview_core::engine::{Engine, EngineError, Filling, Part};
 use walview_core::position::{Lsn, Position};
 
 /// Chunks of rows between the copy and the engine.
@@ -167,38 +167,27 @@ impl Snapshot {
         mut loading: Loading,
     ) -> Result<Option<Loading>, PipelineError> {
         let layout = loading.engine.shared_layout();
-        let (chunks, mut received) = mpsc::channel::<(usize, CopyChunk)>(CHUNKS_MAX);
-        let (source, catalog) = (self.source.clone(), self.catalog.clone());
-        let snapshot = exported.snapshot_name.clone();
+        let (chunks, mut received) = mpsc::channel::<CopyChunk>(CHUNKS_MAX);
         let tables: Vec<usize> = order.iter().map(|(table, _)| *table).collect();
-        let mut copies: JoinSet<Result<(), PipelineError>> = JoinSet::new();
-        copies.spawn(async move {
-            for index in tables {
-                let Some(captured) = layout.tables.get(index) else { continue };
-                let Some(table) = catalog.by_oid(captured.oid) else {
-                    continue;
-                };
+        let copies = async move {
+            for captured in tables.iter().filter_map(|index| layout.tables.get(*index)) {
+                let Some(table) = self.catalog.by_oid(captured.oid) else { continue };
                 let columns: Vec<usize> =
                     captured.columns.iter().map(|column| column.catalog).collect();
-                let (tx, mut rx) = mpsc::channel::<CopyChunk>(1);
-                let forward = async {
-                    while let Some(chunk) = rx.recv().await {
-                        if chunks.send((index, chunk)).await.is_err() {
-                            break;
-                        }
-                    }
-                };
-                let copy = copy_table(&source, &snapshot, table, &columns, tx);
-                let (copied, ()) = tokio::join!(copy, forward);
-                copied?;
+                let (snapshot, chunks) = (&exported.snapshot_name, chunks.clone());
+                copy_table(&self.source, snapshot, table, &columns, chunks).await?;
                 fail_point::hit(fail_point::SNAPSHOT_TABLE_COPIED);
             }
-            Ok(())
-        });
+            Ok::<_, PipelineError>(())
+        };
         let board = Arc::clone(&self.board);
         let load = tokio::task::spawn_blocking(move || {
-            let mut tables = vec![(0_u64, 0_u64); loading.engine.layout().tables.len()];
-            while let Some((table, chunk)) = received.blocking_recv() {
+            let layout = loading.engine.shared_layout();
+            let mut tables = vec![(0_u64, 0_u64); layout.tables.len()];
+            while let Some(chunk) = received.blocking_recv() {
+                let table = layout.table_by_oid(chunk.table).ok_or_else(|| {
+                    EngineError::Inconsistent(format!("rows of table {} came", chunk.table))
+                })?;
                 let views = order.iter().find(|(of, _)| *of == table);
                 let views = views.map_or(&[][..], |(_, views)| views);
                 for row in &chunk.rows {
@@ -217,16 +206,10 @@ impl Snapshot {
             Ok::<_, PipelineError>(Some(loading))
         });
         let mut stop = self.stop.clone();
-        let mut copied = Ok(());
-        while copied.is_ok() {
-            tokio::select! {
-                done = copies.join_next() => match done {
-                    Some(done) => copied = done.map_err(PipelineError::task).flatten(),
-                    None => break,
-                },
-                _ = stop.wait_for(|stop| *stop) => return Err(PipelineError::Stopping),
-            }
-        }
+        let copied = tokio::select! {
+            copied = Box::pin(copies) => copied,
+            _ = stop.wait_for(|stop| *stop) => return Err(PipelineError::Stopping),
+        };
         let loaded = load.await.map_err(PipelineError::task)??;
         // Where nobody takes the rows any more the copies fail, too.
         if loaded.is_some() {

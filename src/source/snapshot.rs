@@ -34,6 +34,8 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 /// Some rows of one table.
 #[derive(Debug)]
 pub struct CopyChunk {
+    /// The table's OID.
+    pub table: u32,
     /// The columns asked for, in the order asked for.
     pub rows: Vec<Row>,
     /// The COPY data that they took.
@@ -289,6 +291,7 @@ impl Copy {
         self.copied.bytes += u64::try_from(*bytes).unwrap_or(u64::MAX);
         let capacity = rows.len();
         let chunk = CopyChunk {
+            table: self.oid,
             rows: std::mem::replace(rows, Vec::with_capacity(capacity)),
             bytes: std::mem::take(bytes),
             rows_done: self.copied.rows,

@@ -15,32 +15,6 @@ async fn load(session: &Session, name: &str) -> Table {
     catalog::load(session, &names).await.unwrap().tables.remove(0)
 }
 
-/// All rows of a snapshot.
-async fn copy(config: &SourceConfig, snapshot: &str, table: &Table, columns: &[usize]) -> Vec<Row> {
-    try_copy(config, snapshot, table, columns).await.unwrap()
-}
-
-async fn try_copy(
-    config: &SourceConfig,
-    snapshot: &str,
-    table: &Table,
-    columns: &[usize],
-) -> Result<Vec<Row>, SourceError> {
-    let (sender, mut chunks) = mpsc::channel(2);
-    let copying = snapshot::copy_table(config, snapshot, table, columns, sender);
-    let receiving = async {
-        let mut rows = Vec::new();
-        while let Some(chunk) = chunks.recv().await {
-            assert!(chunk.bytes < snapshot::CHUNK_BYTES * 2);
-            rows.extend(chunk.rows);
-        }
-        rows
-    };
-    let (copied, rows) = tokio::join!(copying, receiving);
-    assert_eq!(copied?.rows, u64::try_from(rows.len()).unwrap());
-    Ok(rows)
-}
-
 fn values(table: &Table, tuple: Tuple<'_>) -> Row {
     let cells = tuple.cells().zip(&table.columns);
     cells

@@ -19,10 +19,13 @@ mod stream;
 mod tls;
 
 use super::config::{SourceConfig, TlsMode};
-use super::{Session, SourceError, connect};
+use super::{Session, SourceError, connect, snapshot};
 use server::Server;
 use std::time::Duration;
+use tokio::sync::mpsc;
+use walview_core::catalog::Table;
 use walview_core::position::Lsn;
+use walview_core::value::Row;
 
 /// A plain connection to `database` as `user`.
 fn config(server: &Server, user: &str, database: &str) -> SourceConfig {
@@ -55,6 +58,32 @@ async fn run(session: &Session, sql: &str) {
 
 async fn lsn(session: &Session, sql: &str) -> Lsn {
     session.query_one(sql, &[]).await.unwrap().get::<_, String>(0).parse().unwrap()
+}
+
+/// All rows of a snapshot.
+async fn copy(config: &SourceConfig, snapshot: &str, table: &Table, columns: &[usize]) -> Vec<Row> {
+    try_copy(config, snapshot, table, columns).await.unwrap()
+}
+
+async fn try_copy(
+    config: &SourceConfig,
+    snapshot: &str,
+    table: &Table,
+    columns: &[usize],
+) -> Result<Vec<Row>, SourceError> {
+    let (sender, mut chunks) = mpsc::channel(2);
+    let copying = snapshot::copy_table(config, snapshot, table, columns, sender);
+    let receiving = async {
+        let mut rows = Vec::new();
+        while let Some(chunk) = chunks.recv().await {
+            assert!(chunk.bytes < snapshot::CHUNK_BYTES * 2);
+            rows.extend(chunk.rows);
+        }
+        rows
+    };
+    let (copied, rows) = tokio::join!(copying, receiving);
+    assert_eq!(copied?.rows, u64::try_from(rows.len()).unwrap());
+    Ok(rows)
 }
 
 /// The error of something that must fail.
