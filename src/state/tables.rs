@@ -18,6 +18,7 @@ use super::outbox::lock;
 use super::overlay;
 use super::run::{Run, Wanted, merge};
 use fjall::compaction::Leveled;
+use fjall::config::{FilterPolicy, PartitioningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -161,14 +162,28 @@ impl Shared {
 pub(super) type Spaces = Vec<(Space, Keyspace)>;
 
 /// The engine's key spaces, opened or made.
+///
+/// What a read must know of a file stands in parts of 4 KiB where files are many: a filter in one piece is
+/// some hundred KiB, and read whole for one key once filters are more than fjall's cache holds. Above, in
+/// few files, filters and indexes are in memory.
 pub(super) fn keyspaces(db: &Database) -> fjall::Result<Spaces> {
-    let options = || {
+    let options = |space: Space| {
         let leveled = Leveled::default()
             .with_l0_threshold(LEVEL_0_TABLES)
             .with_table_target_size(TABLE_BYTES);
-        KeyspaceCreateOptions::default().compaction_strategy(Arc::new(leveled))
+        let options = KeyspaceCreateOptions::default()
+            .compaction_strategy(Arc::new(leveled))
+            .filter_block_partitioning_policy(PartitioningPolicy::new([false, true]))
+            .index_block_partitioning_policy(PartitioningPolicy::new([false, false, true]));
+        // Only ever read in order, where a filter says nothing.
+        if space == Space::Reverse {
+            options.filter_policy(FilterPolicy::disabled())
+        } else {
+            options
+        }
     };
-    Space::ALL.into_iter().map(|space| Ok((space, db.keyspace(space.name(), options)?))).collect()
+    let open = |space: Space| Ok((space, db.keyspace(space.name(), || options(space))?));
+    Space::ALL.into_iter().map(open).collect()
 }
 
 pub(super) fn space_of(spaces: &Spaces, space: Space) -> Result<&Keyspace, StateError> {
