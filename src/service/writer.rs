@@ -184,8 +184,13 @@ impl<S: Store> Writer<S> {
             let idle = match taken {
                 // After a replay the feed holds again what the store has already.
                 Taken::Records(mut records) => {
-                    records.retain(|record| record.to > at);
-                    let idle = records.is_empty().then_some(None);
+                    let known = records.partition_point(|record| record.to <= at);
+                    let last = records.drain(..known).next_back();
+                    if let Some(last) = &last {
+                        next = last.seq + 1;
+                        self.feed.applied(next, last.to);
+                    }
+                    let idle = (records.is_empty() && last.is_none()).then_some(None);
                     held.append(&mut records);
                     idle
                 }

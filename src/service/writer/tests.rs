@@ -15,12 +15,14 @@
     reason = "a test fails by panicking, and takes its seed back from outside"
 )]
 
+use super::super::board::StoreStatus;
 use super::*;
 use crate::state::{LocalStore, Progress};
 use crate::stores::{Cause, Mark};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use std::path::Path;
 use std::sync::Mutex;
 use tokio::task::JoinSet;
 use walview_core::engine::{Engine, Layout, RefillPage};
@@ -291,6 +293,22 @@ struct Rig {
 }
 
 impl Rig {
+    fn new(random: StdRng, folder: &Path, server: Server, durable_only: bool) -> Self {
+        Self {
+            random,
+            local: LocalStore::open(folder).unwrap(),
+            progress: Progress {
+                outbox_end: vec![0],
+                pruned: vec![Position::end_of(1, Lsn(0)).to_string()],
+                ..Progress::default()
+            },
+            server: Arc::new(Mutex::new(server)),
+            durable_only,
+            pace: Pace { flush_every: Duration::from_millis(5), atomic_bytes_max: 32 << 20 },
+            reported: Arc::default(),
+        }
+    }
+
     fn feed(&self) -> Arc<Feed> {
         let end = self.progress.outbox_end[0];
         let first = self.local.outbox().first(0, end);
@@ -419,19 +437,7 @@ async fn everything_once(durable_only: bool, breaks: bool) {
         fates: fates(&mut random, breaks),
         ..Server::default()
     };
-    let mut rig = Rig {
-        random,
-        local: LocalStore::open(folder.path()).unwrap(),
-        progress: Progress {
-            outbox_end: vec![0],
-            pruned: vec![Position::end_of(1, Lsn(0)).to_string()],
-            ..Progress::default()
-        },
-        server: Arc::new(Mutex::new(server)),
-        durable_only,
-        pace: Pace { flush_every: Duration::from_millis(5), atomic_bytes_max: 32 << 20 },
-        reported: Arc::default(),
-    };
+    let mut rig = Rig::new(random, folder.path(), server, durable_only);
     let mut lives = 1;
     while !rig.live(&records).await {
         lives += 1;
@@ -463,4 +469,41 @@ async fn everything_arrives_once_as_in_clickhouse() {
 #[tokio::test]
 async fn a_target_that_breaks_is_reported() {
     everything_once(false, true).await;
+}
+
+/// A store that is fed from memory may be ahead of what a new session begins with. Nothing of a replay is
+/// new to it, and still it is as current as the source.
+#[tokio::test]
+async fn a_store_that_is_ahead_of_a_replay_is_current_after_it() {
+    let mut random = StdRng::seed_from_u64(7);
+    let folder = tempfile::tempdir().unwrap();
+    let records = records(&mut random);
+    let replayed = 1 + records.iter().skip(9).position(|record| record.ends).unwrap() + 9;
+    let at = records[replayed - 1].to;
+    let server = Server { mark: Some(identity().mark(at)), ..Server::default() };
+    let mut rig = Rig::new(random, folder.path(), server, false);
+    let feed = rig.feed();
+    let writer = rig.writer(&feed);
+    let board = Arc::clone(&writer.board);
+    let until = async |reached: fn(&StoreStatus) -> bool| {
+        let since = Instant::now();
+        while !board.status().stores.iter().all(reached) {
+            assert!(since.elapsed() < LIMIT, "{:?}", board.status().stores);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (stop, stopping) = watch::channel(false);
+    let mut writing = JoinSet::new();
+    writing.spawn(writer.run(stopping));
+    until(|store| store.state == StoreState::Live).await;
+    let mut pending = records[..replayed].to_vec();
+    feed.push(pending.iter().cloned(), Frontier { lsn: Lsn(1_000), at: 1 });
+    until(|store| store.lsn == "0/3E8" && store.waiting == 0).await;
+    assert!(rig.server.lock().unwrap().held.is_empty(), "written again");
+    // It does not hold the outbox back either.
+    rig.commit(&feed, &mut pending, replayed as u64);
+    assert_eq!(feed.prunable(Duration::ZERO), Some(replayed as u64));
+    assert_eq!(feed.pruned_to(), Some(at));
+    stop.send_replace(true);
+    writing.join_next().await.unwrap().unwrap().unwrap();
 }
