@@ -126,7 +126,10 @@ async fn measure(backlog: &Backlog, changes: u32, repeats: u32) -> Result<Vec<Fi
     world.verify().await?;
     let changes = f64::from(changes);
     let (case, aim) = (backlog.case, backlog.aim);
-    let mut figures = vec![rate(case, changes, &pairs), bound(case, aim, changes, &pairs)?];
+    let mut figures = vec![
+        rate([case, "drained", "changes/s"], REFERENCE, changes, &pairs),
+        bound(case, aim, changes, &pairs)?,
+    ];
     figures.extend(cost(case, changes, pairs.iter().map(|(drained, _)| drained)));
     Ok(figures)
 }
@@ -183,12 +186,17 @@ pub(crate) async fn write(world: &World, call: &str) -> Result<u64> {
     world.last_commit().await
 }
 
-pub(crate) fn rate(case: &str, changes: f64, pairs: &[(Drained, f64)]) -> Figure {
+pub(crate) fn rate(
+    name: [&str; 3],
+    reference: &str,
+    changes: f64,
+    pairs: &[(Drained, f64)],
+) -> Figure {
     let rates: Vec<(f64, f64)> = pairs
         .iter()
         .map(|(drained, reference)| (changes / drained.elapsed.as_secs_f64(), changes / reference))
         .collect();
-    Figure::paired([case, "drained", "changes/s"], REFERENCE, &rates)
+    Figure::paired(name, reference, &rates)
 }
 
 /// What the changes took of everybody else, beside what all processors together have for one at the

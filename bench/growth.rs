@@ -3,7 +3,7 @@
 //! Facts joined to a dimension table, all columns into ClickHouse; each view is the same with a
 //! table of its own. What grows is held against the smallest.
 
-use crate::drain::{PEAK_MIB, beside_reference, rate};
+use crate::drain::{PEAK_MIB, REFERENCE, beside_reference, rate};
 use crate::figures::{Figure, median};
 use crate::world::{Drained, World};
 use anyhow::Result;
@@ -68,7 +68,7 @@ pub(crate) async fn run(changes: u32, dimension_rows: u32, repeats: u32) -> Resu
         let peak = of_drains(&|drained| drained.peak_mib);
         let reference = *small.get_or_insert_with(|| median(cpu.clone()));
         figures.extend([
-            rate(case, changes, &drains),
+            rate([case, "drained", "changes/s"], REFERENCE, changes, &drains),
             Figure::new([case, "CPU a change", "µs"], ("small", reference), cpu),
             Figure::new([case, "peak memory", "MiB"], ("aim", PEAK_MIB), peak),
         ]);

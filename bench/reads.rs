@@ -12,6 +12,7 @@ use process::cpu_seconds;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::time::Instant;
+use walview::service::snapshot::SPILL_BYTES;
 use walview::state::{LocalStore, Progress};
 use walview_core::engine::{ReadState as _, Space, State as _};
 
@@ -20,7 +21,6 @@ use walview_core::engine::{ReadState as _, Space, State as _};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const READS: u32 = 200_000;
-const SPILL_BYTES: usize = 4 << 20;
 /// Rows that join one.
 const JOINED: u32 = 10;
 

@@ -3,7 +3,7 @@
 //! The reference are two connections, each with half of the blocks, to `/dev/null`. Walview's clock
 //! starts with its process and ends when it is live: rows in its state, results in the stores.
 
-use crate::drain::{betting, bound, cost};
+use crate::drain::{betting, bound, cost, rate};
 use crate::figures::Figure;
 use crate::world::{Clock, LIMIT, World};
 use anyhow::Result;
@@ -69,12 +69,8 @@ async fn measure(world: &World, case: &str, bets: u32, repeats: u32) -> Result<V
         pairs.push((snapshot, reference));
     }
     world.verify().await?;
-    let rates: Vec<_> = pairs
-        .iter()
-        .map(|(snapshot, reference)| (bets / snapshot.elapsed.as_secs_f64(), bets / reference))
-        .collect();
     let mut figures = vec![
-        Figure::paired([case, "read", "bets/s"], REFERENCE, &rates),
+        rate([case, "read", "bets/s"], REFERENCE, bets, &pairs),
         bound(case, AIM, bets, &pairs)?,
     ];
     figures.extend(cost(case, bets, pairs.iter().map(|(snapshot, _)| snapshot)));

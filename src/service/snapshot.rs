@@ -37,7 +37,7 @@ const CHUNKS_MAX: usize = 3;
 /// Parts between the engine and one store's loader, while that writes others.
 const PARTS_MAX: usize = 4;
 /// State written to the local store in one go while loading.
-const SPILL_BYTES: usize = 4 << 20;
+pub const SPILL_BYTES: usize = 4 << 20;
 
 /// What a snapshot works with, and gives back.
 pub struct Filled {
