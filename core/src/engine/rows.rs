@@ -97,11 +97,12 @@ pub(super) fn key_from<'a>(
 pub(super) fn parent_key(edge: &Edge, row: &Row) -> Result<Option<Vec<u8>>, EvalError> {
     let mut key = Vec::with_capacity(16);
     for expr in &edge.on {
-        let value = expr.eval(&Single(row))?;
+        let row = Single(row);
+        let value = expr.eval_ref(&row)?;
         if value.is_null() {
             return Ok(None);
         }
-        value::key::encode_key_typed(slice::from_ref(&value), slice::from_ref(&expr.ty), &mut key);
+        value::key::encode_key_typed(slice::from_ref(&*value), slice::from_ref(&expr.ty), &mut key);
     }
     Ok(Some(key))
 }

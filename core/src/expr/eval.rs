@@ -218,7 +218,11 @@ fn equal(a: &Value, b: &Value, ty: &Type) -> Result<bool, EvalError> {
     match (a, b) {
         (Value::Int(a), Value::Int(b)) => Ok(a == b),
         // Equal labels are the same label, also where the list of labels is out of date.
-        (Value::Text(a), Value::Text(b)) if matches!(ty, Type::Enum { .. }) => Ok(a == b),
+        (Value::Text(a), Value::Text(b))
+            if matches!(ty, Type::Enum { .. } | Type::Text | Type::Varchar(_)) =>
+        {
+            Ok(a == b)
+        }
         _ => Ok(ordering(a, b, ty)? == Ordering::Equal),
     }
 }

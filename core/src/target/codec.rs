@@ -20,6 +20,8 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    // Once for both pieces: most are short.
+    out.reserve(bytes.len() + 10);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }

@@ -130,13 +130,13 @@ fn put_int(out: &mut Vec<u8>, value: i64) {
     let skip = (magnitude.leading_zeros() / 8) as usize;
     let length = 8 - skip;
     let tag_offset = u8::try_from(length).unwrap_or(8);
-    if value >= 0 {
-        out.push(INT_ZERO + tag_offset);
-        out.extend(magnitude.to_be_bytes().iter().skip(skip));
+    let (tag, bytes) = if value >= 0 {
+        (INT_ZERO + tag_offset, magnitude.to_be_bytes())
     } else {
-        out.push(INT_ZERO - tag_offset);
-        out.extend(magnitude.to_be_bytes().iter().skip(skip).map(|byte| !byte));
-    }
+        (INT_ZERO - tag_offset, (!magnitude).to_be_bytes())
+    };
+    out.push(tag);
+    out.extend_from_slice(bytes.get(skip..).unwrap_or_default());
 }
 
 /// `00 01` ends it, `00 ff` is a zero byte: the end sorts below everything that could follow, and

@@ -289,7 +289,18 @@ impl Target {
             OpRef { target, schema, version, deleted, committed_at, key, rest }.encode(out);
         };
         let keyed = change.old.is_some_and(|row| self.encode_key(row, old_key).is_ok());
-        let new = change.new.map(|row| self.encode_key(row, key).map(|()| row)).transpose();
+        let stays = |row: &[Value]| {
+            keyed && change.old.is_some_and(|old| self.same_key(old, row))
+        };
+        let new = match change.new {
+            // Nearly always: a key is not encoded twice.
+            Some(row) if stays(row) => {
+                key.clone_from(old_key);
+                Ok(Some(row))
+            }
+            Some(row) => self.encode_key(row, key).map(|()| Some(row)),
+            None => Ok(None),
+        };
         let replaced = keyed && matches!(&new, Ok(Some(_))) && key == old_key;
         let rendered = new.and_then(|new| match new {
             Some(row) => self.encode_rest(row, rest).map(|()| true),
@@ -419,6 +430,11 @@ impl Target {
             }
         }
         Ok(())
+    }
+
+    fn same_key(&self, old: &[Value], new: &[Value]) -> bool {
+        let mut order = self.order.iter().filter_map(|index| self.fields.get(*index));
+        order.all(|field| value_of(old, field) == value_of(new, field))
     }
 
     fn encode_rest(&self, row: &[Value], out: &mut Vec<u8>) -> Result<(), RenderError> {

@@ -208,7 +208,7 @@ impl Target {
         let held = change.old.is_some_and(|row| self.slot(row, old).is_ok());
         let start = out.len();
         let rendered = match change.new {
-            Some(row) => self.slot(row, new).and_then(|()| {
+            Some(row) => self.moved(change.old.filter(|_| held), old, row, new).and_then(|()| {
                 if held && old != new {
                     self.vanish(target, old, out);
                 }
@@ -305,6 +305,31 @@ impl Target {
             write_text(not_null(row, member)?, &member.ty, &mut slot.member);
         }
         self.write_key(row, &mut slot.key)
+    }
+
+    /// Where a row stands that takes the place of one which stands in the slot `from`.
+    fn moved(
+        &self,
+        old: Option<&[Value]>,
+        from: &Slot,
+        row: &[Value],
+        slot: &mut Slot,
+    ) -> Result<(), RenderError> {
+        let member = match &self.shape {
+            Shape::Set { member } | Shape::ZSet { member, .. } => Some(member),
+            Shape::String { .. } | Shape::Hash | Shape::Json { .. } | Shape::Stream { .. } => None,
+        };
+        let stays = |old: &[Value]| {
+            same_fields(&self.key, old, row)
+                && member.is_none_or(|field| value_of(old, field) == value_of(row, field))
+        };
+        if !old.is_some_and(stays) {
+            return self.slot(row, slot);
+        }
+        // Nearly always: a key is not written twice.
+        slot.key.clone_from(&from.key);
+        slot.member.clone_from(&from.member);
+        Ok(())
     }
 
     /// Appends what makes the store hold a row in its slot; `false` where it must hold nothing.

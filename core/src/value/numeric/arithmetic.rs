@@ -241,7 +241,10 @@ impl Numeric {
         };
         let shown = u32::try_from(digits.max(0)).unwrap_or(0);
         let own = i32::from(number.scale());
-        if digits >= own {
+        if digits == own {
+            return Ok(self.clone());
+        }
+        if digits > own {
             let by = u32::try_from(digits - own).unwrap_or(0);
             if let Finite::Small(coefficient, _) = number
                 && let Some(factor) = pow10(by)
