@@ -180,7 +180,7 @@ fn acknowledge(
             match runtime.block_on(feed.take(next, 4 << 20)) {
                 Ok(Taken::Records(records)) if !records.is_empty() => {
                     if let Some(last) = records.last() {
-                        next = last.seq + 1;
+                        next = next.behind(last.seq);
                         feed.applied(next, last.to);
                     }
                     bytes += records.iter().map(|record| record.ops.len()).sum::<usize>();

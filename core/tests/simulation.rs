@@ -331,7 +331,7 @@ fn finish(func: AggregateFunc, values: &[Value]) -> Value {
 }
 
 /// A Redis of hashes, as the engine's operations leave it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Hashes(BTreeMap<String, Vec<(String, String)>>);
 
 impl Hashes {
@@ -373,10 +373,12 @@ impl Scale {
     };
 }
 
-/// What was done to the engine in a transaction, to be done again.
+/// What was done to the engine in a transaction, or in several that were merged, to be done again.
 enum Done {
     Change(usize, RowChange),
     Cut,
+    /// It was merged with the one that commits here.
+    Merge(u64),
 }
 
 struct Simulation {
@@ -480,6 +482,32 @@ impl Simulation {
         self.engine = engine;
     }
 
+    /// Dies likewise, and does again with each transaction told by itself, and goes on so: a store that was
+    /// told of all of them skips what it has, and one that was told of none comes to the same.
+    fn die_unmerged(&mut self, before: MemoryState, mut held: Hashes, lsn: u64) {
+        let mut engine = Engine::new(self.layout.clone(), self.bound.clone(), 1, 1);
+        engine.set_pace(self.scale.pace);
+        let mut state = before;
+        engine.restore(&state, vec![None; self.views.len()]).unwrap();
+        engine.begin(Lsn(lsn), 0, None);
+        for done in &self.done {
+            if let Done::Merge(next) = done {
+                engine.commit(&mut state).unwrap();
+                engine.begin(Lsn(*next), 0, None);
+            } else {
+                perform(&mut engine, &mut state, done);
+            }
+        }
+        engine.commit(&mut state).unwrap();
+        let parts = engine.take_parts();
+        let last = |parts: &[Part]| parts.last().map(|part| part.to);
+        assert!(last(&parts) <= last(&self.parts), "skipped as a whole");
+        held.apply(&parts);
+        assert_eq!(held.0, self.held.0);
+        engine.save(&mut state);
+        (self.engine, self.state) = (engine, state);
+    }
+
     /// A row of `table` with this id, everything else random; small ranges, so that rows meet.
     fn random_row(&mut self, table: u32, id: i64) -> Row {
         let (dice, referred) = (&mut self.dice, self.scale.referred);
@@ -537,7 +565,10 @@ impl Simulation {
     }
 
     fn step(&mut self) {
-        let index = usize::try_from(self.dice.below(self.layout.tables.len() as u64)).unwrap();
+        let merged = self.done.iter().any(|done| matches!(done, Done::Merge(_)));
+        // Rows that others join are changed in no transaction that another is merged with.
+        let tables = if merged { 1 } else { self.layout.tables.len() };
+        let index = usize::try_from(self.dice.below(tables as u64)).unwrap();
         let oid = self.layout.tables[index].oid;
         let ids = if oid == 1 { self.scale.bets } else { 7 };
         let id = i64::try_from(self.dice.below(ids)).unwrap();
@@ -589,9 +620,26 @@ impl Simulation {
             }
         };
         self.change(Done::Change(index, change));
-        if self.dice.one_in(9) {
+        if !merged && self.dice.one_in(9) {
             self.change(Done::Cut);
         }
+    }
+
+    fn steps(&mut self) {
+        for _ in 0..=self.dice.below(self.scale.changes_max - 1) {
+            self.step();
+        }
+    }
+
+    /// Merges the transaction with one that commits at `lsn`, or does not.
+    fn merge(&mut self, lsn: u64) -> bool {
+        let cut = self.done.iter().any(|done| matches!(done, Done::Cut));
+        let changes = usize::try_from(self.scale.changes_max).unwrap();
+        let merges = !cut && self.dice.one_in(2) && self.engine.may_merge(changes);
+        if merges {
+            self.change(Done::Merge(lsn));
+        }
+        merges
     }
 
     /// Views that are being corrected are left out; what a store is filled again with is what it
@@ -692,11 +740,15 @@ fn perform(engine: &mut Engine, state: &mut MemoryState, done: &Done) {
         Done::Cut => {
             engine.cut(state).unwrap();
         }
+        Done::Merge(lsn) => {
+            engine.merge_with_next();
+            engine.begin(Lsn(*lsn), 0, None);
+        }
     }
 }
 
-/// Returns after how many transactions a view was still being corrected.
-fn simulate(seed: u64, transactions: u64, scale: Scale) -> u64 {
+/// Returns after how many transactions a view was still being corrected, and how often some were merged.
+fn simulate(seed: u64, transactions: u64, scale: Scale) -> (u64, u64) {
     let mut simulation = Simulation::new(seed, scale);
     // The single group is there before the first row.
     let views: Vec<usize> = (0..simulation.views.len()).collect();
@@ -705,14 +757,19 @@ fn simulate(seed: u64, transactions: u64, scale: Scale) -> u64 {
     simulation.engine.end_snapshot();
     simulation.take();
     simulation.compare(seed, 0);
-    let mut correcting = 0;
-    for transaction in 1..=transactions {
+    let (mut correcting, mut merged) = (0, 0);
+    let mut transaction = 0;
+    while transaction < transactions {
+        transaction += 1;
         let before = simulation.saved.then(|| simulation.state.clone());
+        let (first, held) = (transaction, simulation.held.clone());
         simulation.done.clear();
         simulation.parts.clear();
         simulation.engine.begin(Lsn(2 * transaction), 0, None);
-        for _ in 0..=simulation.dice.below(scale.changes_max - 1) {
-            simulation.step();
+        simulation.steps();
+        while simulation.merge(2 * (transaction + 1)) {
+            transaction += 1;
+            simulation.steps();
         }
         simulation.engine.commit(&mut simulation.state).unwrap();
         simulation.saved = false;
@@ -720,6 +777,14 @@ fn simulate(seed: u64, transactions: u64, scale: Scale) -> u64 {
             simulation.save();
         }
         simulation.take();
+        if transaction > first {
+            merged += 1;
+            if simulation.saved
+                && let Some(before) = before.clone()
+            {
+                simulation.die_unmerged(before, held, 2 * first);
+            }
+        }
         simulation.check_parts(transaction);
         simulation.compare(seed, transaction);
         if simulation.is_correcting() {
@@ -727,7 +792,7 @@ fn simulate(seed: u64, transactions: u64, scale: Scale) -> u64 {
             if simulation.dice.one_in(2)
                 && let Some(before) = before
             {
-                simulation.die(before, 2 * transaction);
+                simulation.die(before, 2 * first);
             }
             if simulation.dice.one_in(3) {
                 let facts = simulation.dice.below(4);
@@ -744,15 +809,39 @@ fn simulate(seed: u64, transactions: u64, scale: Scale) -> u64 {
     assert!(!simulation.is_correcting());
     simulation.compare(seed, transactions);
     assert!(simulation.engine.stopped().iter().all(Option::is_none));
-    correcting
+    (correcting, merged)
 }
 
 #[test]
 fn views_equal_their_computation_from_scratch() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     for seed in seed.map_or_else(|| (1..=12).collect(), |seed: u64| vec![seed]) {
-        simulate(seed.wrapping_mul(0x9E37_79B9), 250, Scale::AT_ONCE);
+        let (_, merged) = simulate(seed.wrapping_mul(0x9E37_79B9), 250, Scale::AT_ONCE);
+        assert!(merged > 10, "SEED={seed}: {merged} merges alone");
     }
+}
+
+/// A store to which nothing more comes of a merge would wait for the end of what it has.
+#[test]
+fn what_a_merged_transaction_has_told_ends() {
+    let of = Simulation::new(1, Scale::AT_ONCE);
+    let apart = |target: Target| Target { store: target.view.min(1), ..target };
+    let mut engine =
+        Engine::new(of.layout.clone(), of.bound.iter().cloned().map(apart).collect(), 2, 1);
+    let mut state = MemoryState::default();
+    engine.begin(Lsn(2), 0, None);
+    let text = |len| Value::Text("s".repeat(len).into());
+    let bet = vec![Value::Int(1), Value::Null, Value::Null, Value::Null, text(2 << 20), text(1)];
+    let change = RowChange::Insert { new: of.captured(0, &bet) };
+    engine.apply(&mut state, 0, change).unwrap();
+    let ends =
+        |parts: Vec<Part>| parts.iter().map(|part| (part.store, part.ends)).collect::<Vec<_>>();
+    assert!(ends(engine.take_parts()).contains(&(0, false)));
+    assert!(engine.may_merge(1));
+    engine.merge_with_next();
+    engine.begin(Lsn(4), 0, None);
+    engine.commit(&mut state).unwrap();
+    assert!(ends(engine.take_parts()).contains(&(0, true)));
 }
 
 /// Rows that more facts join than are corrected at once, all the time.
@@ -765,7 +854,7 @@ fn views_that_are_corrected_in_steps_equal_their_computation_from_scratch() {
         let at_once_max = of(4, 1);
         let pace = Pace { at_once_max, deferred_max: at_once_max, step: of(3, 4) };
         let scale = Scale { bets: 40, referred: 3, changes_max: 2 + seed % 5, pace };
-        let correcting = simulate(seed.wrapping_mul(0x9E37_79B9), 250, scale);
+        let (correcting, _) = simulate(seed.wrapping_mul(0x9E37_79B9), 250, scale);
         assert!(correcting > 10, "SEED={seed}: after {correcting} transactions alone");
     }
 }

@@ -12,7 +12,7 @@
 //!   the loop goes on;
 //! - a transaction is made durable in pieces only at every `CUT_CHANGES`th change or after
 //!   `CUT_BYTES` of them, never by the clock, because where it is cut decides what is emitted;
-//! - a keepalive's position counts only between transactions;
+//! - a keepalive's position counts only between transactions, and those that are merged are one;
 //! - while a view is being corrected in steps, nobody is told of more than what is complete in it;
 //! - where the outbox is full nothing more is read, so the source keeps what comes (its WAL grows);
 //!   the loop waits only where everything whole is durable, because pruning is part of a commit.
@@ -24,6 +24,7 @@ use super::feed::{Feed, Frontier};
 use super::follow::Grown;
 use super::ingest::{Relations, stop_users, stop_view};
 use super::local_commit::{COMMIT_EVERY, UnderWay};
+use super::merge::followers;
 use super::orders::OrderQueue;
 use super::pipeline::Faults;
 use super::records::{Applying, Records};
@@ -114,7 +115,7 @@ pub struct EngineLoop {
     /// How many records there were, of all stores, when it began.
     records_before: u64,
     /// A column was added in the transaction that commits at `below`; it was sent in part.
-    grown: Option<Grown>,
+    pub(super) grown: Option<Grown>,
     /// Weight of the changes applied since the transaction began or was cut.
     bytes_since_cut: usize,
     pub(super) uncommitted: bool,
@@ -180,7 +181,7 @@ impl EngineLoop {
     }
 
     /// Goes back to the last local commit: the next replication session sends everything after it
-    /// again, and replay gives the same records with the same numbers.
+    /// again, and replay gives the same at the same positions.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -253,8 +254,13 @@ impl EngineLoop {
             match input {
                 Input::Gulp(gulp) => {
                     self.idle = false;
+                    let layout = self.engine.shared_layout();
+                    let followers = followers(&gulp.events, &self.relations, &layout);
+                    let mut followers = followers.into_iter();
                     for event in gulp.events {
-                        self.event(event)?;
+                        let commits = matches!(event, Event::Commit { .. });
+                        let follower = if commits { followers.next().flatten() } else { None };
+                        self.event(event, follower)?;
                         self.judge()?;
                         if (!self.in_transaction || std::mem::take(&mut self.just_cut))
                             && self.is_full()
@@ -356,7 +362,9 @@ impl EngineLoop {
         goes_on.then_some(if self.idle { now } else { now + IDLE_AFTER })
     }
 
-    fn event(&mut self, event: Event) -> Result<(), PipelineError> {
+    /// `follower`: how many changes the next transaction makes, where the one that ends here may be merged
+    /// with it.
+    fn event(&mut self, event: Event, follower: Option<usize>) -> Result<(), PipelineError> {
         match event {
             Event::Begin { commit_lsn, committed_at, .. } => {
                 if self.grown.as_ref().is_some_and(|grown| grown.below <= commit_lsn)
@@ -380,10 +388,16 @@ impl EngineLoop {
                 self.message(&message)
             }
             Event::Commit { commit_lsn, end_lsn, committed_at } => {
-                self.in_transaction = false;
                 if self.skip_transaction {
+                    self.in_transaction = false;
                     return Ok(());
                 }
+                if follower.is_some_and(|changes| self.may_merge(commit_lsn, end_lsn, changes)) {
+                    // As if it went on.
+                    self.engine.merge_with_next();
+                    return Ok(());
+                }
+                self.in_transaction = false;
                 self.with_engine(|engine, state| engine.commit(state))?;
                 self.progress.set_partial(None);
                 self.progress.confirmed = end_lsn.0;
@@ -432,9 +446,10 @@ impl EngineLoop {
             self.bytes_since_cut += change.weight();
             self.apply(&layout, table, change)?;
             self.board.change();
-            if self.engine.changes().is_multiple_of(CUT_CHANGES)
-                || self.bytes_since_cut >= CUT_BYTES
-            {
+            let large = self.engine.changes().is_multiple_of(CUT_CHANGES)
+                || self.bytes_since_cut >= CUT_BYTES;
+            // What is merged is durable as one.
+            if large && !self.engine.is_merged() {
                 self.cut()?;
             }
             Ok(())

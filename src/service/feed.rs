@@ -7,6 +7,8 @@
 //!
 //! Invariants:
 //! - records have sequence numbers without gaps, and a writer gets them in that order;
+//! - after a rewind numbers are given anew, and not to the same transactions where others are merged: who
+//!   knows a record by its number from before learns that, and finds its place by the store's position;
 //! - what the queue had to drop is in the outbox, or will be at the next commit: nothing is lost
 //!   by dropping, only read again;
 //! - a store that needs durable records never sees one before its commit.
@@ -50,7 +52,24 @@ pub struct Feed {
     changed: Notify,
 }
 
+/// The number of a record; it holds until the next rewind.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub seq: u64,
+    rewinds: u64,
+}
+
+impl Place {
+    /// Behind the record with this number, which was taken from the same feed since the last rewind.
+    #[must_use]
+    pub fn behind(self, seq: u64) -> Self {
+        Self { seq: seq + 1, ..self }
+    }
+}
+
 struct Inner {
+    /// How often numbers were given anew.
+    rewinds: u64,
     queue: VecDeque<Arc<Record>>,
     queue_bytes: usize,
     /// The sequence number that the next record gets.
@@ -59,6 +78,8 @@ struct Inner {
     durable: u64,
     frontier: Frontier,
     durable_frontier: Frontier,
+    /// The furthest place that the store may be at or come to by what is on its way to it, once that is known.
+    reached: Option<Position>,
     /// Applied by the store: records before this one, its mark, and when that was known.
     applied: VecDeque<(u64, Position, Instant)>,
     pruned: u64,
@@ -81,6 +102,9 @@ pub enum Taken {
     Records(Vec<Arc<Record>>),
     /// Nothing is waiting: everything up to the frontier has been taken.
     Nothing(Frontier),
+    /// Numbers were given anew. What was taken and has not reached the store comes again from here on,
+    /// with some that the store has.
+    Rewound(Place),
 }
 
 impl Feed {
@@ -100,12 +124,14 @@ impl Feed {
             durable_only,
             outbox,
             inner: Mutex::new(Inner {
+                rewinds: 0,
                 queue: VecDeque::new(),
                 queue_bytes: 0,
                 end,
                 durable: end,
                 frontier,
                 durable_frontier: frontier,
+                reached: None,
                 applied: VecDeque::new(),
                 pruned,
                 pruned_to,
@@ -174,9 +200,11 @@ impl Feed {
         self.changed.notify_one();
     }
 
-    /// Forgets what was pushed but never committed; replay pushes the same again, from `end` on.
+    /// Forgets what was pushed but never committed; replay pushes it again, from `end` on.
     pub fn rewind(&self, end: u64) {
         let mut inner = self.lock();
+        inner.rewinds += 1;
+        inner.applied.retain(|(seq, ..)| *seq <= end);
         while inner.queue.back().is_some_and(|record| record.seq >= end) {
             if let Some(record) = inner.queue.pop_back() {
                 inner.queue_bytes -= record.ops.len();
@@ -186,11 +214,41 @@ impl Feed {
         inner.durable = end;
         inner.frontier = inner.durable_frontier;
         inner.weight.rewind(end);
+        drop(inner);
+        self.changed.notify_one();
     }
 
-    /// The store has every record before `seq`.
-    pub fn applied(&self, seq: u64, mark: Position) {
+    /// The store was found here, and nothing that was sent to it before can arrive any more.
+    pub fn found(&self, at: Position) {
         let mut inner = self.lock();
+        inner.reached = inner.reached.max(Some(at));
+    }
+
+    /// Records that were taken at `place` are about to be sent, which brings the store to `to`. `false`
+    /// where they may not be: numbers were given anew meanwhile, and other transactions may be merged now.
+    #[must_use]
+    pub fn reaches(&self, place: Place, to: Position) -> bool {
+        let mut inner = self.lock();
+        let current = place.rewinds == inner.rewinds;
+        if current {
+            inner.reached = inner.reached.max(Some(to));
+        }
+        current
+    }
+
+    /// The furthest place that the store may be at; `None` where nothing is known of it yet.
+    #[must_use]
+    pub fn reached(&self) -> Option<Position> {
+        self.lock().reached
+    }
+
+    /// The store has every record before `place`. Where that is from before a rewind its writer will find
+    /// out how far the store is.
+    pub fn applied(&self, Place { seq, rewinds }: Place, mark: Position) {
+        let mut inner = self.lock();
+        if rewinds != inner.rewinds {
+            return;
+        }
         while inner.queue.front().is_some_and(|record| record.seq < seq) {
             if let Some(record) = inner.queue.pop_front() {
                 inner.queue_bytes -= record.ops.len();
@@ -199,13 +257,15 @@ impl Feed {
         inner.applied.push_back((seq, mark, Instant::now()));
     }
 
-    /// The store stands before `seq` (again): what it once had from there on stays in the outbox.
-    /// `false` where that is not there any more.
+    /// The store stands before `place` (again): what it once had from there on stays in the outbox.
+    /// `false` where that is not there any more, `None` where numbers have been given anew.
     #[must_use]
-    pub fn stands_at(&self, seq: u64) -> bool {
+    pub fn stands_at(&self, Place { seq, rewinds }: Place) -> Option<bool> {
         let mut inner = self.lock();
-        inner.applied.retain(|(applied, ..)| *applied <= seq);
-        inner.pruned <= seq
+        (rewinds == inner.rewinds).then(|| {
+            inner.applied.retain(|(applied, ..)| *applied <= seq);
+            inner.pruned <= seq
+        })
     }
 
     /// Records that the outbox need not keep: applied for longer than `window`, the time for
@@ -247,14 +307,16 @@ impl Feed {
     }
 
     #[must_use]
-    pub fn end(&self) -> u64 {
-        self.lock().end
+    pub fn end(&self) -> Place {
+        let inner = self.lock();
+        inner.place(inner.end)
     }
 
-    /// The oldest sequence number that can still be read.
+    /// The oldest record that can still be read.
     #[must_use]
-    pub fn first(&self) -> u64 {
-        self.lock().pruned
+    pub fn first(&self) -> Place {
+        let inner = self.lock();
+        inner.place(inner.pruned)
     }
 
     /// Records that the store may see from `next` on, up to `bytes_max` of operations (at least one
@@ -262,13 +324,13 @@ impl Feed {
     ///
     /// # Errors
     /// The outbox cannot be read.
-    pub async fn take(&self, next: u64, bytes_max: usize) -> Result<Taken, StateError> {
+    pub async fn take(&self, next: Place, bytes_max: usize) -> Result<Taken, StateError> {
         let durable = match self.held(next, bytes_max) {
             Ok(taken) => return Ok(taken),
             Err(durable) => durable,
         };
         // Dropped from memory: in the outbox, at the latest after the next commit.
-        let (outbox, store) = (self.outbox.clone(), self.store);
+        let (outbox, store, next) = (self.outbox.clone(), self.store, next.seq);
         let reading = tokio::task::spawn_blocking(move || outbox.read(store, next, durable));
         let read = reading.await.map_err(|error| StateError {
             message: "reading the outbox was broken off".to_owned(),
@@ -281,8 +343,12 @@ impl Feed {
     }
 
     /// What memory knows of it; else where the outbox is to be read up to.
-    pub(super) fn held(&self, next: u64, bytes_max: usize) -> Result<Taken, u64> {
+    pub(super) fn held(&self, next: Place, bytes_max: usize) -> Result<Taken, u64> {
         let inner = self.lock();
+        if next.rewinds != inner.rewinds {
+            return Ok(Taken::Rewound(inner.place(inner.pruned)));
+        }
+        let next = next.seq;
         let (end, frontier) = if self.durable_only {
             (inner.durable, inner.durable_frontier)
         } else {
@@ -303,6 +369,12 @@ impl Feed {
     /// Resolves when there may be something new.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+}
+
+impl Inner {
+    fn place(&self, seq: u64) -> Place {
+        Place { seq, rewinds: self.rewinds }
     }
 }
 
@@ -333,9 +405,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let outbox = LocalStore::open(folder.path()).unwrap().outbox();
         let feed = Feed::new((0, true), outbox, (0, None), (0, 0), at(10, 1));
-        let durable = || match feed.held(0, 1).unwrap() {
+        let durable = || match feed.held(feed.first(), 1).unwrap() {
             Taken::Nothing(frontier) => Some(frontier),
-            Taken::Records(_) => None,
+            Taken::Records(_) | Taken::Rewound(_) => None,
         };
         feed.push([], at(10, 2));
         assert_eq!(durable(), Some(at(10, 2)));

@@ -181,6 +181,12 @@ impl Relations {
         }
     }
 
+    /// Whether the rows of a relation are followed, and no view joins them.
+    pub(super) fn is_fact(&self, layout: &Layout, oid: u32) -> bool {
+        let table = self.mapping(oid).and_then(|mapping| layout.tables.get(mapping.table));
+        table.is_some_and(|table| table.uses.iter().all(|(_, input)| *input == 0))
+    }
+
     fn mapping(&self, oid: u32) -> Option<&Mapping> {
         self.by_oid.get(&oid).filter(|mapping| !mapping.broken)
     }

@@ -23,6 +23,7 @@ pub mod follow;
 pub mod ingest;
 pub mod lineage;
 mod local_commit;
+mod merge;
 pub mod metrics;
 mod near;
 pub mod orders;

@@ -197,20 +197,20 @@ mod tests {
         for lsn in 1..=100 {
             assert!(!records.hand_over(vec![transaction(lsn)], &mut progress), "{lsn}");
         }
-        assert!(matches!(feed.held(0, 1).unwrap(), Taken::Nothing(_)));
+        assert!(matches!(feed.held(feed.first(), 1).unwrap(), Taken::Nothing(_)));
         assert!(records.hand_over(vec![transaction(101)], &mut progress));
         records.publish(&outlets, frontier);
-        let Taken::Records(taken) = feed.held(0, usize::MAX).unwrap() else { panic!() };
+        let Taken::Records(taken) = feed.held(feed.first(), usize::MAX).unwrap() else { panic!() };
         assert_eq!(taken.len(), 101);
         // The frontier moves without records, too.
         let later = Frontier { lsn: Lsn(200), at: 0 };
         assert!(!records.hand_over(Vec::new(), &mut progress));
         records.publish(&outlets, later);
-        let end = feed.held(101, 1).unwrap();
+        let end = feed.held(feed.end(), 1).unwrap();
         assert!(matches!(end, Taken::Nothing(at) if at == later), "{end:?}");
         // Nobody handed over anything since.
         records.publish(&outlets, frontier);
-        let end = feed.held(101, 1).unwrap();
+        let end = feed.held(feed.end(), 1).unwrap();
         assert!(matches!(end, Taken::Nothing(at) if at == later), "{end:?}");
     }
 }

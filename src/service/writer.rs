@@ -21,7 +21,7 @@ pub use refill::Refiller;
 
 use super::PipelineError;
 use super::board::{Board, StoreState};
-use super::feed::{Feed, Frontier, Taken};
+use super::feed::{Feed, Frontier, Place, Taken};
 use super::patience::Patience;
 use crate::fail_point;
 use crate::stores::{Batch, Fault, Identity, Store, StoreError};
@@ -69,6 +69,13 @@ pub struct Writer<S> {
     pub stands: Option<Position>,
 }
 
+/// A batch without an answer.
+struct InFlight {
+    batch: Batch,
+    /// The next one's place.
+    behind: Place,
+}
+
 /// What a connected writer came to.
 enum Ended {
     Stopping,
@@ -108,7 +115,10 @@ impl<S: Store> Writer<S> {
     }
 
     /// Connects and finds where the store stands: its position, and the next record for it.
-    async fn open(&mut self, stop: &watch::Receiver<bool>) -> Result<(Position, u64), StoreError> {
+    async fn open(
+        &mut self,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(Position, Place), StoreError> {
         self.store.connect().await?;
         let Some(mark) = self.store.mark().await? else {
             return self.refill("its mark is gone", stop).await;
@@ -124,46 +134,51 @@ impl<S: Store> Writer<S> {
                 cause: None,
             });
         }
+        let unknown = self.feed.reached().is_some_and(|reached| reached < mark.position);
+        if unknown && !self.feed.durable_only() {
+            return self.refill("its mark is none that this process has set", stop).await;
+        }
+        self.feed.found(mark.position);
         match self.next_after(mark.position).await? {
             Some(next) => Ok((mark.position, next)),
             None => self.refill("its mark went back further than the outbox reaches", stop).await,
         }
     }
 
-    /// The first record that lies behind `position`; `None` where the outbox begins later.
-    async fn next_after(&self, position: Position) -> Result<Option<u64>, StoreError> {
-        let mut next = self.feed.first();
-        if self.feed.pruned_to().is_some_and(|pruned| position < pruned) {
-            return Ok(None);
-        }
-        'found: loop {
-            let taken = self.feed.take(next, BATCH_BYTES).await.map_err(unreadable)?;
-            let Taken::Records(records) = taken else { break };
-            if records.is_empty() {
-                break;
+    /// The first record that ends behind `position`; `None` where the outbox begins later.
+    async fn next_after(&self, position: Position) -> Result<Option<Place>, StoreError> {
+        loop {
+            let mut next = self.feed.first();
+            if self.feed.pruned_to().is_some_and(|pruned| position < pruned) {
+                return Ok(None);
             }
-            for record in &records {
-                if record.to > position {
-                    break 'found;
-                }
-                next = record.seq + 1;
+            loop {
+                let taken = self.feed.take(next, BATCH_BYTES).await.map_err(unreadable)?;
+                let Taken::Records(records) = taken else { break };
+                let before = records.iter().take_while(|record| record.to <= position);
+                let Some(last) = before.last() else { break };
+                next = next.behind(last.seq);
+            }
+            if let Some(is_there) = self.feed.stands_at(next) {
+                return Ok(is_there.then_some(next));
             }
         }
-        Ok(self.feed.stands_at(next).then_some(next))
     }
 
     async fn write(
         &mut self,
         mut at: Position,
-        mut next: u64,
-        in_flight: &mut Option<Batch>,
+        mut next: Place,
+        in_flight: &mut Option<InFlight>,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Ended, PipelineError> {
         // A batch without an answer is written again as it was, whether it had arrived or not: the
         // store knows it by its mark, and says again what it said in the answer that was lost.
-        if let Some(batch) = in_flight.take().filter(|b| at == b.from || at == b.to) {
-            match self.apply(batch, in_flight).await {
-                Ok((position, seq)) => (at, next) = (position, seq),
+        if let Some(sent) =
+            in_flight.take().filter(|sent| at == sent.batch.from || at == sent.batch.to)
+        {
+            match self.apply(sent, in_flight).await {
+                Ok(stands) => (at, next) = stands,
                 Err(error) => return Ok(Ended::Failed(error)),
             }
         }
@@ -176,7 +191,7 @@ impl<S: Store> Writer<S> {
             if draining.is_none() && *stop.borrow() {
                 draining = Some(Instant::now());
             }
-            let from = held.last().map_or(next, |record| record.seq + 1);
+            let from = held.last().map_or(next, |record| next.behind(record.seq));
             let parted = held.first().is_some_and(|record| record.to.lsn == at.lsn);
             let bytes_max = if parted { BATCH_BYTES } else { self.pace.atomic_bytes_max };
             let room = bytes_max.saturating_sub(bytes(&held));
@@ -187,7 +202,7 @@ impl<S: Store> Writer<S> {
                     let known = records.partition_point(|record| record.to <= at);
                     let last = records.drain(..known).next_back();
                     if let Some(last) = &last {
-                        next = last.seq + 1;
+                        next = next.behind(last.seq);
                         self.feed.applied(next, last.to);
                     }
                     let idle = (records.is_empty() && last.is_none()).then_some(None);
@@ -195,6 +210,11 @@ impl<S: Store> Writer<S> {
                     idle
                 }
                 Taken::Nothing(frontier) => Some(Some(frontier)),
+                Taken::Rewound(first) => {
+                    held.clear();
+                    next = first;
+                    continue;
+                }
             };
             let ready = ready(&held, bytes_max);
             let due = last_flush.map_or(Duration::ZERO, |flush| {
@@ -207,9 +227,13 @@ impl<S: Store> Writer<S> {
                 last_flush = Some(Instant::now());
                 let Some(last) = records.last() else { continue };
                 let (to, complete, committed_at) = (last.to, last.complete, last.committed_at);
+                let behind = next.behind(last.seq);
+                if !self.feed.reaches(behind, to) {
+                    continue;
+                }
                 let batch = Batch { from: at, to, complete, committed_at, records };
-                match self.apply(batch, in_flight).await {
-                    Ok((position, seq)) => (at, next) = (position, seq),
+                match self.apply(InFlight { batch, behind }, in_flight).await {
+                    Ok(stands) => (at, next) = stands,
                     Err(error) => return Ok(Ended::Failed(error)),
                 }
                 continue;
@@ -250,24 +274,25 @@ impl<S: Store> Writer<S> {
     /// store stands and the next record.
     async fn apply(
         &mut self,
-        batch: Batch,
-        in_flight: &mut Option<Batch>,
-    ) -> Result<(Position, u64), StoreError> {
+        sent: InFlight,
+        in_flight: &mut Option<InFlight>,
+    ) -> Result<(Position, Place), StoreError> {
+        let InFlight { batch, behind } = in_flight.insert(sent);
         let (to, complete, committed_at) = (batch.to, batch.complete, batch.committed_at);
-        let next = batch.records.last().map_or(0, |last| last.seq + 1);
-        self.board.store_waits(self.index, self.feed.waiting(next.saturating_sub(1)));
+        let behind = *behind;
+        self.board.store_waits(self.index, self.feed.waiting(behind.seq.saturating_sub(1)));
         fail_point::hit(fail_point::APPLY_BEFORE);
-        match self.store.apply(in_flight.insert(batch)).await {
+        match self.store.apply(batch).await {
             Ok(()) => fail_point::hit(fail_point::APPLY_AFTER),
             Err(StoreError::StopView(faults)) => self.stop_views(&faults),
             Err(error) => return Err(error),
         }
         *in_flight = None;
         self.stands = Some(to);
-        self.feed.applied(next, to);
+        self.feed.applied(behind, to);
         fail_point::hit(fail_point::APPLIED);
-        self.board.store_at(self.index, complete, committed_at, self.feed.waiting(next));
-        Ok((to, next))
+        self.board.store_at(self.index, complete, committed_at, self.feed.waiting(behind.seq));
+        Ok((to, behind))
     }
 
     async fn fresh(&mut self, frontier: Frontier) -> Result<(), StoreError> {

@@ -59,7 +59,8 @@ pub trait Store: Send {
     /// Connects, or connects again, and checks that the server is suitable.
     fn connect(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// What the store holds everything up to.
+    /// What the store holds everything up to. One that is fed from memory takes nothing that an earlier connection
+    /// has sent from then on.
     fn mark(&mut self) -> impl Future<Output = Result<Option<Mark>, StoreError>> + Send;
 
     /// Makes what is missing and removes everything that the targets own, and the mark.

@@ -16,7 +16,7 @@ use std::slice;
 use std::sync::Arc;
 
 /// Groups touched before they are written and emitted, within one transaction.
-const TOUCHED_GROUPS_MAX: usize = 10_000;
+pub(super) const TOUCHED_GROUPS_MAX: usize = 10_000;
 
 impl Engine {
     /// Applies what a fact contributed before (`old`) and contributes now (`new`).

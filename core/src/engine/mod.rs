@@ -16,7 +16,7 @@
 //! Invariants:
 //! - the state holds each captured row exactly as of the last applied change; a change that does not
 //!   fit it (an update of a row that is not there) is an error, never an upsert;
-//! - output depends on the state and the changes alone;
+//! - output depends on the state and the changes alone, and on which transactions are merged;
 //! - memory is bounded by the groups touched since the last cut and by one part for each store,
 //!   where the state takes parts over while a change is applied (`State::spill`).
 
@@ -44,14 +44,17 @@ pub use refill::{Refill, RefillCursor, RefillPage};
 pub use snapshot::Filling;
 pub use state::{MemoryState, Page, ReadState, Space, State, StateError, scan_range};
 
+use crate::plan::ViewKind;
 use crate::position::Lsn;
 use crate::value::{Row, Value};
+use deltas::TOUCHED_GROUPS_MAX;
 use fan_out::FanOut;
 use group_cache::GroupCache;
-use output::Output;
+use output::{Output, PART_BYTES};
 use resolve::{Contribution, Overlay};
 use row_cache::RowCache;
 use rows::End;
+use snapshot::GROUPS_BYTES_MAX;
 use std::sync::Arc;
 
 /// One row change as the stream tells it. Rows have the table's captured columns.
@@ -124,6 +127,10 @@ pub struct Engine {
     fan_outs: Vec<Option<FanOut>>,
     pace: Pace,
     changes: u64,
+    /// How many views have groups, and whether there are any and none is told as events, of which each
+    /// transaction has its own.
+    group_views: usize,
+    merges: bool,
     /// At the transaction's last cut.
     changes_at_cut: u64,
 }
@@ -143,7 +150,13 @@ impl Engine {
     #[must_use]
     pub fn new(layout: Layout, targets: Vec<Target>, stores: usize, epoch: u16) -> Self {
         let views = layout.views.len();
+        let has_groups = |view: &ViewLayout| matches!(view.kind, ViewKind::Groups { .. });
+        let is_event_of_groups = |target: &Target| {
+            target.kind.is_events() && layout.views.get(target.view).is_some_and(has_groups)
+        };
         Self {
+            group_views: layout.views.iter().filter(|view| has_groups(view)).count(),
+            merges: layout.views.iter().any(has_groups) && !targets.iter().any(is_event_of_groups),
             output: Output::new(targets, stores, views, epoch),
             groups: GroupCache::default(),
             rows: RowCache::new(&layout),
@@ -353,6 +366,42 @@ impl Engine {
         self.flush_groups(state)?;
         self.output.held = self.held();
         Ok(())
+    }
+
+    /// Whether the open transaction may be [merged](Self::merge_with_next) with one that makes so many
+    /// `changes`, all of them to rows that no view joins.
+    ///
+    /// Nothing but the commit may emit groups then, and nothing be cut: groups that a later transaction
+    /// touched, too, would show a part of it. So it must be few changes, and no view be corrected in steps.
+    #[must_use]
+    pub fn may_merge(&self, changes: usize) -> bool {
+        // A fact leaves one group of a view and comes into another.
+        let groups = changes.saturating_mul(2 * self.group_views);
+        self.merges
+            && self.fan_outs.iter().all(Option::is_none)
+            && self.groups.touched().saturating_add(groups) < TOUCHED_GROUPS_MAX
+            // All is rendered in one go.
+            && self.groups.weight() < GROUPS_BYTES_MAX
+            && self.output.waiting_bytes() < PART_BYTES
+    }
+
+    /// Ends the transaction without a word: whoever is told of the next one is told of both at once, and
+    /// never of one of them. A group that both changed is emitted once, as it differs from what was told
+    /// before both: no store may stand between them.
+    pub fn merge_with_next(&mut self) {
+        self.output.merged = true;
+        self.changes = 0;
+    }
+
+    /// Whether an earlier transaction ends with the open one.
+    #[must_use]
+    pub fn is_merged(&self) -> bool {
+        self.output.merged
+    }
+
+    #[must_use]
+    pub fn epoch(&self) -> u16 {
+        self.output.epoch
     }
 
     /// What was emitted since the last call, in order.

@@ -1,7 +1,7 @@
 //! What the engine hands to the stores: rendered operations, in parts of bounded size.
 //!
-//! Invariant: how operations are cut into parts follows from the operations alone, never from
-//! timing, so a replay gives the same parts with the same positions.
+//! Invariant: how the operations of a transaction are cut into parts follows from these alone, never from
+//! timing, so a replay gives the same parts with the same positions. Transactions that are merged are one part.
 
 use super::EngineError;
 use super::fan_out::Held;
@@ -12,7 +12,7 @@ use crate::target::{Change, Commit, RenderError, Scratch, clickhouse, redis};
 use bytes::Bytes;
 
 /// A part is cut when its operations pass this many bytes: what a store's writer takes in one go.
-const PART_BYTES: usize = 1 << 20;
+pub(super) const PART_BYTES: usize = 1 << 20;
 
 /// A target bound to its view.
 #[derive(Clone, Debug)]
@@ -72,6 +72,8 @@ pub(super) struct Output {
     /// What is complete in every view while one is being corrected. It goes where groups were
     /// flushed, so that no part claims what waits in memory.
     pub held: Option<Held>,
+    /// What an earlier transaction emitted waits for the end of this one.
+    pub merged: bool,
     /// A snapshot shows what is there; it is not a series of events.
     pub snapshot: bool,
     pub letters: Counts,
@@ -84,6 +86,8 @@ struct StoreOutput {
     /// The same where the transaction or order began.
     began: u64,
     ops: Vec<u8>,
+    /// A part went out that does not end its transaction.
+    open: bool,
 }
 
 impl Output {
@@ -102,6 +106,7 @@ impl Output {
             lsn: Lsn(0),
             commit: Commit { committed_at: 0 },
             held: None,
+            merged: false,
             snapshot: false,
             letters: Counts::new(views),
         }
@@ -198,9 +203,10 @@ impl Output {
         }
     }
 
-    /// Cuts the part of a target's store, where it is full.
+    /// Cuts the part of a target's store, where it is full. What is merged is told as one.
     fn cut_full(&mut self, index: usize, at: Position) {
         if let Some(target) = self.targets.get(index)
+            && !self.merged
             && let Some(store) = self.stores.get_mut(target.store)
             && store.ops.len() >= PART_BYTES
         {
@@ -212,11 +218,17 @@ impl Output {
     pub(super) fn end(&mut self) {
         let end = Position::end_of(self.epoch, self.lsn);
         for (index, store) in self.stores.iter_mut().enumerate() {
-            if store.ordinal > 0 {
+            if store.ordinal > 0 || store.open || !store.ops.is_empty() {
                 self.parts.push(store.cut(index, end, (self.commit, self.held), true));
                 store.ordinal = 0;
             }
         }
+        self.merged = false;
+    }
+
+    /// Of the transactions that end with the open one.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.stores.iter().map(|store| store.ops.len()).sum()
     }
 
     /// Ends an order: what is left becomes each store's last part, and a later order may go on
@@ -245,6 +257,7 @@ impl Output {
 
     pub(super) fn abort(&mut self) {
         self.parts.clear();
+        self.merged = false;
         for store in &mut self.stores {
             *store = StoreOutput::default();
         }
@@ -291,6 +304,7 @@ impl StoreOutput {
         // The buffer stays: growing it anew for each transaction costs more than the copy.
         let ops = Bytes::copy_from_slice(&self.ops);
         self.ops.clear();
+        self.open = !ends;
         let Held { lsn: complete, at: committed_at } =
             held.unwrap_or(Held { lsn: to.lsn, at: commit.committed_at });
         Part { store, to, complete, committed_at, ends, ops }

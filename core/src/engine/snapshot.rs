@@ -28,7 +28,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Groups held while facts are read, about.
-const GROUPS_BYTES_MAX: usize = 32 << 20;
+pub(super) const GROUPS_BYTES_MAX: usize = 32 << 20;
 
 /// Views that are being emitted whole, and how far.
 #[derive(Debug)]

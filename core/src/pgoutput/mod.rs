@@ -251,6 +251,15 @@ pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
     }
 }
 
+/// The relation of which an Insert, an Update or a Delete changes a row; the rest of the message is not looked at.
+#[must_use]
+pub fn changed_relation(message: &[u8]) -> Option<u32> {
+    let (b'I' | b'U' | b'D', rest) = message.split_first()? else {
+        return None;
+    };
+    rest.first_chunk().map(|oid| u32::from_be_bytes(*oid))
+}
+
 impl<'a> Old<'a> {
     fn read(kind: u8, reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         match kind {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
 use walview_core::engine::{Engine, Layout, RowChange, Target, TargetKind, letters};
+use walview_core::outbox::Record;
 use walview_core::position::Position;
 use walview_core::sql;
 use walview_core::target::redis;
@@ -88,19 +89,28 @@ pub(in crate::service) fn parked(folder: &Path) {
 
 /// A loop over what lies in `folder`.
 pub(in crate::service) fn resumed(folder: &Path, share: &str) -> EngineLoop {
+    looped(folder, engine(share), catalog())
+}
+
+/// A loop of this engine over what lies in `folder`.
+pub(in crate::service) fn looped(
+    folder: &Path,
+    mut engine: Engine,
+    catalog: Catalog,
+) -> EngineLoop {
     let store = LocalStore::open(folder).unwrap();
     let progress = store.progress().unwrap();
-    let mut engine = engine(share);
-    engine.restore(&store, vec![None]).unwrap();
+    engine.restore(&store, Vec::new()).unwrap();
     let end = progress.outbox_end[0];
     let frontier = Frontier { lsn: progress.confirmed(), at: 5 };
     let feed = Arc::new(Feed::new((0, true), store.outbox(), (0, None), (end, 0), frontier));
     let outlets = vec![Outlet { feed, window: Duration::from_secs(10) }];
     let stores = [("redis".to_owned(), "redis".to_owned())];
-    let board = Arc::new(Board::new("test", "slot", &["shares".to_owned()], &stores));
+    let views: Vec<String> = engine.layout().views.iter().map(|view| view.name.clone()).collect();
+    let board = Arc::new(Board::new("test", "slot", &views, &stores));
     let faults = Arc::new(Mutex::new(Vec::new()));
     let schema = Schema::new((Fingerprint::default(), Vec::new()), Vec::new());
-    let source = (catalog(), schema);
+    let source = (catalog, schema);
     EngineLoop::new(engine, store, progress, source, (outlets, u64::MAX), board, faults)
 }
 
@@ -114,7 +124,7 @@ fn order(of: &EngineLoop, work: Work, at: usize) -> Asked {
 }
 
 /// A session that brings these, and ends.
-fn run(of: &mut EngineLoop, inputs: impl IntoIterator<Item = Input>) {
+pub(in crate::service) fn run(of: &mut EngineLoop, inputs: impl IntoIterator<Item = Input>) {
     let (sender, mut received) = mpsc::channel(8);
     for input in inputs {
         sender.try_send(input).ok().unwrap();
@@ -125,13 +135,18 @@ fn run(of: &mut EngineLoop, inputs: impl IntoIterator<Item = Input>) {
     of.run(runtime.handle(), &mut received, &confirmed).unwrap();
 }
 
-/// Positions of what a store that takes durable records alone would get.
-fn durable(of: &EngineLoop) -> Vec<Position> {
+/// What a store that takes durable records alone would get.
+pub(in crate::service) fn durable_records(of: &EngineLoop) -> Vec<Arc<Record>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    match runtime.block_on(of.outlets[0].feed.take(0, usize::MAX)).unwrap() {
-        Taken::Records(records) => records.iter().map(|record| record.to).collect(),
-        Taken::Nothing(_) => Vec::new(),
+    let feed = &of.outlets[0].feed;
+    match runtime.block_on(feed.take(feed.first(), usize::MAX)).unwrap() {
+        Taken::Records(records) => records,
+        Taken::Nothing(_) | Taken::Rewound(_) => Vec::new(),
     }
+}
+
+fn durable(of: &EngineLoop) -> Vec<Position> {
+    durable_records(of).iter().map(|record| record.to).collect()
 }
 
 #[test]

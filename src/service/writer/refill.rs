@@ -26,6 +26,7 @@ use super::Writer;
 use super::unreadable;
 use crate::fail_point;
 use crate::service::PipelineError;
+use crate::service::feed::Place;
 use crate::service::patience::describe;
 use crate::state::{Freezer, Frozen};
 use crate::stores::{Store, StoreError};
@@ -57,7 +58,7 @@ impl<S: Store> Writer<S> {
         &mut self,
         reason: &str,
         stop: &watch::Receiver<bool>,
-    ) -> Result<(Position, u64), StoreError> {
+    ) -> Result<(Position, Place), StoreError> {
         if !self.store.refills() {
             return Err(StoreError::lost(&self.name, reason));
         }
@@ -77,6 +78,7 @@ impl<S: Store> Writer<S> {
         let rows = self.pages(reason, frozen, stop).await?;
         fail_point::hit(fail_point::REFILL_FILLED);
         self.store.set_mark(to).await?;
+        self.feed.found(to);
         fail_point::hit(fail_point::REFILL_MARK_SET);
         self.board.refilled(self.index);
         let seconds = started.elapsed().as_secs_f64();
@@ -86,7 +88,7 @@ impl<S: Store> Writer<S> {
 
     /// Tells the store which of its tables have rows, where nothing waits for it: the state is then
     /// of its mark. (Where something waits the store learns it while it is written.)
-    pub(super) async fn expect_rows(&mut self, next: u64) -> Result<(), PipelineError> {
+    pub(super) async fn expect_rows(&mut self, next: Place) -> Result<(), PipelineError> {
         if self.store.refills() {
             return Ok(());
         }
@@ -94,7 +96,7 @@ impl<S: Store> Writer<S> {
         let mut looking: JoinSet<Result<BTreeSet<u16>, StateError>> = JoinSet::new();
         looking.spawn_blocking(move || {
             let frozen = refiller.freezer.freeze()?;
-            if frozen.progress.outbox_end.get(index) != Some(&next) {
+            if frozen.progress.outbox_end.get(index) != Some(&next.seq) {
                 return Ok(BTreeSet::new());
             }
             refiller.refill.holding(&frozen, &frozen.progress.stopped)
@@ -112,7 +114,7 @@ impl<S: Store> Writer<S> {
         known: Option<Position>,
         remains: Option<Position>,
         stop: &watch::Receiver<bool>,
-    ) -> Result<(Frozen, Position, u64), StoreError> {
+    ) -> Result<(Frozen, Position, Place), StoreError> {
         let since = Instant::now();
         loop {
             let believed = remains.filter(|_| since.elapsed() < IDS_BELIEVED_MAX);

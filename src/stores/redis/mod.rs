@@ -289,10 +289,17 @@ impl Store for Redis {
     }
 
     async fn mark(&mut self) -> Result<Option<Mark>, StoreError> {
-        Ok(match self.look().await? {
-            Some(MarkText::At(mark)) => Some(mark),
-            Some(MarkText::Loading(_)) | None => None,
-        })
+        let Some(MarkText::At(mark)) = self.look().await? else {
+            return Ok(None);
+        };
+        if mark != self.config.identity.mark(mark.position) {
+            return Ok(Some(mark));
+        }
+        // Whoever else watches it writes nothing any more: a batch that is stuck in the network.
+        match self.write(Commands::default(), Some(&MarkText::At(mark.clone()))).await? {
+            Written::Done => Ok(Some(mark)),
+            Written::Moved => Err(StoreError::retry("the mark moved while it was read")),
+        }
     }
 
     async fn reset(&mut self) -> Result<(), StoreError> {

@@ -289,9 +289,7 @@ impl Target {
             OpRef { target, schema, version, deleted, committed_at, key, rest }.encode(out);
         };
         let keyed = change.old.is_some_and(|row| self.encode_key(row, old_key).is_ok());
-        let stays = |row: &[Value]| {
-            keyed && change.old.is_some_and(|old| self.same_key(old, row))
-        };
+        let stays = |row: &[Value]| keyed && change.old.is_some_and(|old| self.same_key(old, row));
         let new = match change.new {
             // Nearly always: a key is not encoded twice.
             Some(row) if stays(row) => {
