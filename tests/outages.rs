@@ -144,3 +144,31 @@ async fn a_full_outbox_holds_the_source_back() {
     assert_eq!(before, after, "the replication connection was cut");
     world.stop().await;
 }
+
+/// With a backlog of small transactions many are told as one, others in each life: a Redis that was ahead
+/// of the life before keeps nothing that came and went meanwhile.
+#[tokio::test]
+async fn killed_again_and_again_while_a_backlog_is_told_together() {
+    let mut world = World::betting(SMALL).await;
+    stream::remember_inserts(&world).await;
+    world.start().await;
+    world.service().until_live(LIVE_LIMIT).await.unwrap();
+    world.kill9().await;
+    let sql = "DO $$ BEGIN FOR i IN 1..6000 LOOP \
+                   INSERT INTO bets (user_id, event_id, amount, odds) VALUES (1 + i % 7, 1 + i % 3, i, 2); \
+                   UPDATE bets SET status = CASE status WHEN 'OPEN' THEN 'CANCELLED' ELSE 'OPEN' END, settled_at = CASE status WHEN 'OPEN' THEN now() END, user_id = 8 - user_id \
+                   WHERE id = (SELECT max(id) - i % 2 FROM bets) AND user_id < 8 AND payout IS NULL; \
+                   COMMIT; \
+               END LOOP; END $$";
+    world.db().await.batch_execute(sql).await.unwrap();
+    world.spawn();
+    for life in 1..=8_u64 {
+        tokio::time::sleep(Duration::from_millis(100 * life)).await;
+        world.kill9().await;
+        world.spawn();
+    }
+    world.service().until_live(LIVE_LIMIT).await.unwrap();
+    world.assert_equal().await;
+    stream::assert_every_insert_once(&world).await;
+    world.stop().await;
+}
