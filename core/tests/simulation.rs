@@ -463,13 +463,18 @@ impl Simulation {
         self.saved = true;
     }
 
-    /// Dies after the transaction, before it is durable: what is done again gives the same.
-    fn die(&mut self, before: MemoryState, lsn: u64) {
+    /// The engine of the next life, over what was durable, in the transaction that commits at `lsn`.
+    fn restarted(&self, durable: &MemoryState, lsn: u64) -> Engine {
         let mut engine = Engine::new(self.layout.clone(), self.bound.clone(), 1, 1);
         engine.set_pace(self.scale.pace);
-        let mut state = before;
-        engine.restore(&state, vec![None; self.views.len()]).unwrap();
+        engine.restore(durable, vec![None; self.views.len()]).unwrap();
         engine.begin(Lsn(lsn), 0, None);
+        engine
+    }
+
+    /// Dies after the transaction, before it is durable: what is done again gives the same.
+    fn die(&mut self, before: MemoryState, lsn: u64) {
+        let (mut engine, mut state) = (self.restarted(&before, lsn), before);
         for done in &self.done {
             perform(&mut engine, &mut state, done);
         }
@@ -485,11 +490,7 @@ impl Simulation {
     /// Dies likewise, and does again with each transaction told by itself, and goes on so: a store that was
     /// told of all of them skips what it has, and one that was told of none comes to the same.
     fn die_unmerged(&mut self, before: MemoryState, mut held: Hashes, lsn: u64) {
-        let mut engine = Engine::new(self.layout.clone(), self.bound.clone(), 1, 1);
-        engine.set_pace(self.scale.pace);
-        let mut state = before;
-        engine.restore(&state, vec![None; self.views.len()]).unwrap();
-        engine.begin(Lsn(lsn), 0, None);
+        let (mut engine, mut state) = (self.restarted(&before, lsn), before);
         for done in &self.done {
             if let Done::Merge(next) = done {
                 engine.commit(&mut state).unwrap();

@@ -127,9 +127,10 @@ pub struct Engine {
     fan_outs: Vec<Option<FanOut>>,
     pace: Pace,
     changes: u64,
-    /// How many views have groups, and whether there are any and none is told as events, of which each
-    /// transaction has its own.
+    /// How many views have groups.
     group_views: usize,
+    /// Whether transactions may be merged: some view has groups, and none of groups is told as events, of
+    /// which each transaction has its own.
     merges: bool,
     /// At the transaction's last cut.
     changes_at_cut: u64,
@@ -154,9 +155,10 @@ impl Engine {
         let is_event_of_groups = |target: &Target| {
             target.kind.is_events() && layout.views.get(target.view).is_some_and(has_groups)
         };
+        let group_views = layout.views.iter().filter(|view| has_groups(view)).count();
         Self {
-            group_views: layout.views.iter().filter(|view| has_groups(view)).count(),
-            merges: layout.views.iter().any(has_groups) && !targets.iter().any(is_event_of_groups),
+            group_views,
+            merges: group_views > 0 && !targets.iter().any(is_event_of_groups),
             output: Output::new(targets, stores, views, epoch),
             groups: GroupCache::default(),
             rows: RowCache::new(&layout),

@@ -4,7 +4,7 @@
 
 use crate::service::engine_loop::{EngineLoop, Input};
 use crate::service::feed::{Feed, Frontier};
-use crate::service::orders::tests::{durable_records, looped, run};
+use crate::service::orders::tests::{durable_records, looped, run, table};
 use crate::service::schema::Look;
 use crate::source::fingerprint::Fingerprint;
 use crate::source::stream::{Event, Gulp};
@@ -12,40 +12,19 @@ use crate::state::{LocalStore, Progress};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::path::Path;
 use std::sync::Arc;
-use walview_core::catalog::{Catalog, Collation, Column, ReplicaIdentity, Table, UniqueKey};
+use walview_core::catalog::Catalog;
 use walview_core::engine::{Engine, Layout, Target, TargetKind};
 use walview_core::position::{Lsn, Position};
 use walview_core::sql;
 use walview_core::target::redis::{Action, OpRef, Spec, SpecShape};
 use walview_core::target::template::Template;
 use walview_core::target::{Events, redis};
-use walview_core::value::Type;
 
 const USERS: u32 = 1;
 const BETS: u32 = 2;
 
 /// `users(id, team)` and `bets(id, user_id)`.
 fn catalog() -> Catalog {
-    let column = |name: &str| Column {
-        name: name.to_owned(),
-        attnum: 0,
-        collation: Collation::None,
-        ty: Type::Int8,
-        type_oid: 20,
-        type_modifier: -1,
-        not_null: true,
-        generated: false,
-        toastable: false,
-        added: None,
-    };
-    let table = |oid, name: &str, other: &str| Table {
-        oid,
-        schema: "public".to_owned(),
-        name: name.to_owned(),
-        columns: vec![column("id"), column(other)],
-        unique_keys: vec![UniqueKey { name: name.to_owned(), columns: vec![0], primary: true }],
-        replica_identity: ReplicaIdentity::Default,
-    };
     Catalog {
         tables: vec![table(USERS, "users", "team"), table(BETS, "bets", "user_id")],
         other_encoding: false,

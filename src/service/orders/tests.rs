@@ -24,7 +24,8 @@ use walview_core::target::redis;
 use walview_core::target::template::Template;
 use walview_core::value::{Type, Value};
 
-fn catalog() -> Catalog {
+/// A table of two numbers, known by `id`.
+pub(in crate::service) fn table(oid: u32, name: &str, other: &str) -> Table {
     let column = |name: &str| Column {
         name: name.to_owned(),
         attnum: 0,
@@ -37,21 +38,22 @@ fn catalog() -> Catalog {
         toastable: false,
         added: None,
     };
-    Catalog {
-        tables: vec![Table {
-            oid: 1,
-            schema: "public".to_owned(),
-            name: "bets".to_owned(),
-            columns: vec![column("id"), column("amount")],
-            unique_keys: vec![UniqueKey {
-                name: "bets_pkey".to_owned(),
-                columns: vec![0],
-                primary: true,
-            }],
-            replica_identity: ReplicaIdentity::Default,
+    Table {
+        oid,
+        schema: "public".to_owned(),
+        name: name.to_owned(),
+        columns: vec![column("id"), column(other)],
+        unique_keys: vec![UniqueKey {
+            name: format!("{name}_pkey"),
+            columns: vec![0],
+            primary: true,
         }],
-        other_encoding: false,
+        replica_identity: ReplicaIdentity::Default,
     }
+}
+
+fn catalog() -> Catalog {
+    Catalog { tables: vec![table(1, "bets", "amount")], other_encoding: false }
 }
 
 /// The engine of one version of Walview: it can evaluate `share`, or not.
