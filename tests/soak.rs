@@ -327,6 +327,7 @@ impl Soak<'_> {
                 }
                 let stopped = status.views.iter().find(|view| view.reason.is_some());
                 assert!(stopped.is_none(), "a view stopped: {stopped:?}");
+                self.report.took_memory(status.process.rss_peak_bytes);
                 let reached = |held: &str| parse_lsn(held).is_some_and(|held| held >= lsn);
                 if status.state == Phase::Live && status.stores.iter().all(|s| reached(&s.lsn)) {
                     break;

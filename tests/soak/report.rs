@@ -56,6 +56,8 @@ pub struct Report {
     values: usize,
     entries: usize,
     rows: u64,
+    /// The most that any life of Walview took, where it was looked at.
+    peak_bytes: u64,
 }
 
 impl Report {
@@ -73,6 +75,7 @@ impl Report {
             values: 0,
             entries: 0,
             rows: 0,
+            peak_bytes: 0,
         }
     }
 
@@ -102,6 +105,10 @@ impl Report {
         for victim in victims {
             self.tallies.entry(*victim).or_default().recoveries.push(took);
         }
+    }
+
+    pub fn took_memory(&mut self, bytes: u64) {
+        self.peak_bytes = self.peak_bytes.max(bytes);
     }
 
     pub fn looked(&mut self, values: usize, entries: usize, rows: u64) {
@@ -150,6 +157,7 @@ impl fmt::Display for Report {
             "{} row changes; compared {} times: {} values, {} entries of streams",
             self.rows, self.looks, self.values, self.entries
         )?;
+        writeln!(f, "walview took {} MiB at most", self.peak_bytes >> 20)?;
         write!(f, "{} differences", self.differences)
     }
 }
