@@ -22,7 +22,7 @@ build: ## Build the programs in release mode
 .PHONY: demo
 demo: build ## Run everything on this machine; ARGS="betting --rate 500 --for 30s"
 	scripts/setup demo
-	target/release/walview demo $(ARGS)
+	"$${CARGO_TARGET_DIR:-target}/release/walview" demo $(ARGS)
 
 .PHONY: lint
 lint: ## Check format and lints

@@ -7,9 +7,11 @@ use std::process::Command;
 use walview::demo::servers::postgres::{Db, Postgres, Settings};
 use walview::demo::servers::service::Service;
 use walview::demo::{migrate, seed};
+use walview::service::board::StoreState;
 
 use crate::end_to_end::SMALL;
 use crate::messages::{LIMIT, assert_says, failure};
+use crate::plan::plan;
 use crate::workload;
 use crate::world::World;
 
@@ -58,6 +60,39 @@ async fn rebuilt(world: &mut World) {
     workload::run(world, workload::seed(), 10).await;
     world.assert_equal().await;
     world.stop().await;
+}
+
+/// What leads commands to the first, its address and its token, stays.
+#[tokio::test]
+async fn a_second_run_on_a_folder_in_use_leaves_the_first_alone() {
+    let mut world = World::betting(SMALL).await;
+    world.start().await;
+    let folder = world.options.state.join(&world.options.pipeline);
+    let token = std::fs::read_to_string(folder.join("token")).unwrap();
+    assert_says(&failure(&world).await, &["in use by another walview", "--state"]);
+    assert_eq!(std::fs::read_to_string(folder.join("token")).unwrap(), token);
+    assert!(world.service().status().await.is_some(), "the first is not found any more");
+    world.assert_equal().await;
+    world.stop().await;
+}
+
+/// A mistake in a store's URL must not cost the state.
+#[tokio::test]
+async fn a_rebuild_throws_nothing_away_before_the_stores_answer() {
+    let mut world = followed().await;
+    world.redis.server.stop().await.unwrap();
+    world.service = Some(Service::rebuild(&world.options).unwrap());
+    let waits = |status: &walview::service::board::Status| {
+        status.stores.iter().any(|store| store.state == StoreState::Retrying)
+    };
+    world.service().until("waiting for Redis", LIMIT, waits).await.unwrap();
+    world.kill9().await;
+    world.redis.server.start().await.unwrap();
+    plan(&world).await.has(&["goes on where the last run ended; nothing is copied"]);
+    world.start().await;
+    world.assert_equal().await;
+    world.stop().await;
+    rebuilt(&mut world).await;
 }
 
 #[tokio::test]

@@ -72,6 +72,8 @@ pub(super) async fn inspect(
 /// The local state, as far as it plays a part.
 enum Local {
     Nothing,
+    /// Why is among the problems.
+    Unreadable,
     InUse,
     Holds(Box<Identity>, Box<Progress>),
 }
@@ -111,11 +113,11 @@ async fn look_at_state(folder: &Path, plan: &mut PipelinePlan) -> Local {
         Ok(Err(error)) => {
             let error = PipelineError::State(error);
             plan.problems.push(Problem::of_pipeline(&error));
-            Local::Nothing
+            Local::Unreadable
         }
         Err(error) => {
             plan.problems.push(Problem::new("state", error.to_string(), ""));
-            Local::Nothing
+            Local::Unreadable
         }
     };
     if let Some(at) = existing_ancestor(folder)
@@ -186,7 +188,9 @@ impl Inspector<'_> {
             Local::Holds(identity, _) if start == Some(StartKind::Resume) => {
                 identity.catalog.clone()
             }
-            Local::Holds(..) | Local::Nothing | Local::InUse => found.catalog.clone(),
+            Local::Holds(..) | Local::Nothing | Local::Unreadable | Local::InUse => {
+                found.catalog.clone()
+            }
         };
         let usable = self.without(found);
         let bound = bound::bind(&usable, &self.config().schema, &catalog)?;
@@ -222,6 +226,7 @@ impl Inspector<'_> {
             }
             Local::Holds(identity, progress) => Some((&**identity, &**progress)),
             Local::Nothing => None,
+            Local::Unreadable => return None,
         };
         self.plan.start = match lineage::start(self.pipeline, self.connections, stored, found) {
             Ok(Start::First) => Some(StartKind::First),

@@ -61,7 +61,8 @@ fn check(
                 "the pipeline file \"{}\" has changed since its state was built",
                 pipeline.file.display()
             ),
-            rebuild,
+            "walview plan says whether it fits; if it is meant, fill everything anew with: walview \
+             rebuild",
         ));
     }
     let lineage = found.info.lineage;

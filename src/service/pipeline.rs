@@ -81,12 +81,17 @@ pub(super) struct Paused {
 }
 
 impl Runner {
-    /// Runs until `stop` turns true. With `rebuild` what is there is thrown away first.
+    /// Runs over the store `local` in `folder` until `stop` turns true. With `rebuild` what is there is thrown away
+    /// first.
     ///
     /// # Errors
     /// What ended the pipeline. The state is whole all the same.
-    pub async fn run(self, folder: &Path, rebuild: bool) -> Result<(), PipelineError> {
-        let local = LocalStore::open(folder)?;
+    pub async fn run(
+        self,
+        local: LocalStore,
+        folder: &Path,
+        rebuild: bool,
+    ) -> Result<(), PipelineError> {
         let found = self.first_contact().await?;
         // One of another format can be thrown away, too.
         let stored = if rebuild { None } else { local.identity()? };
@@ -232,15 +237,6 @@ impl Runner {
         // What does not fit is said before anything is touched.
         let adopted = self.look_at_tables(&mut bound).await?;
         self.check_readiness(&bound).await?;
-        self.board.phase(Phase::Snapshotting);
-        self.ensure_publication(&bound).await?;
-        if found.slot.is_some() {
-            // The session of a process that was killed a moment ago may hold it still: that is
-            // waited for. Anybody else's is an error.
-            let session = connect(&self.source).await?;
-            slot::drop(&self.source, &session, &slot_name).await?;
-            session.close().await;
-        }
         let mut identity = Identity {
             format: Identity::current_format(),
             pipeline: self.pipeline.name.to_string(),
@@ -255,10 +251,21 @@ impl Runner {
             live: false,
             adopted,
         };
+        let mut stores = self.stores(&bound, &identity)?;
+        self.board.phase(Phase::Snapshotting);
+        // What is there is thrown away for stores that can be filled.
+        self.reach_stores(&mut stores, false).await?;
+        self.ensure_publication(&bound).await?;
+        if found.slot.is_some() {
+            // The session of a process that was killed a moment ago may hold it still: that is
+            // waited for. Anybody else's is an error.
+            let session = connect(&self.source).await?;
+            slot::drop(&self.source, &session, &slot_name).await?;
+            session.close().await;
+        }
         local.reset(&identity)?;
         fail_point::hit(fail_point::SNAPSHOT_BEGUN);
-        let mut stores = self.stores(&bound, &identity)?;
-        self.reset_stores(&mut stores).await?;
+        self.reach_stores(&mut stores, true).await?;
         fail_point::hit(fail_point::SNAPSHOT_STORES_RESET);
         let views = bound.views.len();
         let engine = self.engine(bound, epoch);
@@ -335,17 +342,22 @@ impl Runner {
         }
     }
 
-    async fn reset_stores(&self, stores: &mut [AnyStore]) -> Result<(), PipelineError> {
+    /// Waits until every store answers; with `reset` it is emptied, too.
+    async fn reach_stores(
+        &self,
+        stores: &mut [AnyStore],
+        reset: bool,
+    ) -> Result<(), PipelineError> {
         for (index, store) in stores.iter_mut().enumerate() {
             let name = self.pipeline.stores.get(index).map_or("", |store| store.name.as_str());
             let mut patience =
                 Patience::new(Arc::clone(&self.board), index, name, self.stop.clone());
             loop {
-                let reset = match store.connect().await {
-                    Ok(()) => store.reset().await,
-                    Err(error) => Err(error),
+                let reached = match store.connect().await {
+                    Ok(()) if reset => store.reset().await,
+                    connected => connected,
                 };
-                match reset {
+                match reached {
                     Ok(()) => break,
                     Err(error) => patience.after(error).await?,
                 }

@@ -9,6 +9,7 @@ use crate::config::{Environment, Pipeline, Problems, load_all};
 use crate::http;
 use crate::letters::Desk;
 use crate::output::Output;
+use crate::state::LocalStore;
 use crate::status::Instance;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::net::SocketAddr;
@@ -185,11 +186,14 @@ async fn run_one(
         )
     };
     tokio::fs::create_dir_all(folder).await.map_err(write)?;
+    let store = folder.join("store");
+    // Whoever holds the store wrote the files that lead to it.
+    let local = LocalStore::open(&store)?;
     let text = serde_json::to_string(instance).map_err(|e| write(std::io::Error::other(e)))?;
-    write_private(&token_file, token).await.map_err(write)?;
-    tokio::fs::write(&file, text).await.map_err(write)?;
+    write_whole(&token_file, token, 0o600).await.map_err(write)?;
+    write_whole(&file, &text, 0o644).await.map_err(write)?;
     // The future is large; it lives on the heap once, not in every caller.
-    let ran = Box::pin(runner.run(&folder.join("store"), rebuild)).await;
+    let ran = Box::pin(runner.run(local, &store, rebuild)).await;
     // Gone or not, the next start writes it anew.
     tokio::fs::remove_file(&file).await.ok();
     tokio::fs::remove_file(&token_file).await.ok();
@@ -199,18 +203,20 @@ async fn run_one(
     }
 }
 
-/// Writes a file that nobody but its owner can read.
-async fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
+/// Writes a file that readers find whole, or not at all.
+async fn write_whole(file: &Path, text: &str, mode: u32) -> std::io::Result<()> {
     use tokio::io::AsyncWriteExt as _;
+    let new = file.with_extension("new");
     // An older one keeps the mode that it has.
-    match tokio::fs::remove_file(file).await {
+    match tokio::fs::remove_file(&new).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut options = tokio::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(file).await?;
-    file.write_all(text.as_bytes()).await?;
-    file.flush().await
+    let mut written = options.write(true).create_new(true).mode(mode).open(&new).await?;
+    written.write_all(text.as_bytes()).await?;
+    written.flush().await?;
+    tokio::fs::rename(&new, file).await
 }
 
 /// Whether the pipeline ended well; says why where it did not.

@@ -57,6 +57,9 @@ impl ConfigError {
 }
 
 const EXAMPLE: &str = "write postgres://user:password@host:5432/database";
+/// A slash or a hash in the password ends the host before its user.
+const EXAMPLE_ENCODED: &str = "write postgres://user:password@host:5432/database, in the password \
+                               / as %2F, ? as %3F, # as %23, @ as %40, % as %25";
 
 impl SourceConfig {
     /// Parses `postgres://user:password@host:port/database?parameter=value&…`. `password` is one
@@ -82,7 +85,7 @@ impl SourceConfig {
         }
         let user = parts
             .take("user")
-            .ok_or_else(|| ConfigError::new("the source URL names no user", EXAMPLE))?;
+            .ok_or_else(|| ConfigError::new("the source URL names no user", EXAMPLE_ENCODED))?;
         let database = parts
             .take("dbname")
             .ok_or_else(|| ConfigError::new("the source URL names no database", EXAMPLE))?;
@@ -396,7 +399,10 @@ mod tests {
             ("postgres://u@h/d?sslmode=disable&sslmode=disable", "gives a parameter twice"),
             ("postgres://u@h:0/d", "a port that is no number from 1"),
             ("postgres://u@a,b/d", "lists several hosts"),
-            ("postgres://u:hunter2/x@h/d", "names no user"),
+            (
+                "postgres://u:hunter2/x@h/d",
+                "names no user; write postgres://user:password@host:5432/database, in the password / as %2F",
+            ),
             ("postgres://u:a?hunter2=x@h/d", ""),
             ("postgres://u@h:hunter2/d", "a port that is no number"),
             ("postgres://u@/d", "names no host"),

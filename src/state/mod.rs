@@ -168,7 +168,8 @@ impl LocalStore {
     pub fn identity(&self) -> Result<Option<Identity>, StateError> {
         let other = |format: &str| StateError {
             message: format!(
-                "\"{}\" has format {format}, this walview reads {FORMAT}; run walview rebuild",
+                "\"{}\" has format {format}, this walview reads {FORMAT}; run the version that \
+                 wrote it, or fill everything anew with: walview rebuild",
                 self.path.display()
             ),
             source: None,

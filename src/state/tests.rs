@@ -239,7 +239,12 @@ fn an_older_format_is_refused_until_it_is_rebuilt() {
     }
     let mut store = LocalStore::open(folder.path()).unwrap();
     let error = store.identity().unwrap_err();
-    assert!(error.to_string().contains("run walview rebuild"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("the version that wrote it, or fill everything anew with: walview rebuild"),
+        "{error}"
+    );
     assert_eq!(store.former_epoch().unwrap(), Some(7));
     store.reset(&identity()).unwrap();
     drop(store);

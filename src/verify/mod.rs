@@ -120,6 +120,11 @@ fn render(report: &Report) -> String {
         "{}: {}, {} rows compared, {} differences",
         report.pipeline, report.result, report.rows_compared, report.differences
     ));
+    if report.result == "unknown" {
+        lines.push(
+            "run it again, or when there is less load: some keys changed all the time".to_owned(),
+        );
+    }
     lines.join("\n")
 }
 
