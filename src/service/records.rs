@@ -16,7 +16,7 @@ use walview_core::engine::{Page, Part, ReadState, Space, State, StateError};
 use walview_core::outbox::Record;
 
 /// What the feeds get at once, at most.
-const UNPUBLISHED_BYTES_MAX: usize = 8 << 20;
+const UNPUBLISHED_BYTES_MAX: usize = 2 << 20;
 
 #[derive(Default)]
 pub struct Records {

@@ -59,7 +59,7 @@ const WORKER_THREADS: usize = 1;
 /// What the journal takes at most, about. From half of it on it is flushed.
 pub const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 /// Overlay and records held before the caller should commit, whatever the clock says.
-pub const COMMIT_BYTES: usize = 8 << 20;
+pub const COMMIT_BYTES: usize = 4 << 20;
 
 /// A key space of formats 1 to 4.
 const OLD_KEYSPACE: &str = "meta";
