@@ -7,7 +7,7 @@ use std::process::Command;
 use walview::demo::servers::postgres::{Db, Postgres, Settings};
 use walview::demo::servers::service::Service;
 use walview::demo::{migrate, seed};
-use walview::service::board::StoreState;
+use walview::service::board::{Status, StoreState};
 
 use crate::end_to_end::SMALL;
 use crate::messages::{LIMIT, assert_says, failure};
@@ -82,9 +82,8 @@ async fn a_rebuild_throws_nothing_away_before_the_stores_answer() {
     let mut world = followed().await;
     world.redis.server.stop().await.unwrap();
     world.service = Some(Service::rebuild(&world.options).unwrap());
-    let waits = |status: &walview::service::board::Status| {
-        status.stores.iter().any(|store| store.state == StoreState::Retrying)
-    };
+    let waits =
+        |status: &Status| status.stores.iter().any(|store| store.state == StoreState::Retrying);
     world.service().until("waiting for Redis", LIMIT, waits).await.unwrap();
     world.kill9().await;
     world.redis.server.start().await.unwrap();

@@ -24,7 +24,6 @@ use crate::state::{AdoptedTable, Freezer, Identity, LocalStore, Progress};
 use crate::stores::any::AnyStore;
 use crate::stores::{Identity as StoreIdentity, Store};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -81,17 +80,11 @@ pub(super) struct Paused {
 }
 
 impl Runner {
-    /// Runs over the store `local` in `folder` until `stop` turns true. With `rebuild` what is there is thrown away
-    /// first.
+    /// Runs over the store `local` until `stop` turns true. With `rebuild` what is there is thrown away first.
     ///
     /// # Errors
     /// What ended the pipeline. The state is whole all the same.
-    pub async fn run(
-        self,
-        local: LocalStore,
-        folder: &Path,
-        rebuild: bool,
-    ) -> Result<(), PipelineError> {
+    pub async fn run(self, local: LocalStore, rebuild: bool) -> Result<(), PipelineError> {
         let found = self.first_contact().await?;
         // One of another format can be thrown away, too.
         let stored = if rebuild { None } else { local.identity()? };
@@ -104,7 +97,7 @@ impl Runner {
         };
         let mut ready = match stored {
             Some(identity) if start == Start::Resume => self.resume(local, identity, progress)?,
-            _ => Box::pin(self.begin_whole(folder, local, found)).await?,
+            _ => Box::pin(self.begin_whole(local, found)).await?,
         };
         loop {
             let streamed = Box::pin(self.stream(ready)).await;
@@ -206,10 +199,10 @@ impl Runner {
     /// Snapshots from nothing, and again where a table was truncated meanwhile.
     async fn begin_whole(
         &self,
-        folder: &Path,
         mut local: LocalStore,
         mut found: Found,
     ) -> Result<Ready, PipelineError> {
+        let folder = local.path().to_owned();
         loop {
             preflight::none_of(std::mem::take(&mut found.problems))?;
             let epoch = local.former_epoch()?.map_or(1, |epoch| epoch.saturating_add(1));
@@ -217,7 +210,7 @@ impl Runner {
                 Err(PipelineError::Source(error)) if error.kind == Kind::SnapshotBroken => {
                     tracing::warn!(error = describe(&error), "the snapshot starts over");
                     self.back_off(0).await?;
-                    local = LocalStore::open(folder)?;
+                    local = LocalStore::open(&folder)?;
                     found = self.first_contact().await?;
                 }
                 begun => return begun,

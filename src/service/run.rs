@@ -186,14 +186,13 @@ async fn run_one(
         )
     };
     tokio::fs::create_dir_all(folder).await.map_err(write)?;
-    let store = folder.join("store");
     // Whoever holds the store wrote the files that lead to it.
-    let local = LocalStore::open(&store)?;
+    let local = LocalStore::open(&folder.join("store"))?;
     let text = serde_json::to_string(instance).map_err(|e| write(std::io::Error::other(e)))?;
     write_whole(&token_file, token, 0o600).await.map_err(write)?;
     write_whole(&file, &text, 0o644).await.map_err(write)?;
     // The future is large; it lives on the heap once, not in every caller.
-    let ran = Box::pin(runner.run(local, &store, rebuild)).await;
+    let ran = Box::pin(runner.run(local, rebuild)).await;
     // Gone or not, the next start writes it anew.
     tokio::fs::remove_file(&file).await.ok();
     tokio::fs::remove_file(&token_file).await.ok();

@@ -161,6 +161,12 @@ impl LocalStore {
         written.map(|_| ()).map_err(self.fail("cannot write"))
     }
 
+    /// Where it was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whose state this is; `None` in a new store.
     ///
     /// # Errors

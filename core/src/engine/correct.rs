@@ -243,10 +243,8 @@ impl Engine {
         changed: &Changed<'_>,
         fact_key: &[u8],
     ) -> Result<(), EngineError> {
-        let Some(layout) = self.layout.views.get(view) else {
-            return Ok(());
-        };
-        let Some(fact_table) = layout.inputs.first().map(|input| input.table) else {
+        let input = self.layout.views.get(view).and_then(|view| view.inputs.first());
+        let Some(fact_table) = input.map(|input| input.table) else {
             return Ok(());
         };
         if fact_table == changed.overlay.table && changed.new_key == Some(fact_key) {
