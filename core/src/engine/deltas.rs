@@ -76,8 +76,7 @@ impl Engine {
         old: Option<&Row>,
         new: Option<&Row>,
     ) -> Result<(), EngineError> {
-        let shared = Arc::clone(&self.layout);
-        let Some(layout) = shared.views.get(view) else {
+        let Some(layout) = self.layout.views.get(view) else {
             return Ok(());
         };
         if let (Some(old), Some(new)) = (old, new) {
@@ -135,8 +134,7 @@ impl Engine {
         if self.stopped.get(view).is_some_and(Option::is_some) {
             return Ok(None);
         }
-        let layout = Arc::clone(&self.layout);
-        let Some(plan) = group_plan(&layout, view) else {
+        let Some(plan) = group_plan(&self.layout, view) else {
             return Ok(None);
         };
         let mut key = group_prefix(view);
@@ -171,8 +169,7 @@ impl Engine {
         state: &impl ReadState,
         view: usize,
     ) -> Result<(), EngineError> {
-        let layout = Arc::clone(&self.layout);
-        if group_plan(&layout, view).is_some_and(|plan| plan.by.is_empty()) {
+        if group_plan(&self.layout, view).is_some_and(|plan| plan.by.is_empty()) {
             self.touch(state, view, &[])?;
         }
         Ok(())

@@ -135,13 +135,31 @@ fn write_iso(micros: i64, out: &mut String) -> bool {
     }
     let (seconds, fraction) = (time / 1_000_000, time % 1_000_000);
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let parts =
-        [(year, 4), (month, 2), (day, 2), (hours, 2), (minutes, 2), (seconds, 2), (fraction, 6)];
-    for ((part, width), before) in parts.into_iter().zip(["", "-", "-", "T", ":", ":", "."]) {
-        out.push_str(before);
-        push_padded(part.unsigned_abs(), width, out);
-    }
+    // In one piece: most rows have a timestamp or two, each in several targets.
+    let [m0, m1] = digits(month);
+    let [d0, d1] = digits(day);
+    let [h0, h1] = digits(hours);
+    let [n0, n1] = digits(minutes);
+    let [s0, s1] = digits(seconds);
+    let [f0, f1, f2, f3, f4, f5] = digits(fraction);
+    let rest = [
+        b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', n0, n1, b':', s0, s1, b'.', f0, f1, f2, f3,
+        f4, f5,
+    ];
+    push_padded(year.unsigned_abs(), 4, out);
+    out.push_str(std::str::from_utf8(&rest).unwrap_or_default());
     true
+}
+
+/// The last `N` decimal digits.
+fn digits<const N: usize>(number: i64) -> [u8; N] {
+    let mut rest = number.unsigned_abs();
+    let mut text = [b'0'; N];
+    for digit in text.iter_mut().rev() {
+        *digit += (rest % 10) as u8;
+        rest /= 10;
+    }
+    text
 }
 
 /// Year, month and day of a day since 1970-01-01 in the proleptic Gregorian calendar
