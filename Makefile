@@ -19,6 +19,10 @@ setup: ## Install what is missing: PostgreSQL, Redis, ClickHouse's engine and it
 build: ## Build the programs in release mode
 	cargo build --locked --release --workspace --bins
 
+.PHONY: release
+release: ## Build them fitted to what they do most: a quarter of an hour more, a tenth less CPU
+	scripts/profile-guided
+
 .PHONY: demo
 demo: build ## Run everything on this machine; ARGS="betting --rate 500 --for 30s"
 	scripts/setup demo

@@ -11,8 +11,8 @@
 //! a busy writer's: nothing is easy because it lies together.
 
 use crate::figures::Figure;
+use crate::world::program;
 use anyhow::{Context as _, Result, ensure};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use walview::demo::servers::TempHome;
 use walview::demo::servers::clickhouse::ClickHouse;
@@ -116,8 +116,7 @@ async fn tables(home: &TempHome) -> Result<ClickHouse> {
     migrate(&client).await?;
     seed(&client, FEW).await?;
     drop(client);
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_walview"));
-    let options = options(program, home, (&postgres, &redis, &clickhouse));
+    let options = options(program(), home, (&postgres, &redis, &clickhouse));
     std::fs::write(&options.pipeline_file, PIPELINE)?;
     let mut service = Service::spawn(&options)?;
     service.until_live(LIVE_LIMIT).await?;

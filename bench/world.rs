@@ -39,6 +39,12 @@ pub(crate) struct World {
     home: TempHome,
 }
 
+/// What is measured: the program that was built with the benchmark, or the one that `WALVIEW_BIN` names.
+pub(crate) fn program() -> PathBuf {
+    let named = std::env::var_os("WALVIEW_BIN");
+    named.map_or_else(|| env!("CARGO_BIN_EXE_walview").into(), PathBuf::from)
+}
+
 impl World {
     /// Of the one table that backlogs are of.
     pub(crate) const PUBLICATION: &str = "reference";
@@ -54,8 +60,7 @@ impl World {
         let redis =
             Redis::start(&home.redis(), &home.log("redis"), Persistence::AppendOnly).await?;
         let clickhouse = ClickHouse::start(&home.clickhouse(), &home.log("clickhouse")).await?;
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_walview"));
-        let options = options(program, &home, (&postgres, &redis, &clickhouse));
+        let options = options(program(), &home, (&postgres, &redis, &clickhouse));
         std::fs::write(&options.pipeline_file, pipeline)?;
         let client = postgres.connect().await?;
         Ok(Self { postgres, redis, clickhouse, options, client, insert, home })
