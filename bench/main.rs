@@ -31,7 +31,10 @@ use figures::{Figure, table};
 use std::path::PathBuf;
 
 #[derive(Parser)]
-#[command(about = "Measures Walview; prints a Markdown table")]
+#[command(
+    about = "Measures Walview; prints a Markdown table",
+    after_help = "WALVIEW_BIN names a program to measure in the place of the one that is built with this."
+)]
 struct Args {
     /// What to measure; everything where nothing is named
     #[arg(value_enum)]
