@@ -1,7 +1,7 @@
 # Walview's image: the program, its licence, and nothing to log into.
 #
 #   docker build -t walview .
-#   docker build --build-arg PROFILE_GUIDED=1 -t walview .     # a tenth less CPU, half an hour
+#   docker build --build-arg PROFILE_GUIDED=1 -t walview .     # a tenth less CPU, twice the time
 #   docker run --rm -v ./pipeline:/etc/walview:ro walview check /etc/walview/betting.yaml
 #
 # No "# syntax=" line: every BuildKit has what is used here, and a build then fetches no frontend.
